@@ -1,0 +1,47 @@
+# Two commands on a machine with Python 3.11 to 3.13 and nothing else: `make demo` and `make test`.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && { command -v $$p; break; }; done)
+VENV := .venv
+RUN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: help demo test check pytest install clean
+
+help:
+	@echo 'make demo   a throwaway database, partitioned before your eyes, then the UI (ARGS=--once: without UI)'
+	@echo 'make test   everything a change must pass: format, lint, types, import contract, tests'
+	@echo 'make clean  removes .venv and caches'
+
+$(STAMP): pyproject.toml uv.lock
+	@if [ -z '$(PYTHON)' ]; then \
+		echo 'make: no Python 3.11, 3.12 or 3.13 found on PATH. Install one, or name it: make PYTHON=/path/to/python3' >&2; exit 1; fi
+	@echo 'Setting up $(VENV) with $(PYTHON) ...'
+	@$(PYTHON) -m venv $(VENV) || { \
+		echo 'make: $(PYTHON) -m venv failed. On Debian and Ubuntu: apt-get install python3-venv' >&2; exit 1; }
+	@$(RUN)/python -m pip install --quiet --disable-pip-version-check uv || { \
+		echo 'make: installing uv failed. Is the Python package index reachable (proxy, certificate)?' >&2; exit 1; }
+	@$(RUN)/uv sync --frozen --quiet --compile-bytecode --extra sandbox --python $(RUN)/python || { \
+		echo 'make: installing the packages of uv.lock failed; the lines above name the package' >&2; exit 1; }
+	@touch $@
+
+install: $(STAMP)
+
+demo: $(STAMP)
+	@exec $(RUN)/lifecycle demo $(ARGS)
+
+test: check pytest
+
+check: $(STAMP)
+	$(RUN)/ruff format --check .
+	$(RUN)/ruff check .
+	$(RUN)/mypy
+	$(RUN)/lint-imports
+
+pytest: $(STAMP)
+	$(RUN)/pytest $(ARGS)
+
+clean:
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
