@@ -1,0 +1,151 @@
+"""Connections, polite locking and the facts about a database that every operation asks for."""
+
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any, TypeVar
+
+import psycopg
+from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict
+from sqlalchemy import make_url
+from sqlalchemy.engine import URL
+
+from lifecycle.errors import AlreadyRunningError, BusyError, LifecycleError
+from lifecycle.policy import LOCKS, LockPolicy
+
+Connection = psycopg.Connection[tuple[Any, ...]]
+Result = TypeVar("Result")
+
+SESSION_SETTINGS = (
+    # A hosted role's statement_timeout would cut a long copy in half.
+    "set statement_timeout = 0",
+    "set idle_in_transaction_session_timeout = 0",
+    # Bounds of partitions are months in UTC, whatever the server's zone.
+    "set timezone = 'UTC'",
+)
+# The server notices a killed client while it still runs that client's statement, so a rerun need not wait.
+NOTICE_DEAD_CLIENT = "set client_connection_check_interval = '1s'"
+
+LOCK_HOLDERS = """
+select format('pid %s (%s, %s, open for %s)', a.pid, a.usename, coalesce(nullif(a.application_name, ''), 'unnamed'),
+              date_trunc('second', clock_timestamp() - a.xact_start))
+  from pg_locks l join pg_stat_activity a using (pid)
+ where l.relation = to_regclass(%s) and l.granted and a.pid <> pg_backend_pid()
+   and a.datname = current_database()
+ order by a.xact_start limit 3
+"""
+
+
+def libpq_url(url: str) -> str:
+    """A SQLAlchemy or libpq URL as a libpq URL; LifecycleError when it is neither."""
+    try:
+        parsed: URL = make_url(url)
+    except Exception as error:
+        raise LifecycleError(
+            "the database URL cannot be parsed; expected postgresql://user:password@host:5432/database"
+        ) from error
+    if parsed.get_backend_name() not in ("postgresql", "postgres"):
+        raise LifecycleError(f"the database URL names {parsed.get_backend_name()!r}; only postgresql is supported")
+    return parsed.set(drivername="postgresql").render_as_string(hide_password=False)
+
+
+def sqlalchemy_url(url: str) -> str:
+    """The same URL for SQLAlchemy with psycopg 3."""
+    return make_url(libpq_url(url)).set(drivername="postgresql+psycopg").render_as_string(hide_password=False)
+
+
+def connect(url: str, *, application_name: str = "lifecycle", autocommit: bool = True) -> Connection:
+    """Open a session that survives poolers and long statements.
+
+    Prepared statements stay off (a transaction pooler would break them). Raises psycopg.OperationalError
+    when the server cannot be reached and LifecycleError when the URL is no PostgreSQL URL.
+    """
+    conninfo = libpq_url(url)
+    name = conninfo_to_dict(conninfo).get("application_name") or application_name
+    conn = psycopg.connect(conninfo, autocommit=True, prepare_threshold=None, connect_timeout=15, application_name=name)
+    for statement in SESSION_SETTINGS:
+        conn.execute(statement.encode())
+    # Where the server's platform cannot watch its clients, a killed run is noticed later.
+    with suppress(psycopg.errors.InvalidParameterValue):
+        conn.execute(NOTICE_DEAD_CLIENT.encode())
+    conn.autocommit = autocommit
+    return conn
+
+
+def rows(conn: Connection, query: str, params: Sequence[Any] | dict[str, Any] | None = None) -> list[tuple[Any, ...]]:
+    """All rows of a constant query."""
+    return conn.execute(query.encode(), params).fetchall()
+
+
+def value(conn: Connection, query: str, params: Sequence[Any] | dict[str, Any] | None = None) -> Any:
+    """The first column of the first row, or None."""
+    row = conn.execute(query.encode(), params).fetchone()
+    return row[0] if row else None
+
+
+def run_all(conn: Connection, statements: Sequence[str | sql.Composable]) -> None:
+    """Send statements as one message: under a lock, round trips to a far server would be a stall."""
+    text = ";\n".join(s if isinstance(s, str) else s.as_string(conn) for s in statements)
+    if text:
+        conn.execute(text.encode())
+
+
+def politely(
+    conn: Connection,
+    work: Callable[[], Result],
+    *,
+    what: str,
+    relation: str,
+    locks: LockPolicy = LOCKS,
+    sleep: Callable[[float], None] = time.sleep,
+) -> tuple[Result, float]:
+    """Run `work` in one short transaction under a lock timeout, again and again until the locks were free.
+
+    Returns its result and the milliseconds the successful transaction took. Raises BusyError, naming
+    `what`, `relation` and the sessions in the way, once all tries are used up.
+    """
+    pause = locks.first_pause
+    for attempt in range(1, locks.tries + 1):
+        started = time.perf_counter()
+        try:
+            with conn.transaction():
+                conn.execute("select set_config('lock_timeout', %s, true)", (f"{round(locks.timeout * 1000)}ms",))
+                result = work()
+            return result, (time.perf_counter() - started) * 1000
+        except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected) as error:
+            if attempt == locks.tries:
+                holders = ", ".join(row[0] for row in rows(conn, LOCK_HOLDERS, (relation,)))
+                raise BusyError(
+                    f"{what}: no lock on {relation} within {locks.timeout * 1000:.0f} ms in {attempt} tries; "
+                    f"in the way: {holders or 'sessions that have ended since'}. Nothing was changed by this step. "
+                    "End the long transaction or wait for it, then run this again."
+                ) from error
+            sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - spreads the tries, no secret
+            pause = min(pause * 1.3, locks.longest_pause)
+    raise AssertionError("unreachable: the last try returns or raises")
+
+
+@contextmanager
+def operation_lock(conn: Connection, operation: str) -> Iterator[None]:
+    """Let one session at a time run `operation` in this database; AlreadyRunningError names the other."""
+    key = f"lifecycle.{operation}"
+    if not value(conn, "select pg_try_advisory_lock(hashtextextended(%s, 0))", (key,)):
+        other = value(
+            conn,
+            """select string_agg(l.pid::text, ', ') from pg_locks l
+                where l.locktype = 'advisory' and l.granted and l.objsubid = 1
+                  and l.database = (select oid from pg_database where datname = current_database())
+                  and ((l.classid::bigint << 32) | l.objid::bigint) = hashtextextended(%s, 0)""",
+            (key,),
+        )
+        raise AlreadyRunningError(
+            f"{operation} already runs in this database (pid {other or 'unknown'}); "
+            "wait for it, or end that session with pg_terminate_backend, then run this again"
+        )
+    try:
+        yield
+    finally:
+        if not conn.closed:
+            conn.execute("select pg_advisory_unlock(hashtextextended(%s, 0))", (key,))

@@ -1,0 +1,78 @@
+"""What is kept, for how long, and with which patience: the one place where these values live.
+
+`lifecycle migrate` copies the event tables into `lifecycle.event_table_policies`, where the database
+functions read them. `docs/reference/retention.md` is generated from here.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True)
+class EventTable:
+    """An event table of the application that is partitioned by month.
+
+    `retention` is a PostgreSQL interval. A partition goes once its whole range is older than that.
+    """
+
+    name: str
+    time_column: str
+    retention: str
+    reason: str
+    schema: str = "public"
+    months_ahead: int = 3
+
+    @property
+    def qualified_name(self) -> str:
+        return f"{self.schema}.{self.name}"
+
+
+EVENT_TABLES: Final = (
+    EventTable(
+        name="user_behavior_events",
+        time_column="event_timestamp",
+        retention="24 months",
+        reason="two years show every season twice; nobody reads older visits row by row",
+    ),
+    EventTable(
+        name="business_metrics_events",
+        time_column="event_timestamp",
+        retention="24 months",
+        reason="year-on-year comparison of funnels and revenue",
+    ),
+    EventTable(
+        name="session_replay_events",
+        time_column="timestamp",
+        retention="90 days",
+        reason="replays hold typed text and serve debugging only; the least we can keep",
+    ),
+)
+
+PARTITION_SCHEMA: Final = "event_partitions"
+STATE_SCHEMA: Final = "lifecycle"
+
+
+@dataclass(frozen=True)
+class LockPolicy:
+    """How long a statement may make others wait behind it, and how often it tries again.
+
+    Times in seconds. A waiting ACCESS EXCLUSIVE request stalls every writer that comes after it, so each
+    try is short and the pauses between tries grow.
+    """
+
+    timeout: float = 0.05
+    tries: int = 120
+    first_pause: float = 0.1
+    longest_pause: float = 2.0
+
+
+LOCKS: Final = LockPolicy()
+
+
+def event_table(name: str) -> EventTable:
+    """The policy of one event table, by bare or qualified name; KeyError names the known tables."""
+    for table in EVENT_TABLES:
+        if name in (table.name, table.qualified_name):
+            return table
+    known = ", ".join(table.name for table in EVENT_TABLES)
+    raise KeyError(f"no event table named {name!r}; known: {known}")
