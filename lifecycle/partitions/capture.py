@@ -1,0 +1,179 @@
+"""Changes made to the old table while its rows are copied: caught by a trigger, replayed by key.
+
+Adding the trigger waits for the writers in flight and keeps later ones out until it exists, so every change that a
+copy could miss is caught. Rows travel inside the server only; no value reaches this process.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from psycopg import sql
+
+from lifecycle.database import Connection, politely, run_all, value
+from lifecycle.partitions.catalog import Names, TableStructure
+
+CAPTURE_TRIGGER = "lifecycle_capture"
+# SECURITY DEFINER: the application's roles write the table and have no rights in schema lifecycle.
+CAPTURE_FUNCTION = """
+create or replace function {function}() returns trigger
+language plpgsql security definer set search_path = ''
+as $capture$
+begin
+    if tg_op <> 'DELETE' then
+        insert into {capture} ({key}) values ({new_key});
+    end if;
+    if tg_op = 'DELETE' or (tg_op = 'UPDATE' and ({old_key}) is distinct from ({new_key})) then
+        insert into {capture} ({key}) values ({old_key});
+    end if;
+    return null;
+end $capture$
+"""
+
+
+@dataclass(frozen=True)
+class Target:
+    """One new partition: rows with lower <= time < upper; None is open. The default takes what no other takes."""
+
+    name: str
+    marker: str
+    lower: datetime | None
+    upper: datetime | None
+
+    @property
+    def is_default(self) -> bool:
+        return self.marker == "default"
+
+    def condition(self, time_column: sql.Composable, others: "list[Target]") -> sql.Composable:
+        """The rows that belong here, as a condition on `time_column`."""
+        if self.is_default:
+            holds = [other.condition(time_column, []) for other in others if not other.is_default]
+            return sql.SQL("not coalesce({}, false)").format(sql.SQL(" or ").join(holds)) if holds else sql.SQL("true")
+        bounds: list[sql.Composable] = []
+        if self.lower is not None:
+            bounds.append(sql.SQL("{} >= {}").format(time_column, sql.Literal(self.lower)))
+        if self.upper is not None:
+            bounds.append(sql.SQL("{} < {}").format(time_column, sql.Literal(self.upper)))
+        return sql.SQL("({})").format(sql.SQL(" and ").join(bounds))
+
+    def for_values(self) -> sql.Composable:
+        """The bounds as ATTACH PARTITION takes them."""
+        if self.is_default:
+            return sql.SQL("default")
+        lower = sql.SQL("minvalue") if self.lower is None else sql.Literal(self.lower)
+        upper = sql.SQL("maxvalue") if self.upper is None else sql.Literal(self.upper)
+        return sql.SQL("for values from ({}) to ({})").format(lower, upper)
+
+
+def _key(old: TableStructure, names: Names, prefix: str = "") -> sql.Composable:
+    dot = f"{prefix}." if prefix else ""
+    return sql.SQL(", ").join(sql.SQL(dot) + sql.Identifier(column) for column in old.new_key(names.table.time_column))
+
+
+def start_capture(conn: Connection, names: Names, old: TableStructure) -> bool:
+    """Create the capture table and trigger; False when an earlier run did and its copies are still good."""
+    exists = value(
+        conn,
+        "select exists (select from pg_trigger where tgrelid = to_regclass(%s) and tgname = %s)",
+        (names.legacy.as_string(conn), CAPTURE_TRIGGER),
+    )
+    if exists:
+        return False
+    with conn.transaction():
+        run_all(
+            conn,
+            [
+                sql.SQL("drop table if exists {}").format(names.capture),
+                sql.SQL("create table {} as select {} from {} with no data").format(
+                    names.capture, _key(old, names), names.legacy
+                ),
+                sql.SQL("alter table {} enable row level security").format(names.capture),
+                sql.SQL(CAPTURE_FUNCTION).format(
+                    function=names.capture_function,
+                    capture=names.capture,
+                    key=_key(old, names),
+                    new_key=_key(old, names, "new"),
+                    old_key=_key(old, names, "old"),
+                ),
+                sql.SQL("revoke all on function {}() from public").format(names.capture_function),
+            ],
+        )
+    trigger = sql.SQL(
+        "create trigger {} after insert or update or delete on {} for each row execute function {}()"
+    ).format(sql.Identifier(CAPTURE_TRIGGER), names.legacy, names.capture_function)
+    politely(
+        conn,
+        lambda: conn.execute(trigger),
+        what=f"capturing changes of {names.table.qualified_name}",
+        relation=names.legacy.as_string(conn),
+    )
+    return True
+
+
+def pending(conn: Connection, names: Names) -> int:
+    """Captured changes that wait to be replayed."""
+    return int(value(conn, sql.SQL("select count(*) from {}").format(names.capture).as_string(conn)))
+
+
+def prepare_replay(conn: Connection, names: Names) -> None:
+    """Make the session's work table, before any lock is held."""
+    conn.execute(
+        sql.SQL("create temp table if not exists replayed_keys (like {}) on commit delete rows").format(names.capture)
+    )
+
+
+def replay(conn: Connection, names: Names, old: TableStructure, targets: list[Target]) -> int:
+    """Bring the new partitions up to date with every change captured and committed so far; returns the keys.
+
+    Each captured key is deleted from the copy and read again from the old table. Runs in the caller's transaction:
+    either the keys are gone from the capture table and applied, or neither.
+    """
+    # One row locked by two replays would be applied by both; the operation lock keeps a second away.
+    keys = conn.execute(
+        sql.SQL(
+            "with taken as (delete from {capture} returning {key})"
+            " insert into pg_temp.replayed_keys select distinct {key} from taken"
+        ).format(capture=names.capture, key=_key(old, names))
+    ).rowcount
+    if not keys:
+        return 0
+    touched = sql.SQL(" union all ").join(
+        sql.SQL("select {}::int where exists (select from pg_temp.replayed_keys r where {})").format(
+            sql.Literal(position), target.condition(sql.SQL("r.") + names.time_column, targets)
+        )
+        for position, target in enumerate(targets)
+    )
+    same_key = sql.SQL(" and ").join(
+        sql.SQL("t.{0} = r.{0}").format(sql.Identifier(column)) for column in old.new_key(names.table.time_column)
+    )
+    statements: list[sql.Composable] = []
+    for (position,) in conn.execute(touched).fetchall():
+        target = targets[position]
+        statements += [
+            sql.SQL("delete from {} t using pg_temp.replayed_keys r where {}").format(
+                names.partition(target.name), same_key
+            ),
+            sql.SQL("insert into {} ({}) select {} from only {} t join pg_temp.replayed_keys r on {} where {}").format(
+                names.partition(target.name),
+                old.written_columns,
+                sql.SQL(", ").join(
+                    sql.SQL("t.") + sql.Identifier(column.name) for column in old.columns if not column.generated
+                ),
+                names.legacy,
+                same_key,
+                target.condition(sql.SQL("r.") + names.time_column, targets),
+            ),
+        ]
+    statements.append(sql.SQL("truncate pg_temp.replayed_keys"))
+    run_all(conn, statements)
+    return keys
+
+
+def stop_capture(conn: Connection, names: Names) -> None:
+    """Drop what capturing needed; the old table must be gone."""
+    run_all(
+        conn,
+        [
+            sql.SQL("drop table if exists {}").format(names.capture),
+            sql.SQL("drop function if exists {}()").format(names.capture_function),
+        ],
+    )

@@ -1,0 +1,202 @@
+"""Views, materialized views, functions and policies that hold a table by its OID.
+
+They would keep reading the old table after a swap of names, silently. A plain view is replaced in place, so its own
+dependents, grants and comments stay. A materialized view cannot be: a new one is filled beside it first, then takes
+its name, and whatever holds the old one by OID is replaced in turn.
+"""
+
+from dataclasses import dataclass
+
+from psycopg import sql
+
+from lifecycle.database import Connection, politely, rows, run_all, value
+from lifecycle.partitions.catalog import Names
+from lifecycle.partitions.parent import INDEXES, bare_names, grants, names_mean_new
+from lifecycle.policy import PARTITION_SCHEMA
+
+DIRECT = """
+select distinct c.oid, n.nspname::text, c.relname::text, c.relkind::text, pg_has_role(c.relowner, 'usage')
+  from pg_depend d
+  join pg_rewrite r on d.classid = 'pg_rewrite'::regclass and r.oid = d.objid
+  join pg_class c on c.oid = r.ev_class
+  join pg_namespace n on n.oid = c.relnamespace
+ where d.refclassid = 'pg_class'::regclass and d.refobjid = %s and c.oid <> d.refobjid
+ order by 2, 3
+"""
+FUNCTIONS = """
+select distinct d.objid from pg_depend d
+ where d.classid = 'pg_proc'::regclass and d.refclassid = 'pg_class'::regclass and d.refobjid = %s
+"""
+POLICIES = """
+select p.polname::text, n.nspname::text, c.relname::text,
+       ' using (' || pg_get_expr(p.polqual, p.polrelid) || ')',
+       ' with check (' || pg_get_expr(p.polwithcheck, p.polrelid) || ')'
+  from pg_policy p join pg_class c on c.oid = p.polrelid join pg_namespace n on n.oid = c.relnamespace
+ where p.polrelid <> %(oid)s
+   and p.oid in (select d.objid from pg_depend d
+                  where d.classid = 'pg_policy'::regclass and d.refclassid = 'pg_class'::regclass
+                    and d.refobjid = %(oid)s)
+ order by 3, 1
+"""
+VIEW_TEXT = "select rtrim(pg_get_viewdef(%s::oid, true), ';'), coalesce(array_to_string(reloptions, ', '), ''), "
+VIEW = (
+    VIEW_TEXT
+    + "relispopulated, pg_get_userbyid(relowner), obj_description(oid, 'pg_class') from pg_class where oid = %s"
+)
+COLUMN_COMMENTS = """
+select a.attname, col_description(a.attrelid, a.attnum) from pg_attribute a
+ where a.attrelid = %s and a.attnum > 0 and not a.attisdropped and col_description(a.attrelid, a.attnum) is not null
+"""
+LEFTOVERS = """
+select c.relname::text from pg_class c
+ where c.relnamespace = to_regnamespace(%s) and c.relkind = 'm' order by c.oid desc
+"""
+
+
+@dataclass(frozen=True)
+class Dependent:
+    """A view (kind v) or materialized view (kind m) that reads a relation by its OID."""
+
+    oid: int
+    schema: str
+    name: str
+    kind: str
+    owned_by_us: bool
+
+    @property
+    def identifier(self) -> sql.Identifier:
+        return sql.Identifier(self.schema, self.name)
+
+    @property
+    def qualified_name(self) -> str:
+        return f"{self.schema}.{self.name}"
+
+    @property
+    def staged(self) -> sql.Identifier:
+        """Where the new materialized view waits until it takes its name."""
+        return sql.Identifier(PARTITION_SCHEMA, self.name)
+
+
+def direct_dependents(conn: Connection, oid: int) -> list[Dependent]:
+    """Views and materialized views whose own query names the relation."""
+    return [Dependent(*row) for row in rows(conn, DIRECT, (oid,))]
+
+
+def affected_dependents(conn: Connection, oid: int) -> list[Dependent]:
+    """All that a swap touches, in the order in which it can be made: dependents of a materialized view after it.
+
+    A plain view keeps its OID, so what reads the table through a plain view is not touched.
+    """
+    depth: dict[Dependent, int] = {}
+    waiting = [(dependent, 1) for dependent in direct_dependents(conn, oid)]
+    while waiting:
+        dependent, level = waiting.pop()
+        if depth.get(dependent, 0) >= level:
+            continue
+        depth[dependent] = level
+        if dependent.kind == "m":
+            waiting += [(further, level + 1) for further in direct_dependents(conn, dependent.oid)]
+    return sorted(depth, key=lambda dependent: (depth[dependent], dependent.qualified_name))
+
+
+def drop_leftovers(conn: Connection) -> None:
+    """Drop materialized views that a run which died left waiting in the partition schema."""
+    for (name,) in rows(conn, LEFTOVERS, (PARTITION_SCHEMA,)):
+        conn.execute(sql.SQL("drop materialized view {}").format(sql.Identifier(PARTITION_SCHEMA, name)))
+
+
+def fill_new_materialized_view(conn: Connection, schemas: tuple[str, ...], view: Dependent) -> None:
+    """Build and fill the new materialized view beside the old one; locks nobody out."""
+    with conn.transaction():
+        bare_names(conn, *schemas)
+        query, options, populated, owner, comment = rows(conn, VIEW, (view.oid, view.oid))[0]
+        indexes = rows(conn, INDEXES, {"oid": view.oid, "skip": ""})
+        column_comments = rows(conn, COLUMN_COMMENTS, (view.oid,))
+        privileges = grants(conn, view.oid, view.staged)
+        names_mean_new(conn, *schemas)
+        statements: list[str | sql.Composable] = [
+            sql.SQL("create materialized view {} {} as {} with {}").format(
+                view.staged,
+                sql.SQL(f"with ({options})") if options else sql.SQL(""),
+                sql.SQL(query),
+                sql.SQL("data" if populated else "no data"),
+            ),
+            sql.SQL("comment on materialized view {} is {}").format(view.staged, sql.Literal(comment)),
+        ]
+        for definition, name, index_comment, _ in indexes:
+            statements.append(definition)
+            if index_comment:
+                index = sql.Identifier(PARTITION_SCHEMA, name)
+                statements.append(sql.SQL("comment on index {} is {}").format(index, sql.Literal(index_comment)))
+        for column, text in column_comments:
+            place = sql.Identifier(PARTITION_SCHEMA, view.name, column)
+            statements.append(sql.SQL("comment on column {} is {}").format(place, sql.Literal(text)))
+        if owner != value(conn, "select current_user"):
+            statements.append(
+                sql.SQL("alter materialized view {} owner to {}").format(view.staged, sql.Identifier(owner))
+            )
+        if populated:
+            statements.append(sql.SQL("analyze {}").format(view.staged))
+        run_all(conn, [*statements, *privileges])
+
+
+def _replacements(conn: Connection, oid: int) -> list[sql.Composable]:
+    """Statements that make functions with a parsed body and policies of other tables read the new object."""
+    statements: list[sql.Composable] = []
+    for (function,) in rows(conn, FUNCTIONS, (oid,)):
+        statements.append(sql.SQL(value(conn, "select pg_get_functiondef(%s)", (function,))))
+    for policy, schema, table, using, check in rows(conn, POLICIES, {"oid": oid}):
+        statements.append(
+            sql.SQL("alter policy {} on {}{}{}").format(
+                sql.Identifier(policy), sql.Identifier(schema, table), sql.SQL(using or ""), sql.SQL(check or "")
+            )
+        )
+    return statements
+
+
+def switch_dependents(conn: Connection, names: Names, old_oid: int) -> tuple[tuple[str, ...], float]:
+    """Make everything that reads the old table by OID read its parent; returns the names and milliseconds under lock.
+
+    The old table itself stays unlocked: only readers of the views wait, and no longer than the lock timeout.
+    """
+    drop_leftovers(conn)
+    affected = affected_dependents(conn, old_oid)
+    materialized = [dependent for dependent in affected if dependent.kind == "m"]
+    # Bare in the server's text must be every name that gets a new meaning: the table and its materialized views.
+    schemas = (names.table.schema, *(view.schema for view in materialized))
+    for view in materialized:
+        fill_new_materialized_view(conn, schemas, view)
+
+    def switch() -> None:
+        bare_names(conn, *schemas)
+        replaced: list[sql.Composable] = []
+        for view in (dependent for dependent in affected if dependent.kind == "v"):
+            query, options, *_ = rows(conn, VIEW, (view.oid, view.oid))[0]
+            replaced.append(
+                sql.SQL("create or replace view {} {} as {}").format(
+                    view.identifier,
+                    sql.SQL(f"with ({options})") if options else sql.SQL(""),
+                    sql.SQL(query),
+                )
+            )
+        for oid in (old_oid, *(view.oid for view in materialized)):
+            replaced += _replacements(conn, oid)
+        names_mean_new(conn, *schemas)
+        takes_name: list[sql.Composable] = []
+        for view in reversed(materialized):
+            takes_name.append(sql.SQL("drop materialized view {}").format(view.identifier))
+        for view in materialized:
+            takes_name.append(
+                sql.SQL("alter materialized view {} set schema {}").format(view.staged, sql.Identifier(view.schema))
+            )
+        run_all(conn, [*replaced, *takes_name])
+
+    if not affected and not _replacements(conn, old_oid):
+        return (), 0.0
+    _, milliseconds = politely(
+        conn,
+        switch,
+        what=f"switching the views of {names.table.qualified_name}",
+        relation=affected[0].qualified_name if affected else names.table.qualified_name,
+    )
+    return tuple(dependent.qualified_name for dependent in affected), milliseconds

@@ -1,0 +1,154 @@
+"""The new parent: everything of the old table that PostgreSQL does not inherit, reproduced from the catalog.
+
+The server itself writes each definition (pg_get_indexdef and its kin) while `search_path` holds the table's own
+schema, so that the table's name comes out bare; run with the partition schema first on the path, the same text
+then means the new parent. No text is edited.
+"""
+
+from psycopg import sql
+
+from lifecycle.database import Connection, rows, run_all, value
+from lifecycle.partitions.catalog import Names, TableStructure
+from lifecycle.policy import PARTITION_SCHEMA
+
+INDEXES = """
+select pg_get_indexdef(i.indexrelid, 0, true), c.relname, obj_description(c.oid, 'pg_class'), i.indisreplident
+  from pg_index i join pg_class c on c.oid = i.indexrelid
+ where i.indrelid = %(oid)s and i.indisvalid and not i.indisprimary
+   and c.relname <> %(skip)s
+   and not exists (select from pg_constraint k where k.conindid = i.indexrelid and k.contype in ('u', 'x'))
+ order by c.relname
+"""
+CONSTRAINTS = """
+select format('alter table %%I.%%I add constraint %%I %%s', %(schema)s::text, %(table)s::text, k.conname,
+              pg_get_constraintdef(k.oid))
+  from pg_constraint k where k.conrelid = %(oid)s and k.contype = any (%(kinds)s) order by k.conname
+"""
+FOREIGN_KEY_TABLES = """
+select distinct k.confrelid::regclass::text from pg_constraint k where k.conrelid = %s and k.contype = 'f' order by 1
+"""
+CONSTRAINT_COMMENTS = """
+select format('comment on constraint %%I on %%I.%%I is %%L', k.conname, %(schema)s::text, %(table)s::text,
+              obj_description(k.oid, 'pg_constraint'))
+  from pg_constraint k
+ where k.conrelid = %(oid)s and k.contype in ('u', 'f') and obj_description(k.oid, 'pg_constraint') is not null
+"""
+TRIGGERS = """
+select pg_get_triggerdef(t.oid, true), t.tgname, t.tgenabled::text, obj_description(t.oid, 'pg_trigger'),
+       t.tgtype::int & 1 = 1
+  from pg_trigger t where t.tgrelid = %s and not t.tgisinternal order by t.tgname
+"""
+POLICIES = """
+select format('create policy %%I on %%I.%%I as %%s for %%s to %%s%%s%%s', p.polname, %(schema)s::text, %(table)s::text,
+              case when p.polpermissive then 'permissive' else 'restrictive' end,
+              case p.polcmd when 'r' then 'select' when 'a' then 'insert' when 'w' then 'update'
+                            when 'd' then 'delete' else 'all' end,
+              (select string_agg(case when r = 0 then 'public' else quote_ident(pg_get_userbyid(r)) end, ', ')
+                 from unnest(p.polroles) r),
+              ' using (' || pg_get_expr(p.polqual, p.polrelid) || ')',
+              ' with check (' || pg_get_expr(p.polwithcheck, p.polrelid) || ')')
+  from pg_policy p where p.polrelid = %(oid)s order by p.polname
+"""
+GRANTS = """
+select format('grant %%s%%s on table %%s to %%s%%s',
+              g.privilege, ' (' || quote_ident(g.column_name) || ')', %(target)s::text,
+              case when g.grantee = 0 then 'public' else quote_ident(pg_get_userbyid(g.grantee)) end,
+              case when g.is_grantable then ' with grant option' else '' end)
+  from (select a.privilege_type, a.grantee, a.is_grantable, null::name
+          from pg_class c, aclexplode(c.relacl) a where c.oid = %(oid)s
+         union all
+        select a.privilege_type, a.grantee, a.is_grantable, t.attname
+          from pg_attribute t, aclexplode(t.attacl) a where t.attrelid = %(oid)s and not t.attisdropped
+       ) g(privilege, grantee, is_grantable, column_name)
+"""
+ENABLED = {"D": "disable", "R": "enable replica", "A": "enable always"}
+
+
+def bare_names(conn: Connection, *schemas: str) -> None:
+    """From here to the end of the transaction the server writes names in these schemas without them."""
+    _search_path(conn, schemas)
+
+
+def names_mean_new(conn: Connection, *schemas: str) -> None:
+    """From here to the end of the transaction a bare name means the new object, where there is one."""
+    _search_path(conn, (PARTITION_SCHEMA, *schemas))
+
+
+def _search_path(conn: Connection, schemas: tuple[str, ...]) -> None:
+    path = ", ".join(sql.Identifier(schema).as_string(conn) for schema in dict.fromkeys(schemas))
+    conn.execute("select set_config('search_path', %s, true)", (path,))
+
+
+def grants(conn: Connection, oid: int, target: sql.Identifier) -> list[str]:
+    """GRANT statements that give `target` the table and column privileges of the relation `oid`."""
+    return [row[0] for row in rows(conn, GRANTS, {"oid": oid, "target": target.as_string(conn)})]
+
+
+def create_parent(conn: Connection, names: Names, old: TableStructure) -> list[str]:
+    """Create the partitioned table beside the old one; returns the statements that add its foreign keys.
+
+    Foreign keys lock the tables they point at, so the caller adds them when it holds all other locks.
+    Must run inside a transaction; leaves `search_path` pointing at the new parent first.
+    """
+    table, parent = names.table, names.parent_before_swap
+    place = {"oid": old.oid, "schema": PARTITION_SCHEMA, "table": table.name}
+    bare_names(conn, table.schema)
+    indexes = rows(conn, INDEXES, {"oid": old.oid, "skip": names.new_key_index})
+    unique = [row[0] for row in rows(conn, CONSTRAINTS, {**place, "kinds": ["u"]})]
+    foreign_keys = [row[0] for row in rows(conn, CONSTRAINTS, {**place, "kinds": ["f"]})]
+    foreign_keys += [row[0] for row in rows(conn, CONSTRAINT_COMMENTS, place)]
+    triggers = rows(conn, TRIGGERS, (old.oid,))
+    policies = [row[0] for row in rows(conn, POLICIES, place)]
+    privileges = grants(conn, old.oid, parent)
+    comment = value(conn, "select obj_description(%s, 'pg_class')", (old.oid,))
+
+    names_mean_new(conn, table.schema)
+    key = sql.SQL(", ").join(map(sql.Identifier, old.new_key(table.time_column)))
+    statements: list[str | sql.Composable] = [
+        sql.SQL(
+            "create table {} (like {} including defaults including constraints including storage"
+            " including compression including comments including generated including statistics)"
+            " partition by range ({})"
+        ).format(parent, names.public, names.time_column),
+        sql.SQL("alter table {} add constraint {} primary key ({})").format(
+            parent, sql.Identifier(old.primary_key_name or f"{table.name}_pkey"), key
+        ),
+        *unique,
+        *(row[0] for row in indexes),
+        sql.SQL("comment on table {} is {}").format(parent, sql.Literal(comment)),
+    ]
+    for _, name, index_comment, _ in indexes:
+        if index_comment:
+            index = sql.Identifier(PARTITION_SCHEMA, name)
+            statements.append(sql.SQL("comment on index {} is {}").format(index, sql.Literal(index_comment)))
+    if old.owner != value(conn, "select current_user"):
+        statements.append(sql.SQL("alter table {} owner to {}").format(parent, sql.Identifier(old.owner)))
+    statements.append(
+        sql.SQL("select lifecycle.close_to_api({}::regclass)").format(sql.Literal(parent.as_string(conn)))
+    )
+    if not old.row_security:
+        statements.append(sql.SQL("alter table {} disable row level security").format(parent))
+    if old.force_row_security:
+        statements.append(sql.SQL("alter table {} force row level security").format(parent))
+    statements += [*policies, *privileges]
+    for definition, name, enabled, trigger_comment, _ in triggers:
+        trigger = sql.Identifier(name)
+        statements.append(definition)
+        if enabled in ENABLED:
+            statements.append(
+                sql.SQL("alter table {} {} trigger {}").format(parent, sql.SQL(ENABLED[enabled]), trigger)
+            )
+        if trigger_comment:
+            statements.append(
+                sql.SQL("comment on trigger {} on {} is {}").format(trigger, parent, sql.Literal(trigger_comment))
+            )
+    replica_index = next((row[1] for row in indexes if row[3]), None)
+    if old.replica_identity in ("f", "n"):
+        kind = sql.SQL("full" if old.replica_identity == "f" else "nothing")
+        statements.append(sql.SQL("alter table {} replica identity {}").format(parent, kind))
+    elif replica_index:
+        statements.append(
+            sql.SQL("alter table {} replica identity using index {}").format(parent, sql.Identifier(replica_index))
+        )
+    run_all(conn, statements)
+    return foreign_keys

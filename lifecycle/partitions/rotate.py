@@ -1,0 +1,36 @@
+"""Call the database function that rotates, one table in one transaction, and read what it did."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from lifecycle.database import Connection, rows
+from lifecycle.policy import EventTable
+
+ROTATE = """
+select table_name, action, partition_name, row_count, bytes, outcome, error
+  from public.rotate_event_partitions(coalesce(%s::timestamptz, now()), %s)
+"""
+
+
+@dataclass(frozen=True)
+class RotationAction:
+    """One thing that rotation did. `rows` of a dropped partition is the planner's estimate."""
+
+    table_name: str
+    action: Literal["create", "drop", "move", "purge", "unchanged", "skipped"]
+    partition: str | None
+    rows: int
+    bytes: int
+    outcome: Literal["success", "failure"]
+    error: str | None
+
+
+def rotate(conn: Connection, table: EventTable, as_of: datetime | None = None) -> tuple[RotationAction, ...]:
+    """Create months ahead, drop months past retention, empty the default partition of one table.
+
+    A failure is a row with outcome `failure`, already written to audit_events. Raises psycopg's LockNotAvailable when
+    another rotation runs, UndefinedFunction before `lifecycle migrate`.
+    """
+    with conn.transaction():
+        return tuple(RotationAction(*row) for row in rows(conn, ROTATE, (as_of, table.name)))
