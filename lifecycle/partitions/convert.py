@@ -27,6 +27,7 @@ from lifecycle.partitions.catalog import Names, TableStructure, is_partition_of_
 from lifecycle.partitions.dependents import switch_dependents
 from lifecycle.partitions.facts import probe_database
 from lifecycle.partitions.plan import plan_conversion
+from lifecycle.partitions.snapshots import wait_for_older_snapshots
 from lifecycle.partitions.split import (
     add_foreign_keys,
     build_targets,
@@ -175,6 +176,7 @@ def _split(conn: Connection, url: str, names: Names, now: datetime, progress: Pr
         progress(f"{table.name}: changes replayed, foreign keys valid", 0.85)
         checked = verify_copies(conn, url, names, old, targets)
         progress(f"{table.name}: {checked:,} rows agree in count and checksum", 0.93)
+        wait_for_older_snapshots(conn, table)
         catch_up(conn, names, old, targets)
         longest = exchange(conn, names, old, targets)
         progress(f"{table.name}: partitions exchanged in {longest:.0f} ms", 0.95)

@@ -8,6 +8,7 @@ ones, after counts and checksums agreed.
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
+from functools import partial
 
 import psycopg
 from psycopg import sql
@@ -178,7 +179,7 @@ def add_foreign_keys(conn: Connection, names: Names, old: TableStructure, target
                 add = sql.SQL("alter table {} add constraint {} {} not valid").format(
                     partition, sql.Identifier(name), sql.SQL(definition)
                 )
-                politely(conn, lambda add=add: conn.execute(add), what=f"foreign key of {place}", relation=referenced)
+                politely(conn, partial(conn.execute, add), what=f"foreign key of {place}", relation=referenced)
             if not valid:
                 _validate(conn, names, old, targets, partition, name)
 
