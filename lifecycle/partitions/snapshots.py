@@ -41,5 +41,6 @@ def wait_for_older_snapshots(
     names = ", ".join(f"pid {pid} ({user})" for pid, user in older.values())
     raise BusyError(
         f"{table.qualified_name}: transactions older than the copied rows are still open: {names}. Nothing was "
-        "switched over; the copies stay. End those transactions or wait for them, then run this again; it goes on from here."
+        "switched over; the copies stay. End those transactions or wait for them, then run this again; it goes on "
+        "from here."
     )
