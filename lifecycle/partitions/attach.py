@@ -185,6 +185,8 @@ def swap_names(conn: Connection, names: Names, old: TableStructure) -> float | N
             names.legacy, sql.Literal(f"lifecycle:legacy of {table.qualified_name}")
         ),
         *_publication_statements(conn, names, old.oid),
+        # PostgREST keeps keys and relations in a cache; on Supabase an event trigger tells it, elsewhere nobody does.
+        sql.SQL("notify pgrst, 'reload schema'"),
     ]
 
     def swap() -> bool:

@@ -30,6 +30,7 @@ from lifecycle.partitions.plan import plan_conversion
 from lifecycle.partitions.snapshots import wait_for_older_snapshots
 from lifecycle.partitions.split import (
     add_foreign_keys,
+    analyze_indexed,
     build_targets,
     catch_up,
     drop_targets,
@@ -205,7 +206,7 @@ def _finish(conn: Connection, names: Names, options: tuple[str, ...], progress: 
         (table.qualified_name,),
     ).fetchall():
         restore_autovacuum(conn, names.partition(partition), options)
-    conn.execute(sql.SQL("analyze {}").format(names.public))
+    conn.execute(analyze_indexed(conn, names, names.public))
     conn.execute(
         "update lifecycle.partition_conversions set finished_at = clock_timestamp() where table_name = %s",
         (table.qualified_name,),

@@ -10,6 +10,8 @@ from lifecycle.errors import VerificationError
 from lifecycle.partitions.capture import Target
 from lifecycle.partitions.catalog import Names, TableStructure
 
+# Rows and checksum.
+Figures = tuple[int, int]
 HASHABLE = "select hash_record_extended(row(null::{}), 0)"
 
 
@@ -38,12 +40,27 @@ def _settled(names: Names, old: TableStructure, alias: str) -> sql.Composable:
     )
 
 
-def _figures(url: str, snapshot: str, query: sql.Composed) -> dict[int, tuple[int, int]]:
+def _figures(url: str, snapshot: str, query: sql.Composed) -> dict[int, Figures]:
     """Rows (bucket, count, checksum) of a query run in an exported snapshot."""
     with connect(url, application_name="lifecycle verify", autocommit=False) as conn:
         conn.execute("set transaction isolation level repeatable read read only")
         conn.execute(sql.SQL("set transaction snapshot {}").format(sql.Literal(snapshot)))
         return {row[0]: (row[1], row[2]) for row in conn.execute(query).fetchall() if row[1]}
+
+
+def _by_target(buckets: dict[int, Figures], targets: list[Target]) -> dict[int, Figures]:
+    """Figures by position of the target instead of by bucket; what lies before and behind all is the default's."""
+    positions = {position: target for position, target in enumerate(targets) if not target.is_default}
+    default = len(targets) - 1
+    open_below = targets[0].lower is None and not targets[0].is_default
+    expected: dict[int, Figures] = {}
+    for bucket, (count, checksum) in buckets.items():
+        position = bucket if open_below else bucket - 1
+        if position not in positions:
+            position = default
+        known = expected.get(position, (0, 0))
+        expected[position] = (known[0] + count, known[1] + checksum)
+    return expected
 
 
 def verify_copies(conn: Connection, url: str, names: Names, old: TableStructure, targets: list[Target]) -> int:
@@ -53,16 +70,12 @@ def verify_copies(conn: Connection, url: str, names: Names, old: TableStructure,
     """
     fingerprint = _fingerprint(conn, old, "t")
     settled = _settled(names, old, "t")
-    bucket = sql.SQL(" ").join(
-        sql.SQL("when {} then {}").format(
-            target.condition(sql.SQL("t.") + names.time_column, targets), sql.Literal(position)
-        )
-        for position, target in enumerate(targets)
-        if not target.is_default
-    )
-    source = sql.SQL("select case {} else {} end, count(*), sum({}) from only {} t where {} group by 1").format(
-        bucket, sql.Literal(len(targets) - 1), fingerprint, names.legacy, settled
-    )
+    ranges = [target for target in targets if not target.is_default]
+    edges = sql.SQL(", ").join(sql.Literal(edge) for edge in [*(t.lower for t in ranges if t.lower), ranges[-1].upper])
+    # Buckets count from the first edge up: 0 lies before it, the last behind all months.
+    source = sql.SQL(
+        "select width_bucket(t.{}, array[{}]::timestamptz[]), count(*), sum({}) from only {} t where {} group by 1"
+    ).format(names.time_column, edges, fingerprint, names.legacy, settled)
     copies = sql.SQL(" union all ").join(
         sql.SQL("select {}::int, count(*), sum({}) from {} t where {}").format(
             sql.Literal(position), fingerprint, names.partition(target.name), settled
@@ -74,7 +87,8 @@ def verify_copies(conn: Connection, url: str, names: Names, old: TableStructure,
         snapshot = conn.execute("select pg_export_snapshot()").fetchone()
         assert snapshot is not None  # noqa: S101 - a SELECT of a function returns one row
         both = [pool.submit(_figures, url, snapshot[0], query) for query in (source, copies)]
-        expected, found = (future.result() for future in both)
+        by_bucket, found = (future.result() for future in both)
+    expected = _by_target(by_bucket, targets)
     wrong = [
         f"{target.name}: {found.get(position, (0, 0))[0]:,} rows of {expected.get(position, (0, 0))[0]:,}"
         for position, target in enumerate(targets)
