@@ -7,6 +7,7 @@ from typing import Literal
 from lifecycle.database import Connection, rows, value
 from lifecycle.partitions.catalog import TableStructure, is_partition_of_ours, table_structure
 from lifecycle.partitions.dependents import affected_dependents
+from lifecycle.partitions.statements import upserts_by_old_key
 from lifecycle.policy import PARTITION_SCHEMA, EventTable
 
 # Copying, indexing, checking and exchanging on two cores: measured by benchmarks/partition_conversion.py.
@@ -163,6 +164,7 @@ def _warnings(conn: Connection, table: EventTable, old: TableStructure) -> list[
         found = [
             f"INSERT ... ON CONFLICT ({key}) will fail; write ON CONFLICT ({new_key})",
             f"the key becomes ({new_key}): the same {key} with another {table.time_column} is accepted",
+            *(f"would fail: {upsert}" for upsert in upserts_by_old_key(conn, table, old.primary_key)),
             f"UPDATE and DELETE by {key} alone visit every partition; add {table.time_column} to the condition",
         ]
     params = {"oid": old.oid}
