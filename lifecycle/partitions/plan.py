@@ -230,9 +230,14 @@ def _plan_of_partitioned(conn: Connection, table: EventTable, old: TableStructur
     if markers and all(marker is None for marker in markers):
         reason = "it is partitioned already, and not by this project; only partitions we made are ever dropped"
         return ConversionPlan(table, "refused", "nothing: rotate it with the tool that made it", (reason,))
-    legacy = value(conn, "select to_regclass(%s)", (f"{PARTITION_SCHEMA}.{table.name}_legacy",))
-    if legacy:
-        return ConversionPlan(table, "resumable", "run the job convert_event_tables to drop the old table", bytes=size)
+    # Until its last step is noted, a killed run may have left the old table, the capture or autovacuum switched off.
+    unfinished = value(
+        conn,
+        "select exists (select from lifecycle.partition_conversions where table_name = %s and finished_at is null)",
+        (table.qualified_name,),
+    )
+    if unfinished or value(conn, "select to_regclass(%s)", (f"{PARTITION_SCHEMA}.{table.name}_legacy",)):
+        return ConversionPlan(table, "resumable", "run the job convert_event_tables to finish it", bytes=size)
     return ConversionPlan(table, "done", "nothing to do", bytes=size, months=len(markers))
 
 

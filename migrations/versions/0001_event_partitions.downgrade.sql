@@ -12,7 +12,7 @@ do $$
 declare
     original text;
 begin
-    select definition into original from lifecycle.original_functions where signature = 'run_daily_maintenance()';
+    select definition into original from lifecycle.original_functions where signature = 'public.run_daily_maintenance()';
     if original is not null then
         execute original;
     else

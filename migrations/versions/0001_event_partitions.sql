@@ -233,10 +233,15 @@ declare
     referenced   regclass;
     affected     bigint;
     purged       bigint := 0;
-    must_move    boolean;
+    must_move    boolean := false;
     pause        double precision := 0.1;
     done         jsonb[] := '{}';
     position     int;
+    tried        int;
+    -- The caller's statement_timeout would undo everything and leave no row in the ledger: give up before it strikes.
+    give_up_at   constant timestamptz := statement_timestamp() + (
+        select 0.7 * s.setting::int * interval '1 ms' from pg_catalog.pg_settings s
+         where s.name = 'statement_timeout' and s.setting <> '0');
 begin
     table_name := policy.table_name; outcome := 'success'; row_count := 0; bytes := 0;
 
@@ -248,6 +253,11 @@ begin
     if exists (select from lifecycle.event_partitions_of(parent) p where p.marker = 'legacy') then
         action := 'skipped'; outcome := 'failure';
         error := format('%s is attached whole, not split into months yet: run the job convert_event_tables', parent);
+        return next; return;
+    end if;
+    if not exists (select from lifecycle.event_partitions_of(parent) p where p.marker is not null) then
+        action := 'skipped'; outcome := 'failure';
+        error := format('the partitions of %s were not made by this project: rotate it with the tool that made them', parent);
         return next; return;
     end if;
     select string_agg(quote_ident(a.attname), ', ' order by a.attnum) into columns
@@ -296,11 +306,15 @@ begin
                 parent, format('%s_%s', policy.table_name, to_char(month at time zone 'UTC', 'YYYY_MM')), 'month',
                 policy.time_column, month, next_month);
         end loop;
-        must_move := false;
+        if old_default is not null and missing <> '{}' then
+            execute format('select exists (select from only %1$s where %2$I >= $1 and %2$I < $2)', old_default, policy.time_column)
+               into must_move using missing[1], next_month;
+        end if;
 
         for attempt in 1 .. policy.lock_tries loop
             begin
                 done := '{}';
+                tried := attempt;
                 perform set_config('lock_timeout', policy.lock_timeout_ms::text, true);
                 if missing <> '{}' or old_default is null then
                     for referenced in select distinct k.confrelid::regclass from pg_catalog.pg_constraint k
@@ -334,7 +348,7 @@ begin
                           using month, next_month;
                         get diagnostics affected = row_count;
                     end if;
-                    if affected > 0 and not must_move then
+                    if affected > 0 and not must_move then  -- they came after the look above
                         must_move := true;
                         raise lock_not_available using message = 'rows to move: the parent needs a stronger lock';
                     end if;
@@ -361,7 +375,7 @@ begin
                 end loop;
                 exit;
             exception when lock_not_available or deadlock_detected then
-                if attempt = policy.lock_tries then
+                if attempt = policy.lock_tries or clock_timestamp() + pause * interval '1 s' > give_up_at then
                     raise;
                 end if;
             end;
@@ -370,8 +384,8 @@ begin
         end loop;
     exception when lock_not_available or deadlock_detected then
         action := 'skipped'; partition_name := null; row_count := 0; outcome := 'failure';
-        error := format('no lock on %s within %s ms in %s tries; nothing was changed. End the long transaction or wait for it, then rotate again',
-                        parent, policy.lock_timeout_ms, policy.lock_tries);
+        error := format('no lock on %s within %s ms (tries: %s); nothing was changed. End the long transaction or wait for it, then rotate again',
+                        parent, policy.lock_timeout_ms, tried);
         return next; return;
     end;
 
@@ -396,7 +410,12 @@ declare
     result  record;
     started timestamptz;
     found_table boolean := false;
+    holds_locks boolean := false;
 begin
+    if as_of is null or not isfinite(as_of) then
+        raise exception 'as_of must be a point in time, not %', coalesce(as_of::text, 'null')
+            using errcode = 'invalid_parameter_value', hint = 'Leave it out to rotate as of now.';
+    end if;
     if not pg_try_advisory_xact_lock(hashtextextended('lifecycle.rotate_event_partitions', 0)) then
         raise exception 'rotate_event_partitions already runs in another session'
             using errcode = 'lock_not_available', hint = 'Wait until it is done; nothing was changed.';
@@ -407,10 +426,15 @@ begin
     loop
         found_table := true;
         started := clock_timestamp();
+        if holds_locks then
+            -- Locks last until the transaction ends: nobody shall wait for one table while we retry another.
+            policy.lock_tries := 1;
+        end if;
         begin
             for result in select r.* from lifecycle.rotate_event_table(policy, as_of) r loop
                 perform lifecycle.audit_rotation(result.table_name, result.action, result.partition_name,
                     result.row_count, result.bytes, result.outcome, result.error, started);
+                holds_locks := holds_locks or result.action in ('create', 'move', 'drop');
                 return query select result.table_name, result.action, result.partition_name, result.row_count,
                     result.bytes, result.outcome, result.error;
             end loop;
@@ -441,7 +465,7 @@ $$;
 -- The application's maintenance under its own name. What rotation drops is no longer deleted row by row; a
 -- table that is not partitioned yet is cleaned as before. An error ends it and reaches the caller.
 insert into lifecycle.original_functions (signature, definition)
-select p.oid::regprocedure::text, pg_get_functiondef(p.oid)
+select 'public.run_daily_maintenance()', pg_get_functiondef(p.oid)
   from pg_proc p where p.oid = to_regprocedure('public.run_daily_maintenance()');
 
 create or replace function public.run_daily_maintenance() returns text
@@ -454,6 +478,10 @@ declare
     report  text[] := '{}';
 begin
     for policy in select p.* from lifecycle.event_table_policies p order by p.table_name loop
+        if lifecycle.event_table(policy) is null then
+            report := report || format('%s: does not exist', policy.table_name);
+            continue;
+        end if;
         if (select c.relkind from pg_catalog.pg_class c where c.oid = lifecycle.event_table(policy)) = 'r' then
             execute format('delete from %s where %I < $1', lifecycle.event_table(policy), policy.time_column)
               using now() - policy.retention;
@@ -464,7 +492,11 @@ begin
         end if;
         execute format('analyze %s', lifecycle.event_table(policy));
     end loop;
-    refresh materialized view concurrently public.account_function_usage;
+    if (select c.relispopulated from pg_catalog.pg_class c where c.oid = to_regclass('public.account_function_usage')) then
+        refresh materialized view concurrently public.account_function_usage;
+    else
+        refresh materialized view public.account_function_usage;
+    end if;
     report := report || 'account_function_usage: refreshed'::text;
     return array_to_string(report, '; ');
 end $$;
