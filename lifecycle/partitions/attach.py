@@ -97,6 +97,16 @@ def remember_storage_options(conn: Connection, names: Names, old: TableStructure
     )
 
 
+def let_owner_in(conn: Connection, old: TableStructure) -> None:
+    """Let the table's owner own relations in the partition schema, which PostgreSQL asks of every owner."""
+    if not value(conn, "select has_schema_privilege(%s, %s, 'CREATE')", (old.owner, PARTITION_SCHEMA)):
+        conn.execute(
+            sql.SQL("grant usage, create on schema {} to {}").format(
+                sql.Identifier(PARTITION_SCHEMA), sql.Identifier(old.owner)
+            )
+        )
+
+
 def attach_whole(conn: Connection, names: Names, old: TableStructure) -> float:
     """Create the parent and attach the old table with bounds that hold every row; returns milliseconds under lock."""
     table = names.table

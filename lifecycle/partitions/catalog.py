@@ -10,7 +10,10 @@ from lifecycle.policy import PARTITION_SCHEMA, EventTable
 
 STRUCTURE = """
 select c.oid, c.relkind::text, pg_get_userbyid(c.relowner), c.relpersistence::text, c.relrowsecurity,
-       c.relforcerowsecurity, c.relreplident::text, coalesce(c.reloptions, '{}'), obj_description(c.oid, 'pg_class'),
+       c.relforcerowsecurity, c.relreplident::text,
+       coalesce(c.reloptions, '{}') || array(
+         select 'toast.' || o from pg_class t, unnest(t.reloptions) o where t.oid = c.reltoastrelid),
+       obj_description(c.oid, 'pg_class'),
        c.relispartition, pg_has_role(c.relowner, 'usage'), greatest(c.reltuples, 0)::bigint,
        pg_total_relation_size(c.oid)
   from pg_class c where c.oid = to_regclass(%s)

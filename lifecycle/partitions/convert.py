@@ -17,6 +17,7 @@ from lifecycle.errors import BusyError, LifecycleError, RefusedError
 from lifecycle.partitions.attach import (
     attach_whole,
     build_key_index,
+    let_owner_in,
     remember_storage_options,
     restore_autovacuum,
     swap_names,
@@ -117,6 +118,7 @@ def _attach(conn: Connection, names: Names, progress: Progress) -> tuple[tuple[s
     if not is_partition_of_ours(conn, table):
         progress(f"{table.name}: building the key index, {old.rows:,} rows", 0.01)
         remember_storage_options(conn, names, old)
+        let_owner_in(conn, old)
         build_key_index(conn, names, old)
         progress(f"{table.name}: key index built", 0.05)
         switch_autovacuum_off(conn, names.public)

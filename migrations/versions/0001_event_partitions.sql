@@ -369,6 +369,7 @@ begin
                       from lifecycle.expired_event_partitions(policy, as_of) p
                       join pg_catalog.pg_class c on c.oid = p.partition
                      where p.marker is not null and p.partition = any (expired)
+                     order by p.name
                 loop
                     execute format('drop table %s', part.partition);
                     done := done || jsonb_build_object('action', 'drop', 'name', part.name, 'rows', part.estimate, 'bytes', part.size);
