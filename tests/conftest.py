@@ -1,0 +1,150 @@
+"""A real PostgreSQL for every test that asks: a server per version, template databases, a fresh clone per test.
+
+LIFECYCLE_TEST_PG_BIN names the one PostgreSQL to use (a bin folder); LIFECYCLE_TEST_SERVERS narrows the
+versions, such as `pg15` or `pg15,pg18`.
+"""
+
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from datetime import UTC, datetime
+from itertools import count
+from pathlib import Path
+from typing import Any, Protocol
+
+import psycopg
+import pytest
+from psycopg import sql
+from sqlalchemy import make_url
+
+from lifecycle.migrate import upgrade
+from sandbox.application import clone_database, create_application_database, drop_database
+from sandbox.binaries import Binaries, available_binaries, find_binaries
+from sandbox.generate import generate
+from sandbox.server import Server
+
+Connection = psycopg.Connection[tuple[Any, ...]]
+AsRole = Callable[..., AbstractContextManager[Connection]]
+
+
+class MakeApplicationDb(Protocol):
+    """The fixture `make_application_db`: returns the URL of a fresh application database as role postgres."""
+
+    def __call__(self, rows: bool = True, auto_grant: bool = True, migrated: bool = False) -> str: ...
+
+
+def _servers() -> dict[str, Path]:
+    """The wheel and the oldest system PostgreSQL (the nearest to production's), by test id."""
+    chosen = os.environ.get("LIFECYCLE_TEST_PG_BIN")
+    found = [find_binaries(Path(chosen))] if chosen else available_binaries() or [find_binaries()]
+    oldest: Binaries = min(found, key=lambda binaries: binaries.version)
+    servers = {f"pg{binaries.version}": binaries.folder for binaries in (oldest, found[0])}
+    wanted = os.environ.get("LIFECYCLE_TEST_SERVERS")
+    if not wanted:
+        return servers
+    every = {f"pg{binaries.version}": binaries.folder for binaries in reversed(found)}
+    try:
+        return {name: every[name] for name in wanted.split(",")}
+    except KeyError as missing:
+        raise pytest.UsageError(f"LIFECYCLE_TEST_SERVERS names {missing}; available: {', '.join(every)}") from None
+
+
+SERVERS = _servers()
+
+
+@pytest.fixture(scope="session")
+def now() -> datetime:
+    """The clock of the sample rows: real time, because the application's views read now()."""
+    return datetime.now(UTC)
+
+
+@pytest.fixture(scope="session", params=list(SERVERS))
+def server(request: pytest.FixtureRequest) -> Iterator[Server]:
+    """A running server; every test that uses it runs once per version."""
+    with (
+        tempfile.TemporaryDirectory(prefix="lifecycle-tests-") as folder,
+        Server(Path(folder), bin_dir=SERVERS[request.param]) as running,
+    ):
+        yield running
+
+
+@pytest.fixture(scope="session")
+def templates(server: Server, now: datetime) -> Callable[[bool, bool, bool], str]:
+    """Name of the template database for (rows, auto_grant, migrated), built when first asked for."""
+    built: dict[tuple[bool, bool, bool], str] = {}
+
+    def template(rows: bool, auto_grant: bool, migrated: bool) -> str:
+        key = (rows, auto_grant, migrated)
+        if key not in built:
+            name = f"template_{'rows' if rows else 'empty'}_{'auto' if auto_grant else 'explicit'}"
+            if migrated:
+                url = clone_database(server, template(rows, auto_grant, False), f"{name}_migrated")
+                upgrade(url)
+                name = f"{name}_migrated"
+            else:
+                url = create_application_database(server, name, auto_grant=auto_grant)
+                if rows:
+                    generate(url, "small", now=now, progress=lambda _table, _rows: None)
+            _close_to_sessions(server, name)
+            built[key] = name
+        return built[key]
+
+    return template
+
+
+def _close_to_sessions(server: Server, database: str) -> None:
+    """A template with a session in it cannot be copied."""
+    with psycopg.connect(server.url(user="supabase_admin"), autocommit=True) as conn:
+        conn.execute(sql.SQL("alter database {} allow_connections false").format(sql.Identifier(database)))
+        conn.execute("select pg_terminate_backend(pid) from pg_stat_activity where datname = %s", (database,))
+
+
+NUMBERS = count(1)
+
+
+@pytest.fixture
+def make_application_db(server: Server, templates: Callable[[bool, bool, bool], str]) -> Iterator[MakeApplicationDb]:
+    """Make fresh application databases; they are dropped after the test."""
+    made: list[str] = []
+
+    def make(rows: bool = True, auto_grant: bool = True, migrated: bool = False) -> str:
+        name = f"app_{next(NUMBERS)}"
+        url = clone_database(server, templates(rows, auto_grant, migrated), name)
+        made.append(name)
+        return url
+
+    yield make
+    for name in made:
+        drop_database(server, name)
+
+
+@pytest.fixture
+def application_db(make_application_db: MakeApplicationDb) -> str:
+    """URL of a fresh application database with the generator's small rows, as role postgres."""
+    return make_application_db()
+
+
+@pytest.fixture
+def empty_application_db(make_application_db: MakeApplicationDb) -> str:
+    """URL of a fresh application database without rows, as role postgres."""
+    return make_application_db(rows=False)
+
+
+@contextmanager
+def _as_role(url: str, role: str, claims: Mapping[str, object] | None = None) -> Iterator[Connection]:
+    login = make_url(url).set(drivername="postgresql", username="authenticator")
+    with psycopg.connect(login.render_as_string(hide_password=False)) as conn:
+        payload = json.dumps({"role": role, **(claims or {})})
+        conn.execute("select set_config('role', %s, true), set_config('request.jwt.claims', %s, true)", (role, payload))
+        yield conn
+
+
+@pytest.fixture(scope="session")
+def as_role() -> AsRole:
+    """`with as_role(url, "authenticated", {"sub": ...}) as conn`: one transaction as PostgREST makes it.
+
+    Logs in as authenticator and takes role and claims for the transaction, which commits unless it raised.
+    """
+    return _as_role
