@@ -1,0 +1,127 @@
+"""The monthly partitions of the event tables: one asset per table, made by rotation."""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+import dagster as dg
+
+from assets.application import application_key
+from assets.timeline import timeline_markdown
+from assets.units import size_text
+from lifecycle.database import Connection
+from lifecycle.errors import BusyError
+from lifecycle.partitions.rotate import RotationAction, rotate
+from lifecycle.partitions.status import PartitionStatus, partition_status
+from lifecycle.policy import EVENT_TABLES, EventTable
+from resources.postgres import ApplicationDatabase, retried_when_busy
+
+POOL: Final = "event_partitions"
+GROUP: Final = "event_partitions"
+OWNERS: Final = ["team:data-platform"]
+CODE_VERSION: Final = "1"
+# Rotation is scheduled every day: a day and two hours late is worth a look, two days late is a fault.
+FRESHNESS: Final = dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=50), warn_window=timedelta(hours=26))
+
+# How the database function begins the only failure that another try can cure.
+BUSY: Final = "no lock on"
+
+ACTION_COLUMNS: Final = dg.TableSchema(
+    columns=[
+        dg.TableColumn("action", "string"),
+        dg.TableColumn("partition", "string"),
+        dg.TableColumn("rows", "int"),
+        dg.TableColumn("size", "string"),
+        dg.TableColumn("outcome", "string"),
+        dg.TableColumn("note", "string"),
+    ]
+)
+
+
+def partitions_key(table: EventTable) -> dg.AssetKey:
+    return dg.AssetKey(["event_partitions", table.name])
+
+
+def actions_table(actions: Iterable[RotationAction]) -> dg.TableMetadataValue:
+    """What rotation did, one record per action."""
+    return dg.MetadataValue.table(
+        [
+            dg.TableRecord(
+                {
+                    "action": action.action,
+                    "partition": action.partition or "",
+                    "rows": action.rows,
+                    "size": size_text(action.bytes),
+                    "outcome": action.outcome,
+                    "note": action.error or "",
+                }
+            )
+            for action in actions
+        ],
+        schema=ACTION_COLUMNS,
+    )
+
+
+def status_metadata(status: PartitionStatus, now: datetime) -> dict[str, dg.MetadataValue]:
+    """A table's partitions as run metadata: counts, sizes and the timeline; never a row."""
+    return {
+        "dagster/row_count": dg.MetadataValue.int(status.rows),
+        "bytes": dg.MetadataValue.int(status.bytes),
+        "size": dg.MetadataValue.text(size_text(status.bytes)),
+        "months": dg.MetadataValue.int(sum(not partition.is_default for partition in status.partitions)),
+        "months_ahead": dg.MetadataValue.int(status.months_ahead),
+        "expired": dg.MetadataValue.int(len(status.expired)),
+        "default_rows": dg.MetadataValue.int(status.default_rows),
+        "kept_since": dg.MetadataValue.text(f"{status.first_kept:%Y-%m-%d}"),
+        "timeline": dg.MetadataValue.md(timeline_markdown(status, now)),
+    }
+
+
+def rotate_table(conn: Connection, table: EventTable, now: datetime) -> dg.MaterializeResult[None]:
+    """Rotate one table and describe what it holds now.
+
+    Raises BusyError when a lock stayed taken, and dg.Failure, which no retry cures, for any other failed action.
+    """
+    actions = rotate(conn, table, now)
+    if failed := [action for action in actions if action.outcome == "failure"]:
+        reasons = "; ".join(str(action.error) for action in failed)
+        if all(str(action.error).startswith(BUSY) for action in failed):
+            raise BusyError(f"rotation of {table.qualified_name}: {reasons}")
+        raise dg.Failure(
+            f"rotation of {table.qualified_name}: {reasons}",
+            metadata={"actions": actions_table(actions)},
+            allow_retries=False,
+        )
+    status = partition_status(conn, table, now)
+    return dg.MaterializeResult(metadata=status_metadata(status, now) | {"actions": actions_table(actions)})
+
+
+def partitions_asset(table: EventTable) -> dg.AssetsDefinition:
+    """The asset of one event table's partitions."""
+
+    @dg.asset(
+        key=partitions_key(table),
+        deps=[application_key(table.name)],
+        group_name=GROUP,
+        description=(
+            f"Monthly partitions (UTC) of `{table.qualified_name}` by `{table.time_column}`. Materializing it "
+            f"rotates: makes {table.months_ahead} months ahead, drops months wholly older than "
+            f"{table.retention}, empties the default partition. Kept {table.retention}: {table.reason}. "
+            "Before the first time, run the job `convert_event_tables`."
+        ),
+        kinds={"postgres"},
+        owners=OWNERS,
+        tags={"retention": table.retention.replace(" ", "_"), "partitioned_by": "month"},
+        metadata={"dagster/table_name": table.qualified_name, "time_column": table.time_column},
+        freshness_policy=FRESHNESS,
+        pool=POOL,
+        code_version=CODE_VERSION,
+    )
+    def event_partitions(database: ApplicationDatabase) -> dg.MaterializeResult[None]:
+        with retried_when_busy(), database.connect() as conn:
+            return rotate_table(conn, table, datetime.now(UTC))
+
+    return event_partitions
+
+
+PARTITION_ASSETS: Final = [partitions_asset(table) for table in EVENT_TABLES]

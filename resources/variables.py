@@ -1,0 +1,11 @@
+"""Names and examples of the environment variables, for messages. Nothing is read here."""
+
+from typing import Final
+
+URL_VARIABLE: Final = "LIFECYCLE_DATABASE_URL"
+URL_EXAMPLE: Final = "postgresql://postgres:password@db.example.com:5432/postgres"
+BINARIES_VARIABLE: Final = "LIFECYCLE_PG_BIN"
+MISSING_URL: Final = (
+    f"{URL_VARIABLE} is not set. It says which database to work on. Set it where the command or the run starts, "
+    f"for example: export {URL_VARIABLE}={URL_EXAMPLE}"
+)
