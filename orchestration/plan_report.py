@@ -1,0 +1,116 @@
+"""`lifecycle plan`: what every operation would do now, as tables or as JSON."""
+
+import json
+from dataclasses import asdict, dataclass
+from datetime import date, datetime
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from assets.units import size_text
+from lifecycle.database import connect
+from lifecycle.partitions.facts import DatabaseFacts, probe_database
+from lifecycle.partitions.plan import ConversionPlan, RotationPlan, plan_conversion, plan_rotation
+from lifecycle.policy import EVENT_TABLES
+
+READ_ONLY = "set default_transaction_read_only = on"
+STATE_STYLE = {"ready": "green", "done": "green", "resumable": "yellow", "attached": "yellow"}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The database, and per event table what conversion and rotation would do."""
+
+    database: DatabaseFacts
+    conversions: tuple[ConversionPlan, ...]
+    rotations: tuple[RotationPlan, ...]
+
+
+def collect_plan(url: str, now: datetime) -> Plan:
+    """Ask the database, in a session that cannot write. Raises psycopg.Error and LifecycleError."""
+    with connect(url, application_name="lifecycle plan") as conn:
+        conn.execute(READ_ONLY)
+        return Plan(
+            database=probe_database(conn),
+            conversions=tuple(plan_conversion(conn, table, now) for table in EVENT_TABLES),
+            rotations=tuple(plan_rotation(conn, table, now) for table in EVENT_TABLES),
+        )
+
+
+def _plain(value: Any) -> str:
+    return value.isoformat() if isinstance(value, date) else str(value)
+
+
+def plan_json(plan: Plan) -> str:
+    """The plan for programs: the fields of `Plan`, sizes in bytes, times in seconds."""
+    return json.dumps(asdict(plan), indent=2, ensure_ascii=False, default=_plain)
+
+
+def _lines(items: tuple[str, ...], empty: str = "-") -> str:
+    return escape("\n".join(items)) or empty
+
+
+def _facts_table() -> Table:
+    table = Table(show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column()
+    return table
+
+
+def _database_table(facts: DatabaseFacts) -> Table:
+    table = _facts_table()
+    table.add_row("PostgreSQL", str(facts.server_version))
+    table.add_row("role", f"{escape(facts.current_user)}{' (superuser)' if facts.is_superuser else ''}")
+    table.add_row(
+        "connection",
+        "[red]transaction pooler: use the direct connection (port 5432)[/]"
+        if facts.transaction_pooler
+        else "direct, or a session pooler",
+    )
+    table.add_row("extensions", escape(", ".join(facts.extensions)) or "-")
+    missing = _lines(facts.missing_privileges, "none")
+    table.add_row("missing privileges", f"[red]{missing}[/]" if facts.missing_privileges else missing)
+    return table
+
+
+def _conversion_table(plan: ConversionPlan) -> Table:
+    table = _facts_table()
+    table.add_row("state", f"[{STATE_STYLE.get(plan.state, 'red')}]{plan.state}[/]")
+    if plan.rows:
+        table.add_row("rows", f"about {plan.rows:,}")
+    table.add_row("size", size_text(plan.bytes))
+    if plan.months:
+        table.add_row("partitions" if plan.state == "done" else "months", str(plan.months))
+    if plan.dependents:
+        table.add_row("read by", escape(", ".join(plan.dependents)))
+    if plan.estimated_seconds:
+        table.add_row("estimated time", f"{plan.estimated_seconds:,.0f} s")
+    if plan.locks:
+        table.add_row("locks", _lines(plan.locks))
+    if plan.warnings:
+        table.add_row("warnings", f"[yellow]{_lines(plan.warnings)}[/]")
+    if plan.refusals:
+        table.add_row("refused", f"[red]{_lines(plan.refusals)}[/]")
+    table.add_row("next", escape(plan.next_step))
+    return table
+
+
+def _rotation_table(plans: tuple[RotationPlan, ...]) -> Table:
+    table = Table()
+    for heading in ("table", "would create", "would drop", "rows in the default"):
+        table.add_column(heading, overflow="fold", justify="right" if heading.startswith("rows") else "left")
+    for plan in plans:
+        table.add_row(plan.table.qualified_name, _lines(plan.create), _lines(plan.drop), f"{plan.default_rows:,}")
+    return table
+
+
+def print_plan(plan: Plan, console: Console) -> None:
+    """The plan for people."""
+    console.print("[bold]Database[/]", _database_table(plan.database), sep="\n")
+    for conversion in plan.conversions:
+        title = f"[bold]Conversion of {escape(conversion.table.qualified_name)}[/]"
+        console.print(title, _conversion_table(conversion), sep="\n")
+    console.print("[bold]Rotation[/]", _rotation_table(plan.rotations), sep="\n")
+    console.print("Nothing was changed.")

@@ -1,0 +1,115 @@
+"""The command `lifecycle`: its errors, its plan, its migration."""
+
+import json
+import socket
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from lifecycle.database import connect, value
+from lifecycle.policy import EVENT_TABLES
+from orchestration.cli import app
+from resources.variables import BINARIES_VARIABLE, URL_VARIABLE
+from tests.conftest import MakeApplicationDb
+
+RUNNER = CliRunner()
+OBJECTS = (
+    "select count(*) from pg_class where relnamespace not in ('pg_toast'::regnamespace, 'pg_catalog'::regnamespace)"
+)
+
+
+@pytest.fixture(autouse=True)
+def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(URL_VARIABLE, raising=False)
+    monkeypatch.delenv(BINARIES_VARIABLE, raising=False)
+    monkeypatch.setenv("COLUMNS", "200")
+
+
+@pytest.mark.parametrize("command", ["plan", "migrate"])
+def test_a_missing_variable_is_named_with_an_example(command: str) -> None:
+    result = RUNNER.invoke(app, [command])
+    assert result.exit_code == 2
+    assert f"export {URL_VARIABLE}=postgresql://" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("postgresql://nobody:secret@127.0.0.1:1/none", "can the server be reached"),
+        ("mysql://nobody@127.0.0.1/none", "only postgresql is supported"),
+    ],
+)
+def test_an_unusable_database_is_a_message_and_no_traceback(
+    url: str, says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(URL_VARIABLE, url)
+    for command in ("plan", "migrate"):
+        result = RUNNER.invoke(app, [command])
+        assert result.exit_code == 1
+        assert says in result.stderr
+        assert "Traceback" not in result.output
+        assert "secret" not in result.output
+
+
+def test_migrate_prints_its_sql_without_a_database() -> None:
+    result = RUNNER.invoke(app, ["migrate", "--sql"])
+    assert result.exit_code == 0
+    assert "create function public.rotate_event_partitions" in result.stdout
+
+
+def test_migrate_twice(make_application_db: MakeApplicationDb, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = make_application_db(rows=False)
+    monkeypatch.setenv(URL_VARIABLE, url)
+    for _ in range(2):
+        result = RUNNER.invoke(app, ["migrate"])
+        assert result.exit_code == 0, result.output
+    with connect(url) as conn:
+        assert value(conn, "select count(*) from lifecycle.event_table_policies") == len(EVENT_TABLES)
+
+
+def test_plan_changes_nothing_and_says_what_would_happen(
+    make_application_db: MakeApplicationDb, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = make_application_db(migrated=True)
+    monkeypatch.setenv(URL_VARIABLE, url)
+    with connect(url) as conn:
+        before = value(conn, OBJECTS)
+    result = RUNNER.invoke(app, ["plan"])
+    assert result.exit_code == 0, result.output
+    for table in EVENT_TABLES:
+        assert f"Conversion of {table.qualified_name}" in result.stdout
+    for words in ("missing privileges", "ON CONFLICT", "user_retention", "run the job convert_event_tables"):
+        assert words in result.stdout
+    as_json = json.loads(RUNNER.invoke(app, ["plan", "--json"]).stdout)
+    assert [conversion["state"] for conversion in as_json["conversions"]] == ["ready"] * len(EVENT_TABLES)
+    assert as_json["conversions"][0]["table"]["name"] == EVENT_TABLES[0].name
+    assert as_json["conversions"][0]["rows"] > 0
+    assert as_json["database"]["transaction_pooler"] is False
+    with connect(url) as conn:
+        assert value(conn, OBJECTS) == before
+
+
+def test_plan_before_the_migration_says_what_to_do(empty_application_db: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(URL_VARIABLE, empty_application_db)
+    result = RUNNER.invoke(app, ["plan"])
+    assert result.exit_code == 0, result.output
+    assert "run `lifecycle migrate` first" in result.stdout
+
+
+def test_demo_refuses_a_taken_port_before_it_starts_anything() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        result = RUNNER.invoke(app, ["demo", "--port", str(taken.getsockname()[1])])
+    assert result.exit_code == 1
+    assert "choose another one with --port" in result.stderr
+    assert "PostgreSQL" not in result.output
+
+
+def test_demo_without_its_data_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    result = RUNNER.invoke(app, ["demo", "--once", "--data", str(tmp_path / "absent")])
+    assert result.exit_code == 1
+    assert "absent" in result.stderr
+    assert not list(tmp_path.glob("lifecycle-demo-*"))

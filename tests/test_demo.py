@@ -1,0 +1,163 @@
+"""The demo from end to end, as a newcomer starts it: its own server, its own Dagster, nothing left behind."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from lifecycle.policy import EVENT_TABLES
+
+DEMO = [sys.executable, "-m", "orchestration.cli", "demo"]
+PATIENCE = 180.0
+
+ASSETS = "{assetNodes{assetKey{path} isMaterializable assetMaterializations(limit:1){runId}}}"
+AUTOMATION = """{repositoriesOrError{... on RepositoryConnection{nodes{
+    schedules{name scheduleState{status}} sensors{name sensorState{status}}}}}}"""
+LAUNCH = """mutation($p:ExecutionParams!){launchRun(executionParams:$p){
+    ... on LaunchRunSuccess{run{runId}} ... on PythonError{message}}}"""
+STATUS = "query($id:ID!){runOrError(runId:$id){... on Run{status}}}"
+
+
+def wait_until(condition: Callable[[], Any], what: str) -> Any:
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        if result := condition():
+            return result
+        time.sleep(0.5)
+    pytest.fail(f"not within {PATIENCE:.0f} s: {what}")
+
+
+def processes_with(text: str) -> list[int]:
+    """Processes whose command line or environment holds `text`, this one excepted."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            told = (folder / "cmdline").read_bytes() + (folder / "environ").read_bytes()
+        except OSError:
+            continue
+        if text.encode() in told and int(folder.name) != os.getpid():
+            found.append(int(folder.name))
+    return found
+
+
+def query(port: int, text: str, **variables: Any) -> Any:
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{port}/graphql",
+        data=json.dumps({"query": text, "variables": variables}).encode(),
+        headers={"content-type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310 - our own address
+        return json.load(answer)["data"]
+
+
+def answers(port: int) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/server_info", timeout=5) as answer:
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+@pytest.mark.timeout(600)
+def test_once_ends_green_and_leaves_nothing(tmp_path: Path) -> None:
+    environment = os.environ | {"TMPDIR": str(tmp_path), "COLUMNS": "160"}
+    result = subprocess.run([*DEMO, "--once"], env=environment, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "Everything did what it should." in result.stdout
+    assert "warned" not in result.stdout
+    assert "failed" not in result.stdout
+    for table in EVENT_TABLES:
+        assert table.name in result.stdout
+    assert not list(tmp_path.glob("lifecycle-demo-*"))
+    assert not processes_with(str(tmp_path))
+
+
+@pytest.mark.timeout(600)
+def test_sigterm_in_the_middle_leaves_nothing(tmp_path: Path) -> None:
+    environment = os.environ | {"TMPDIR": str(tmp_path)}
+    with subprocess.Popen([*DEMO, "--once"], env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        said = ""
+        for line in process.stdout:
+            said += line
+            if "make Dagster's database" in line:
+                break
+        time.sleep(1.5)
+        process.send_signal(signal.SIGTERM)
+        said += process.stdout.read()
+        assert process.wait(PATIENCE) == 130, said
+    assert "nothing is left running" in said
+    assert not list(tmp_path.glob("lifecycle-demo-*"))
+    assert not processes_with(str(tmp_path))
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[subprocess.Popen[bytes], int, Path]]:
+    """A demo with its UI open: process, port and folder."""
+    folder = tmp_path_factory.mktemp("demo")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    log = folder / "output"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [*DEMO, "--port", str(port), "--keep", str(folder / "kept")], stdout=output, stderr=subprocess.STDOUT
+        )
+    try:
+        wait_until(lambda: answers(port) or process.poll() is not None, "the UI answers")
+        assert process.poll() is None, log.read_text()
+        yield process, port, folder
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+@pytest.mark.timeout(600)
+def test_ui_daemon_and_ledger(served: tuple[subprocess.Popen[bytes], int, Path]) -> None:
+    process, port, folder = served
+    nodes = {tuple(node["assetKey"]["path"]): node for node in query(port, ASSETS)["assetNodes"]}
+    for table in EVENT_TABLES:
+        assert nodes["event_partitions", table.name]["assetMaterializations"]
+        assert not nodes["public", table.name]["isMaterializable"]
+    (repository,) = query(port, AUTOMATION)["repositoriesOrError"]["nodes"]
+    states = [schedule["scheduleState"]["status"] for schedule in repository["schedules"]]
+    states += [sensor["sensorState"]["status"] for sensor in repository["sensors"]]
+    assert states == ["RUNNING"] * 4
+
+    # A run from the UI goes through queue, daemon and a process of its own, and comes out in the ledger.
+    target = {
+        "repositoryLocationName": "orchestration.definitions",
+        "repositoryName": "__repository__",
+        "jobName": "rotate_event_partitions",
+    }
+    run_id = query(port, LAUNCH, p={"selector": target, "runConfigData": {}})["launchRun"]["run"]["runId"]
+    ended = ("SUCCESS", "FAILURE", "CANCELED")
+    status = wait_until(
+        lambda: (found := query(port, STATUS, id=run_id)["runOrError"]["status"]) in ended and found, "the run ends"
+    )
+    assert status == "SUCCESS"
+    password = (folder / "kept" / "postgresql" / "password").read_text().strip()
+    server_port = (folder / "output").read_text().partition("on port ")[2].partition(",")[0]
+    with psycopg.connect(
+        f"postgresql://postgres:{password}@127.0.0.1:{server_port}/application", autocommit=True
+    ) as conn:
+        select = "select event_type from audit_events where payload ->> 'run_id' = %s"
+        assert wait_until(lambda: conn.execute(select, (run_id,)).fetchone(), "the ledger has the run") == (
+            "job_success",
+        )
+
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(90) == 0, (folder / "output").read_text()
+    assert not answers(port)
+    wait_until(lambda: not processes_with(str(folder / "kept")), "every process is gone")
