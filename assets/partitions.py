@@ -7,7 +7,6 @@ from typing import Final
 import dagster as dg
 
 from assets.application import application_key
-from assets.timeline import timeline_markdown
 from assets.units import size_text
 from lifecycle.database import Connection
 from lifecycle.errors import BusyError
@@ -64,6 +63,9 @@ def actions_table(actions: Iterable[RotationAction]) -> dg.TableMetadataValue:
 
 def status_metadata(status: PartitionStatus, now: datetime) -> dict[str, dg.MetadataValue]:
     """A table's partitions as run metadata: counts, sizes and the timeline; never a row."""
+    # Loading matplotlib takes a quarter of the time that definitions may take to load.
+    from assets.timeline import timeline_markdown
+
     return {
         "dagster/row_count": dg.MetadataValue.int(status.rows),
         "bytes": dg.MetadataValue.int(status.bytes),

@@ -29,7 +29,8 @@ SESSION_SETTINGS = (
 NOTICE_DEAD_CLIENT = "set client_connection_check_interval = '1s'"
 
 LOCK_HOLDERS = """
-select format('pid %s (%s, %s, open for %s)', a.pid, a.usename, coalesce(nullif(a.application_name, ''), 'unnamed'),
+select format('pid %%s (%%s, %%s, open for %%s)',
+              a.pid, a.usename, coalesce(nullif(a.application_name, ''), 'unnamed'),
               date_trunc('second', clock_timestamp() - a.xact_start))
   from pg_locks l join pg_stat_activity a using (pid)
  where l.relation = to_regclass(%s) and l.granted and a.pid <> pg_backend_pid()

@@ -20,6 +20,7 @@ app = typer.Typer(
     name="lifecycle",
     help="Partition, rotate and check the event tables of a PostgreSQL application.",
     no_args_is_help=True,
+    add_completion=False,
     pretty_exceptions_enable=False,
 )
 errors = Console(stderr=True)

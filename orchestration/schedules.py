@@ -1,10 +1,10 @@
 """The timetable. Times are Asia/Tokyo; no two entries that share a pool start within the same half hour.
 
-| when             | what                                                                          |
-|------------------|-------------------------------------------------------------------------------|
+| when                    | what                                                                       |
+|-------------------------|----------------------------------------------------------------------------|
 | 1st of the month, 00:30 | rotate the event partitions: the month ahead exists before anyone needs it |
-| every day, 01:30 | the same, so that a missed month never matters                                |
-| every day, 03:10 | the application's daily maintenance                                           |
+| every day, 01:30        | the same, so that a missed month never matters                             |
+| every day, 03:10        | the application's daily maintenance                                        |
 """
 
 from typing import Final

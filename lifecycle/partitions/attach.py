@@ -13,12 +13,15 @@ from lifecycle.errors import BusyError
 from lifecycle.partitions.catalog import Names, TableStructure
 from lifecycle.partitions.dependents import direct_dependents
 from lifecycle.partitions.parent import TRIGGERS, create_parent
+from lifecycle.partitions.snapshots import snapshot_holders
 from lifecycle.policy import PARTITION_SCHEMA, LockPolicy
 
 # Waits behind nobody's back: SHARE UPDATE EXCLUSIVE stalls no reader and no writer, and a timeout above
 # deadlock_timeout (1 s) makes a running autovacuum give way.
 AUTOVACUUM_LOCKS = LockPolicy(timeout=5.0, tries=12)
 
+# CREATE INDEX CONCURRENTLY waits for older transactions; nobody but VACUUM and ALTER waits behind it.
+KEY_INDEX_PATIENCE = "10min"
 KEY_INDEX = """
 select i.indisvalid and i.indisunique from pg_index i
  where i.indexrelid = to_regclass(format('%%I.%%I', %s::text, %s::text))
@@ -49,7 +52,7 @@ def build_key_index(conn: Connection, names: Names, old: TableStructure) -> None
     if valid:
         return
     try:
-        conn.execute("set lock_timeout = '5s'")
+        conn.execute(f"set lock_timeout = '{KEY_INDEX_PATIENCE}'")
         if valid is False:
             conn.execute(sql.SQL("drop index concurrently {}").format(index))
         conn.execute(
@@ -61,8 +64,9 @@ def build_key_index(conn: Connection, names: Names, old: TableStructure) -> None
         )
     except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected) as error:
         raise BusyError(
-            f"index {names.new_key_index} on {table.qualified_name}: another session holds the table (VACUUM, ALTER or "
-            "CREATE INDEX). Wait for it, then run this again; the unfinished index is built anew."
+            f"index {names.new_key_index} on {table.qualified_name}: not finished within {KEY_INDEX_PATIENCE}, because "
+            f"older transactions, VACUUM or ALTER are in the way: {snapshot_holders(conn) or 'they have ended since'}. "
+            "Wait for them or end them, then run this again; the index is built anew."
         ) from error
     finally:
         if not conn.closed:

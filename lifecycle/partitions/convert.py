@@ -78,6 +78,8 @@ def convert_table(
             names = Names(table)
             switched, attach_ms = _attach(conn, names, progress)
             split_ms = 0.0
+            # A run that died after the exchange has nothing left to put off.
+            split_now = split_now or (plan.state == "resumable" and not _legacy_attached(conn, names))
             if split_now:
                 split_ms = _split(conn, url, names, now, progress)
         except psycopg.errors.InsufficientPrivilege as error:
@@ -152,13 +154,18 @@ def _remembered_options(conn: Connection, table: EventTable) -> tuple[str, ...]:
     return tuple(options or ())
 
 
+def _legacy_attached(conn: Connection, names: Names) -> bool:
+    """Whether the old table is a partition under its new name: swapped, and not split yet."""
+    query = "select relispartition from pg_class where oid = to_regclass(%s)"
+    return bool(value(conn, query, (names.legacy.as_string(conn),)))
+
+
 def _split(conn: Connection, url: str, names: Names, now: datetime, progress: Progress) -> float:
     table = names.table
     legacy = names.legacy.as_string(conn)
-    attached = value(conn, "select relispartition from pg_class where oid = to_regclass(%s)", (legacy,))
     longest = 0.0
     options = _remembered_options(conn, table)
-    if attached:
+    if _legacy_attached(conn, names):
         old = replace(_structure(conn, legacy), storage_options=options)
         switch_autovacuum_off(conn, names.legacy)
         fresh = start_capture(conn, names, old)

@@ -47,6 +47,29 @@ COLUMN_COMMENTS = """
 select a.attname, col_description(a.attrelid, a.attnum) from pg_attribute a
  where a.attrelid = %s and a.attnum > 0 and not a.attisdropped and col_description(a.attrelid, a.attnum) is not null
 """
+# New objects are made in one schema, and the server's text names them without it (see bare_names).
+AMBIGUOUS_NAMES = """
+with moved as (select c.relname, c.relnamespace from pg_class c where c.oid = any (%(oids)s)),
+     made as (select relname from moved union all
+              select c.relname from pg_index i join pg_class c on c.oid = i.indexrelid
+               where i.indrelid = any (%(oids)s))
+select format('%%s relations named %%s would have to wait in schema event_partitions; rename one first',
+              count(*), relname)
+  from made group by relname having count(*) > 1
+ union all
+select format('%%s has the name of a relation that the conversion makes anew; rename one of them first',
+              c.oid::regclass)
+  from pg_class c where c.relname in (select relname from moved) and c.oid <> all (%(oids)s)
+   and c.relnamespace in (select relnamespace from moved)
+"""
+COLUMN_STATISTICS_AND_CLUSTER = """
+select format('alter materialized view %%s alter column %%I set statistics %%s', %(target)s::text, a.attname,
+              a.attstattarget)
+  from pg_attribute a where a.attrelid = %(oid)s and a.attnum > 0 and not a.attisdropped and a.attstattarget >= 0
+ union all
+select format('alter materialized view %%s cluster on %%I', %(target)s::text, c.relname)
+  from pg_index i join pg_class c on c.oid = i.indexrelid where i.indrelid = %(oid)s and i.indisclustered
+"""
 LEFTOVERS = """
 select c.relname::text from pg_class c
  where c.relnamespace = to_regnamespace(%s) and c.relkind = 'm' order by c.oid desc
@@ -99,6 +122,12 @@ def affected_dependents(conn: Connection, oid: int) -> list[Dependent]:
     return sorted(depth, key=lambda dependent: (depth[dependent], dependent.qualified_name))
 
 
+def ambiguous_names(conn: Connection, table_oid: int, affected: list[Dependent]) -> list[str]:
+    """Names that would mean two things while the new objects wait beside the old ones, one phrase each."""
+    oids = [table_oid, *(dependent.oid for dependent in affected if dependent.kind == "m")]
+    return [row[0] for row in rows(conn, AMBIGUOUS_NAMES, {"oids": oids})]
+
+
 def drop_leftovers(conn: Connection) -> None:
     """Drop materialized views that a run which died left waiting in the partition schema."""
     for (name,) in rows(conn, LEFTOVERS, (PARTITION_SCHEMA,)):
@@ -113,6 +142,8 @@ def fill_new_materialized_view(conn: Connection, schemas: tuple[str, ...], view:
         indexes = rows(conn, INDEXES, {"oid": view.oid, "skip": ""})
         column_comments = rows(conn, COLUMN_COMMENTS, (view.oid,))
         privileges = grants(conn, view.oid, view.staged)
+        target = {"oid": view.oid, "target": view.staged.as_string(conn)}
+        settings = [row[0] for row in rows(conn, COLUMN_STATISTICS_AND_CLUSTER, target)]
         names_mean_new(conn, *schemas)
         statements: list[str | sql.Composable] = [
             sql.SQL("create materialized view {} {} as {} with {}").format(
@@ -128,6 +159,7 @@ def fill_new_materialized_view(conn: Connection, schemas: tuple[str, ...], view:
             if index_comment:
                 index = sql.Identifier(PARTITION_SCHEMA, name)
                 statements.append(sql.SQL("comment on index {} is {}").format(index, sql.Literal(index_comment)))
+        statements += settings
         for column, text in column_comments:
             place = sql.Identifier(PARTITION_SCHEMA, view.name, column)
             statements.append(sql.SQL("comment on column {} is {}").format(place, sql.Literal(text)))

@@ -6,7 +6,7 @@ from typing import Literal
 
 from lifecycle.database import Connection, rows, value
 from lifecycle.partitions.catalog import TableStructure, is_partition_of_ours, table_structure
-from lifecycle.partitions.dependents import affected_dependents
+from lifecycle.partitions.dependents import affected_dependents, ambiguous_names
 from lifecycle.partitions.statements import upserts_by_old_key
 from lifecycle.policy import PARTITION_SCHEMA, EventTable
 
@@ -53,7 +53,7 @@ REFUSALS = (
     (
         # A row type is an OID too: a function that returns the table's rows cannot be told of a new table.
         "select format('%%s uses the row type of the table; change it to RETURNS TABLE (...) or a type of its own',"
-        " pg_describe_object(d.classid, d.objid, 0)) from pg_depend d join pg_type t on d.refclassid ="
+        " pg_describe_object(d.classid, d.objid, d.objsubid)) from pg_depend d join pg_type t on d.refclassid ="
         " 'pg_type'::regclass and d.refobjid in (t.oid, t.typarray) where t.typrelid = %(oid)s and d.deptype = 'n'"
     ),
     (
@@ -63,6 +63,26 @@ REFUSALS = (
         " join pg_constraint k on d.refclassid = 'pg_constraint'::regclass and d.refobjid = k.oid"
         " left join pg_rewrite r on d.classid = 'pg_rewrite'::regclass and d.objid = r.oid"
         " where k.conrelid = %(oid)s and k.contype = 'p' and d.deptype = 'n'"
+    ),
+    (
+        "select format('rule %%s of %%s writes or reads it; replace the rule by a trigger', r.rulename,"
+        " r.ev_class::regclass)"
+        " from pg_depend d join pg_rewrite r on d.classid = 'pg_rewrite'::regclass and r.oid = d.objid"
+        " join pg_class c on c.oid = r.ev_class where d.refclassid = 'pg_class'::regclass and d.refobjid = %(oid)s"
+        " and c.relkind not in ('v', 'm') and c.oid <> %(oid)s group by r.rulename, r.ev_class"
+    ),
+    (
+        # A partitioned table holds no row of its own.
+        "select distinct format('%%s reads it with ONLY, which would be empty; drop the word', r.ev_class::regclass)"
+        " from pg_depend d join pg_rewrite r on d.classid = 'pg_rewrite'::regclass and r.oid = d.objid"
+        " where d.refclassid = 'pg_class'::regclass and d.refobjid = %(oid)s"
+        " and pg_get_viewdef(r.ev_class) ~ ('\\mONLY ([^ ]+\\.)?\"?' || %(name)s || '\\M')"
+    ),
+    (
+        "select format('function %%s reads it and belongs to role %%s, so it cannot be switched', p.oid::regprocedure,"
+        " pg_get_userbyid(p.proowner)) from pg_proc p where not pg_has_role(p.proowner, 'usage') and p.oid in ("
+        "   select d.objid from pg_depend d where d.classid = 'pg_proc'::regclass"
+        "    and d.refclassid = 'pg_class'::regclass and d.refobjid = %(oid)s)"
     ),
     (
         "select format('publication %%s is owned by %%s; a member of that role must run the conversion', p.pubname,"
@@ -77,6 +97,11 @@ select format('publication %%s: changes will be published under partition names,
  where r.prrelid = %(oid)s and not p.pubviaroot and exists (
     select from pg_publication_rel o join pg_class c on c.oid = o.prrelid
      where o.prpubid = p.oid and c.relkind = 'p' and o.prrelid <> r.prrelid)
+"""
+RESTRICTING_KEYS = """
+select format('while months are built, a row of %%s may not be deleted right after its last event: foreign key %%s'
+              ' checks the copies too', confrelid::regclass, conname)
+  from pg_constraint where conrelid = %(oid)s and contype = 'f' and confdeltype in ('a', 'r')
 """
 INVALID_INDEXES = """
 select format('index %%s is invalid and will not be kept', indexrelid::regclass) from pg_index
@@ -146,15 +171,16 @@ def _refusals(conn: Connection, table: EventTable, old: TableStructure) -> list[
         for column in old.columns
         if column.identity or column.sequence
     ]
-    params = {"oid": old.oid, "time_column": table.time_column}
+    params = {"oid": old.oid, "time_column": table.time_column, "name": table.name}
     for query in REFUSALS:
         found += [row[0] for row in rows(conn, query, params)]
+    affected = affected_dependents(conn, old.oid)
     found += [
         f"{view.qualified_name} reads it and belongs to another role, so it cannot be switched"
-        for view in affected_dependents(conn, old.oid)
+        for view in affected
         if not view.owned_by_us
     ]
-    return found
+    return found + ambiguous_names(conn, old.oid, affected)
 
 
 def _warnings(conn: Connection, table: EventTable, old: TableStructure) -> list[str]:
@@ -169,6 +195,7 @@ def _warnings(conn: Connection, table: EventTable, old: TableStructure) -> list[
         ]
     params = {"oid": old.oid}
     found += [row[0] for row in rows(conn, OTHER_PARENTS_IN_PUBLICATION, params)]
+    found += [row[0] for row in rows(conn, RESTRICTING_KEYS, params)]
     found += [row[0] for row in rows(conn, INVALID_INDEXES, params)]
     return found
 

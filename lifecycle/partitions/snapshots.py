@@ -20,6 +20,11 @@ select l.virtualtransaction, a.pid, a.usename::text from pg_locks l join pg_stat
 """
 
 
+def snapshot_holders(conn: Connection) -> str:
+    """The sessions that hold a snapshot now, for a message; empty when there is none."""
+    return ", ".join(f"pid {pid} ({user})" for _, pid, user in rows(conn, SNAPSHOT_HOLDERS))
+
+
 def wait_for_older_snapshots(
     conn: Connection,
     table: EventTable,

@@ -29,7 +29,10 @@ select format('%%s %%s %%s', p.name, r.rolname, v.privilege)
   from lifecycle.event_partitions_of(to_regclass(%s)) p
   cross join pg_roles r
   cross join unnest(array['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE']) v(privilege)
- where r.rolname in ('anon', 'authenticated') and has_table_privilege(r.oid, p.partition, v.privilege)
+ where r.rolname in ('anon', 'authenticated')
+   and case when v.privilege in ('SELECT', 'INSERT', 'UPDATE')
+            then has_any_column_privilege(r.oid, p.partition, v.privilege)
+            else has_table_privilege(r.oid, p.partition, v.privilege) end
  union all
 select format('%%s row level security is off', p.name)
   from lifecycle.event_partitions_of(to_regclass(%s)) p join pg_class c on c.oid = p.partition

@@ -10,11 +10,15 @@ end $$;
 drop function public.rotate_event_partitions(timestamptz, text);
 do $$
 declare
-    original text;
+    original lifecycle.original_functions;
+    executor text;
 begin
-    select definition into original from lifecycle.original_functions where signature = 'public.run_daily_maintenance()';
-    if original is not null then
-        execute original;
+    select * into original from lifecycle.original_functions where signature = 'public.run_daily_maintenance()';
+    if found then
+        execute original.definition;
+        foreach executor in array original.executors loop
+            execute format('grant execute on function public.run_daily_maintenance() to %s', executor);
+        end loop;
     else
         drop function public.run_daily_maintenance();
     end if;

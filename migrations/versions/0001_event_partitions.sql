@@ -30,9 +30,10 @@ comment on table lifecycle.partition_conversions is 'One row per converted table
 create table lifecycle.original_functions (
     signature  text primary key,
     definition text not null,
+    executors  text[] not null,
     kept_at    timestamptz not null default now()
 );
-comment on table lifecycle.original_functions is 'Functions of the application as they were before a migration replaced them: the way back.';
+comment on table lifecycle.original_functions is 'Functions of the application, and who might execute them, as they were before a migration replaced them: the way back.';
 
 -- Partitions with their bounds as timestamps; -infinity and infinity stand for MINVALUE and MAXVALUE.
 -- `marker` is the kind written into the comment of each partition that this project made (month, default,
@@ -465,8 +466,10 @@ $$;
 
 -- The application's maintenance under its own name. What rotation drops is no longer deleted row by row; a
 -- table that is not partitioned yet is cleaned as before. An error ends it and reaches the caller.
-insert into lifecycle.original_functions (signature, definition)
-select 'public.run_daily_maintenance()', pg_get_functiondef(p.oid)
+insert into lifecycle.original_functions (signature, definition, executors)
+select 'public.run_daily_maintenance()', pg_get_functiondef(p.oid),
+       array(select case when a.grantee = 0 then 'public' else quote_ident(pg_get_userbyid(a.grantee)) end
+               from aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a)
   from pg_proc p where p.oid = to_regprocedure('public.run_daily_maintenance()');
 
 create or replace function public.run_daily_maintenance() returns text
