@@ -22,9 +22,6 @@ CODE_VERSION: Final = "1"
 # Rotation is scheduled every day: a day and two hours late is worth a look, two days late is a fault.
 FRESHNESS: Final = dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=50), warn_window=timedelta(hours=26))
 
-# How the database function begins the only failure that another try can cure.
-BUSY: Final = "no lock on"
-
 ACTION_COLUMNS: Final = dg.TableSchema(
     columns=[
         dg.TableColumn("action", "string"),
@@ -87,7 +84,7 @@ def rotate_table(conn: Connection, table: EventTable, now: datetime) -> dg.Mater
     actions = rotate(conn, table, now)
     if failed := [action for action in actions if action.outcome == "failure"]:
         reasons = "; ".join(str(action.error) for action in failed)
-        if all(str(action.error).startswith(BUSY) for action in failed):
+        if all(action.busy for action in failed):
             raise BusyError(f"rotation of {table.qualified_name}: {reasons}")
         raise dg.Failure(
             f"rotation of {table.qualified_name}: {reasons}",

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import psycopg
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
+from psycopg.pq import TransactionStatus
 from sqlalchemy import make_url
 from sqlalchemy.engine import URL
 
@@ -148,5 +149,7 @@ def operation_lock(conn: Connection, operation: str) -> Iterator[None]:
     try:
         yield
     finally:
-        if not conn.closed:
+        if conn.info.transaction_status is TransactionStatus.IDLE:
             conn.execute("select pg_advisory_unlock(hashtextextended(%s, 0))", (key,))
+        else:
+            conn.close()  # interrupted in the middle of a statement: only the session's end gives the lock back

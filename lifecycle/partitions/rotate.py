@@ -13,6 +13,10 @@ select table_name, action, partition_name, row_count, bytes, outcome, error
 """
 
 
+# How the database function begins the message about a lock that stayed taken.
+NO_LOCK = "no lock on"
+
+
 @dataclass(frozen=True)
 class RotationAction:
     """One thing that rotation did. `rows` of a dropped partition is the planner's estimate."""
@@ -24,6 +28,11 @@ class RotationAction:
     bytes: int
     outcome: Literal["success", "failure"]
     error: str | None
+
+    @property
+    def busy(self) -> bool:
+        """Whether a lock stayed taken: the only failure that another try can cure."""
+        return self.outcome == "failure" and (self.error or "").startswith(NO_LOCK)
 
 
 def rotate(conn: Connection, table: EventTable, as_of: datetime | None = None) -> tuple[RotationAction, ...]:
