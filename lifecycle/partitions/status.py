@@ -8,7 +8,7 @@ from psycopg import sql
 from lifecycle.database import Connection, rows
 from lifecycle.partitions.catalog import table_structure
 from lifecycle.partitions.months import add_months, month_start
-from lifecycle.partitions.plan import migrated
+from lifecycle.partitions.refusals import migrated
 from lifecycle.policy import PARTITION_SCHEMA, EventTable
 
 PARTITIONS = """

@@ -1,0 +1,158 @@
+"""Why an event table cannot be partitioned, and what will change for the application's statements. Reads only."""
+
+from lifecycle.database import Connection, rows, value
+from lifecycle.partitions.catalog import TableStructure
+from lifecycle.partitions.dependents import affected_dependents, ambiguous_names
+from lifecycle.partitions.statements import upserts_by_old_key
+from lifecycle.policy import EventTable
+
+# Each row is a reason; %(oid)s is the table. What PostgreSQL cannot keep on a partitioned table, or we do not.
+REFUSALS = (
+    (
+        "select format('foreign key %%s of %%s points at it; drop that constraint or point it elsewhere', conname,"
+        " conrelid::regclass) from pg_constraint where confrelid = %(oid)s and contype = 'f' and conparentid = 0"
+    ),
+    (
+        "select format('unique index %%s does not hold %%s, so PostgreSQL cannot enforce it across partitions;"
+        " drop it or make it a plain index', i.indexrelid::regclass, %(time_column)s::text) from pg_index i"
+        " where i.indrelid = %(oid)s and i.indisunique and not i.indisprimary and not exists ("
+        "   select from pg_attribute a where a.attrelid = i.indrelid and a.attname = %(time_column)s"
+        "    and a.attnum = any (i.indkey))"
+    ),
+    (
+        "select format('exclusion constraint %%s cannot be kept on a partitioned table; drop it first', conname)"
+        " from pg_constraint where conrelid = %(oid)s and contype = 'x'"
+    ),
+    (
+        "select format('constraint %%s is NOT VALID; run ALTER TABLE ... VALIDATE CONSTRAINT first', conname)"
+        " from pg_constraint where conrelid = %(oid)s and not convalidated"
+    ),
+    (
+        "select format('rule %%s: rules cannot follow the table; replace it by a trigger', rulename)"
+        " from pg_rewrite where ev_class = %(oid)s and rulename <> '_RETURN'"
+    ),
+    (
+        "select format('trigger %%s has transition tables for each row, which a partitioned table cannot have;"
+        " make it a statement trigger', tgname) from pg_trigger where tgrelid = %(oid)s and not tgisinternal"
+        " and tgtype & 1 = 1 and (tgoldtable is not null or tgnewtable is not null)"
+    ),
+    (
+        "select format('it inherits from, or is inherited by, %%s; detach that first',"
+        " case when inhrelid = %(oid)s then inhparent::regclass else inhrelid::regclass end)"
+        " from pg_inherits where %(oid)s in (inhrelid, inhparent)"
+    ),
+    (
+        # A row type is an OID too: a function that returns the table's rows cannot be told of a new table.
+        "select format('%%s uses the row type of the table; change it to RETURNS TABLE (...) or a type of its own',"
+        " pg_describe_object(d.classid, d.objid, d.objsubid)) from pg_depend d join pg_type t on d.refclassid ="
+        " 'pg_type'::regclass and d.refobjid in (t.oid, t.typarray) where t.typrelid = %(oid)s and d.deptype = 'n'"
+    ),
+    (
+        # GROUP BY id alone is valid only while id is the key.
+        "select format('%%s depends on the primary key (GROUP BY the key alone); name all columns in its GROUP BY',"
+        " coalesce(r.ev_class::regclass::text, pg_describe_object(d.classid, d.objid, 0))) from pg_depend d"
+        " join pg_constraint k on d.refclassid = 'pg_constraint'::regclass and d.refobjid = k.oid"
+        " left join pg_rewrite r on d.classid = 'pg_rewrite'::regclass and d.objid = r.oid"
+        " where k.conrelid = %(oid)s and k.contype = 'p' and d.deptype = 'n'"
+    ),
+    (
+        "select format('rule %%s of %%s writes or reads it; replace the rule by a trigger', r.rulename,"
+        " r.ev_class::regclass)"
+        " from pg_depend d join pg_rewrite r on d.classid = 'pg_rewrite'::regclass and r.oid = d.objid"
+        " join pg_class c on c.oid = r.ev_class where d.refclassid = 'pg_class'::regclass and d.refobjid = %(oid)s"
+        " and c.relkind not in ('v', 'm') and c.oid <> %(oid)s group by r.rulename, r.ev_class"
+    ),
+    (
+        # A partitioned table holds no row of its own.
+        "select distinct format('%%s reads it with ONLY, which would be empty; drop the word', r.ev_class::regclass)"
+        " from pg_depend d join pg_rewrite r on d.classid = 'pg_rewrite'::regclass and r.oid = d.objid"
+        " where d.refclassid = 'pg_class'::regclass and d.refobjid = %(oid)s"
+        " and pg_get_viewdef(r.ev_class) ~ ('\\mONLY ([^ ]+\\.)?\"?' || %(name)s || '\\M')"
+    ),
+    (
+        "select format('function %%s reads it and belongs to role %%s, so it cannot be switched', p.oid::regprocedure,"
+        " pg_get_userbyid(p.proowner)) from pg_proc p where not pg_has_role(p.proowner, 'usage') and p.oid in ("
+        "   select d.objid from pg_depend d where d.classid = 'pg_proc'::regclass"
+        "    and d.refclassid = 'pg_class'::regclass and d.refobjid = %(oid)s)"
+    ),
+    (
+        "select format('publication %%s is owned by %%s; a member of that role must run the conversion', p.pubname,"
+        " pg_get_userbyid(p.pubowner)) from pg_publication_rel r join pg_publication p on p.oid = r.prpubid"
+        " where r.prrelid = %(oid)s and not pg_has_role(p.pubowner, 'usage')"
+    ),
+)
+OTHER_PARENTS_IN_PUBLICATION = """
+select format('publication %%s: changes will be published under partition names, because'
+              ' publish_via_partition_root is off and the publication holds other partitioned tables', p.pubname)
+  from pg_publication_rel r join pg_publication p on p.oid = r.prpubid
+ where r.prrelid = %(oid)s and not p.pubviaroot and exists (
+    select from pg_publication_rel o join pg_class c on c.oid = o.prrelid
+     where o.prpubid = p.oid and c.relkind = 'p' and o.prrelid <> r.prrelid)
+"""
+RESTRICTING_KEYS = """
+select format('while months are built, a row of %%s may not be deleted right after its last event: foreign key %%s'
+              ' checks the copies too', confrelid::regclass, conname)
+  from pg_constraint where conrelid = %(oid)s and contype = 'f' and confdeltype in ('a', 'r')
+"""
+INVALID_INDEXES = """
+select format('index %%s is invalid and will not be kept', indexrelid::regclass) from pg_index
+ where indrelid = %(oid)s and not indisvalid and indexrelid::regclass::text not like '%%\\_legacy\\_pkey'
+"""
+
+
+def migrated(conn: Connection) -> bool:
+    """Whether `lifecycle migrate` has been run on this database."""
+    return bool(value(conn, "select to_regclass('lifecycle.event_table_policies') is not null"))
+
+
+def refusals(conn: Connection, table: EventTable, old: TableStructure) -> list[str]:
+    """Reasons to refuse, each with what to do about it; empty when the table can be converted."""
+    found: list[str] = []
+    if not migrated(conn):
+        found.append("schema lifecycle is missing; run `lifecycle migrate` first")
+    if old.kind != "r":
+        found.append("it is no ordinary table")
+    if old.persistence != "p":
+        found.append("it is unlogged or temporary, and would lose rows in a crash")
+    if not old.owned_by_us:
+        found.append(f"it belongs to role {old.owner}; connect as that role or a member of it")
+    if not old.primary_key:
+        found.append("it has no primary key, so changes made during the copy could not be replayed")
+    time_column = next((column for column in old.columns if column.name == table.time_column), None)
+    if time_column is None:
+        found.append(f"it has no column {table.time_column}")
+    elif time_column.type != "timestamp with time zone" or not time_column.not_null:
+        found.append(f"column {table.time_column} must be timestamptz NOT NULL, and is {time_column.type}")
+    found += [
+        f"column {column.name} draws its values from a sequence that would go with the old table"
+        for column in old.columns
+        if column.identity or column.sequence
+    ]
+    params = {"oid": old.oid, "time_column": table.time_column, "name": table.name}
+    for query in REFUSALS:
+        found += [row[0] for row in rows(conn, query, params)]
+    affected = affected_dependents(conn, old.oid)
+    found += [
+        f"{view.qualified_name} reads it and belongs to another role, so it cannot be switched"
+        for view in affected
+        if not view.owned_by_us
+    ]
+    return found + ambiguous_names(conn, old.oid, affected)
+
+
+def warnings(conn: Connection, table: EventTable, old: TableStructure) -> list[str]:
+    """What keeps working differently after the conversion."""
+    found = []
+    if table.time_column not in old.primary_key and old.primary_key:
+        key, new_key = ", ".join(old.primary_key), ", ".join(old.new_key(table.time_column))
+        found = [
+            f"INSERT ... ON CONFLICT ({key}) will fail; write ON CONFLICT ({new_key})",
+            f"the key becomes ({new_key}): the same {key} with another {table.time_column} is accepted",
+            *(f"would fail: {upsert}" for upsert in upserts_by_old_key(conn, table, old.primary_key)),
+            f"UPDATE and DELETE by {key} alone visit every partition; add {table.time_column} to the condition",
+        ]
+    params = {"oid": old.oid}
+    found += [row[0] for row in rows(conn, OTHER_PARENTS_IN_PUBLICATION, params)]
+    found += [row[0] for row in rows(conn, RESTRICTING_KEYS, params)]
+    found += [row[0] for row in rows(conn, INVALID_INDEXES, params)]
+    return found
