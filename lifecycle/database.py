@@ -13,7 +13,7 @@ from psycopg.pq import TransactionStatus
 from sqlalchemy import make_url
 from sqlalchemy.engine import URL
 
-from lifecycle.errors import AlreadyRunningError, BusyError, LifecycleError
+from lifecycle.errors import AlreadyRunningError, BusyError, LifecycleError, RefusedError
 from lifecycle.policy import LOCKS, LockPolicy
 
 Connection = psycopg.Connection[tuple[Any, ...]]
@@ -59,21 +59,53 @@ def sqlalchemy_url(url: str) -> str:
 
 
 def connect(url: str, *, application_name: str = "lifecycle", autocommit: bool = True) -> Connection:
-    """Open a session that survives poolers and long statements.
+    """Open a connection that any pooler bears: no prepared statements, no session settings.
 
-    Prepared statements stay off (a transaction pooler would break them). Raises psycopg.OperationalError
-    when the server cannot be reached and LifecycleError when the URL is no PostgreSQL URL.
+    A setting made through a transaction pooler would stay behind for the application's next statement. Raises
+    psycopg.OperationalError when the server cannot be reached and LifecycleError when the URL is no PostgreSQL URL.
     """
     conninfo = libpq_url(url)
     name = conninfo_to_dict(conninfo).get("application_name") or application_name
-    conn = psycopg.connect(conninfo, autocommit=True, prepare_threshold=None, connect_timeout=15, application_name=name)
+    return psycopg.connect(
+        conninfo, autocommit=autocommit, prepare_threshold=None, connect_timeout=15, application_name=name
+    )
+
+
+def connect_directly(url: str, *, application_name: str) -> Connection:
+    """Open a session for long work: own settings, session locks. RefusedError behind a transaction pooler."""
+    conn = connect(url, application_name=application_name)
+    if goes_through_transaction_pooler(conn):
+        conn.close()
+        raise RefusedError(
+            f"{application_name}: the connection goes through a transaction pooler, which keeps no session. Use the "
+            "direct connection or the session pooler (on Supabase port 5432, not 6543) in LIFECYCLE_DATABASE_URL"
+        )
     for statement in SESSION_SETTINGS:
         conn.execute(statement.encode())
     # Where the server's platform cannot watch its clients, a killed run is noticed later.
     with suppress(psycopg.errors.InvalidParameterValue):
         conn.execute(NOTICE_DEAD_CLIENT.encode())
-    conn.autocommit = autocommit
     return conn
+
+
+def goes_through_transaction_pooler(conn: Connection) -> bool:
+    """Whether two sessions share a server process, or one session wanders between several.
+
+    A quiet pooler in transaction mode looks like a session to one client alone, so a second one asks too.
+    """
+    pid = "select pg_backend_pid()"
+    with psycopg.connect(conn.info.dsn, password=conn.info.password, autocommit=True, prepare_threshold=None) as other:
+        seen = [(value(conn, pid), value(other, pid)) for _ in range(3)]
+    ours, theirs = {pair[0] for pair in seen}, {pair[1] for pair in seen}
+    return len(ours) > 1 or len(theirs) > 1 or bool(ours & theirs)
+
+
+@contextmanager
+def without_statement_timeout(conn: Connection) -> Iterator[None]:
+    """One transaction that a hosted role's statement_timeout does not cut off."""
+    with conn.transaction():
+        conn.execute("set local statement_timeout = 0")
+        yield
 
 
 def rows(conn: Connection, query: str, params: Sequence[Any] | dict[str, Any] | None = None) -> list[tuple[Any, ...]]:

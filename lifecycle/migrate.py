@@ -13,7 +13,7 @@ from psycopg import sql
 from sqlalchemy import create_engine, pool
 from sqlalchemy.exc import OperationalError
 
-from lifecycle.database import Connection, connect, operation_lock, sqlalchemy_url
+from lifecycle.database import Connection, connect_directly, operation_lock, sqlalchemy_url
 from lifecycle.errors import BusyError
 from lifecycle.policy import EVENT_TABLES, LOCKS, STATE_SCHEMA
 
@@ -65,7 +65,6 @@ def _upgrade_once(conn: Connection, url: str) -> None:
         },
     )
     with engine.connect() as connection:
-        # Inside the migration's own transactions a session setting would leak through a pooler.
         connection.exec_driver_sql(f"set lock_timeout = '{MIGRATION_LOCK_TIMEOUT}'")
         connection.exec_driver_sql("set statement_timeout = 0")
         connection.commit()
@@ -84,7 +83,7 @@ def upgrade(url: str, *, sleep: Callable[[float], None] = time.sleep) -> None:
     Each revision is one transaction under a lock timeout, retried while the application holds a lock.
     Raises BusyError when a lock stays taken, AlreadyRunningError when another migration runs.
     """
-    with connect(url, application_name="lifecycle migrate") as conn, operation_lock(conn, "migrate"):
+    with connect_directly(url, application_name="lifecycle migrate") as conn, operation_lock(conn, "migrate"):
         for attempt in range(1, MIGRATION_TRIES + 1):
             try:
                 return _upgrade_once(conn, url)

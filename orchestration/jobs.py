@@ -10,7 +10,7 @@ from pydantic import Field
 
 from assets.checks import PARTITION_CHECKS
 from assets.partitions import PARTITION_ASSETS, POOL, partitions_key
-from lifecycle.database import value
+from lifecycle.database import value, without_statement_timeout
 from lifecycle.partitions.convert import ConversionResult, convert_table
 from lifecycle.policy import EVENT_TABLES, event_table
 from resources.postgres import ApplicationDatabase, retried_when_busy
@@ -115,7 +115,7 @@ rotate_event_partitions = dg.define_asset_job(
 @dg.op(pool=MAINTENANCE_POOL)
 def maintain(context: dg.OpExecutionContext, database: ApplicationDatabase) -> None:
     """Call the database function, which works without Dagster too."""
-    with retried_when_busy(), database.connect() as conn:
+    with retried_when_busy(), database.connect() as conn, without_statement_timeout(conn):
         context.log.info(str(value(conn, RUN_DAILY_MAINTENANCE)))
 
 

@@ -15,7 +15,8 @@ from lifecycle.partitions.facts import DatabaseFacts, probe_database
 from lifecycle.partitions.plan import ConversionPlan, RotationPlan, plan_conversion, plan_rotation
 from lifecycle.policy import EVENT_TABLES
 
-READ_ONLY = "set default_transaction_read_only = on"
+# For one transaction only: behind a pooler, a session setting would stay for the application.
+READ_ONLY = "set transaction read only"
 STATE_STYLE = {"ready": "green", "done": "green", "resumable": "yellow", "attached": "yellow"}
 
 
@@ -29,14 +30,16 @@ class Plan:
 
 
 def collect_plan(url: str, now: datetime) -> Plan:
-    """Ask the database, in a session that cannot write. Raises psycopg.Error and LifecycleError."""
+    """Ask the database, in a transaction that cannot write. Raises psycopg.Error and LifecycleError."""
     with connect(url, application_name="lifecycle plan") as conn:
-        conn.execute(READ_ONLY)
-        return Plan(
-            database=probe_database(conn),
-            conversions=tuple(plan_conversion(conn, table, now) for table in EVENT_TABLES),
-            rotations=tuple(plan_rotation(conn, table, now) for table in EVENT_TABLES),
-        )
+        facts = probe_database(conn)
+        with conn.transaction():
+            conn.execute(READ_ONLY)
+            return Plan(
+                database=facts,
+                conversions=tuple(plan_conversion(conn, table, now) for table in EVENT_TABLES),
+                rotations=tuple(plan_rotation(conn, table, now) for table in EVENT_TABLES),
+            )
 
 
 def _plain(value: Any) -> str:

@@ -12,7 +12,7 @@ from typing import Literal
 import psycopg
 from psycopg import sql
 
-from lifecycle.database import Connection, connect, operation_lock, politely, value
+from lifecycle.database import Connection, connect_directly, operation_lock, politely, value
 from lifecycle.errors import BusyError, LifecycleError, RefusedError
 from lifecycle.partitions.attach import (
     attach_whole,
@@ -26,7 +26,6 @@ from lifecycle.partitions.attach import (
 from lifecycle.partitions.capture import start_capture, stop_capture
 from lifecycle.partitions.catalog import Names, TableStructure, is_partition_of_ours, table_structure
 from lifecycle.partitions.dependents import switch_dependents
-from lifecycle.partitions.facts import probe_database
 from lifecycle.partitions.plan import plan_conversion
 from lifecycle.partitions.snapshots import wait_for_older_snapshots
 from lifecycle.partitions.split import (
@@ -69,9 +68,12 @@ def convert_table(
     a lock stays taken, AlreadyRunningError, VerificationError when a copy differs from its source.
     """
     started = time.perf_counter()
-    with connect(url, application_name="lifecycle convert") as conn, operation_lock(conn, "convert_event_tables"):
+    with (
+        connect_directly(url, application_name="lifecycle convert") as conn,
+        operation_lock(conn, "convert_event_tables"),
+    ):
         plan = plan_conversion(conn, table, now)
-        _refuse(conn, table, plan.state, plan.refusals)
+        _refuse(table, plan.state, plan.refusals)
         if plan.state == "done":
             return _result(conn, table, "already_partitioned", (), started, 0.0, now)
         try:
@@ -92,15 +94,10 @@ def convert_table(
         return _result(conn, table, outcome, switched, started, max(attach_ms, split_ms), now)
 
 
-def _refuse(conn: Connection, table: EventTable, state: str, refusals: tuple[str, ...]) -> None:
+def _refuse(table: EventTable, state: str, refusals: tuple[str, ...]) -> None:
     if state in ("missing", "refused"):
         reasons = "\n".join(f"  - {reason}" for reason in refusals)
         raise RefusedError(f"{table.qualified_name} cannot be partitioned:\n{reasons}")
-    if probe_database(conn).transaction_pooler:
-        raise RefusedError(
-            "the connection goes through a transaction pooler, which keeps no session; conversion needs the direct "
-            "connection (port 5432) in LIFECYCLE_DATABASE_URL"
-        )
 
 
 def _structure(conn: Connection, qualified_name: str) -> TableStructure:

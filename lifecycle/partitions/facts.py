@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from lifecycle.database import Connection, rows, value
+from lifecycle.database import Connection, goes_through_transaction_pooler, rows
 from lifecycle.policy import EVENT_TABLES
 
 PRIVILEGES = """
@@ -45,18 +45,7 @@ def probe_database(conn: Connection) -> DatabaseFacts:
         server_version=version.split()[0],
         current_user=user,
         is_superuser=superuser,
-        transaction_pooler=_transaction_pooler(conn),
+        transaction_pooler=goes_through_transaction_pooler(conn),
         extensions=tuple(row[0] for row in rows(conn, "select extname::text from pg_extension order by 1")),
         missing_privileges=tuple(missing),
     )
-
-
-def _transaction_pooler(conn: Connection) -> bool:
-    """A pooler in transaction mode forgets a session setting, or answers from another server process."""
-    conn.execute("select set_config('lifecycle.probe', 'kept', false)")
-    first = value(conn, "select pg_backend_pid()")
-    answers = {
-        (value(conn, "select pg_backend_pid()"), value(conn, "select current_setting('lifecycle.probe', true)"))
-        for _ in range(3)
-    }
-    return answers != {(first, "kept")}

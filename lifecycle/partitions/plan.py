@@ -1,7 +1,7 @@
 """What conversion and rotation would do now, and why they would refuse. Reads only."""
 
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Literal
 
 from lifecycle.database import Connection, rows, value
@@ -68,6 +68,7 @@ def plan_conversion(conn: Connection, table: EventTable, now: datetime) -> Conve
     )
     dependents = tuple(view.qualified_name for view in affected_dependents(conn, old.oid))
     first = value(conn, MONTHS, {"now": now, "name": table.name}) if migrated(conn) else None
+    first = first and first.astimezone(UTC)
     months = (now.year - first.year) * 12 + now.month - first.month + 1 + table.months_ahead if first else 0
     return ConversionPlan(
         table,

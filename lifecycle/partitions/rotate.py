@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from lifecycle.database import Connection, rows
+from lifecycle.database import Connection, rows, without_statement_timeout
 from lifecycle.policy import EventTable
 
 ROTATE = """
@@ -41,5 +41,5 @@ def rotate(conn: Connection, table: EventTable, as_of: datetime | None = None) -
     A failure is a row with outcome `failure`, already written to audit_events. Raises psycopg's LockNotAvailable when
     another rotation runs, UndefinedFunction before `lifecycle migrate`.
     """
-    with conn.transaction():
+    with without_statement_timeout(conn):
         return tuple(RotationAction(*row) for row in rows(conn, ROTATE, (as_of, table.name)))

@@ -13,7 +13,7 @@ from functools import partial
 import psycopg
 from psycopg import sql
 
-from lifecycle.database import Connection, connect, politely, rows, run_all, value
+from lifecycle.database import Connection, connect_directly, politely, rows, run_all, value
 from lifecycle.partitions.capture import Target, pending, prepare_replay, replay
 from lifecycle.partitions.catalog import Names, TableStructure
 from lifecycle.partitions.months import add_months, before_name, month_range, month_start, partition_name
@@ -97,7 +97,7 @@ def drop_targets(conn: Connection, names: Names, tables: set[str]) -> None:
 def _build(url: str, names: Names, old: TableStructure, target: Target, targets: list[Target]) -> int:
     partition = names.partition(target.name)
     options = [option for option in old.storage_options if not option.startswith("autovacuum_enabled=")]
-    with connect(url, application_name="lifecycle split") as conn:
+    with connect_directly(url, application_name="lifecycle split") as conn:
         conn.execute(BUILDER_SETTINGS)
         indexes = [row[0] for row in rows(conn, PARENT_INDEXES, (names.public.as_string(conn),))]
         with conn.transaction():

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 from psycopg import sql
 
@@ -93,7 +94,7 @@ def partition_status(conn: Connection, table: EventTable, now: datetime) -> Part
             table, partitioned=False, rows=found.rows if found else 0, bytes=found.bytes if found else 0
         )
     name = table.qualified_name
-    partitions = tuple(PartitionInfo(*row) for row in rows(conn, PARTITIONS, (name,)))
+    partitions = tuple(_partition_info(row) for row in rows(conn, PARTITIONS, (name,)))
     split_pending = any(partition.marker == "legacy" for partition in partitions)
     missing, expired, first_kept = rows(conn, PLAN, {"now": now, "name": table.name})[0]
     next_month = add_months(month_start(now), 1)
@@ -115,6 +116,11 @@ def partition_status(conn: Connection, table: EventTable, now: datetime) -> Part
         exposed=tuple(row[0] for row in rows(conn, EXPOSED, (name, name, PARTITION_SCHEMA))),
         stale_dependents=tuple(row[0] for row in rows(conn, STALE_DEPENDENTS, (name,))),
     )
+
+
+def _partition_info(row: tuple[Any, ...]) -> PartitionInfo:
+    name, lower, upper, *rest = row
+    return PartitionInfo(name, lower and lower.astimezone(UTC), upper and upper.astimezone(UTC), *rest)
 
 
 def _default_rows(

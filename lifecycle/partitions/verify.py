@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import psycopg
 from psycopg import sql
 
-from lifecycle.database import Connection, connect
+from lifecycle.database import Connection, connect_directly
 from lifecycle.errors import VerificationError
 from lifecycle.partitions.capture import Target
 from lifecycle.partitions.catalog import Names, TableStructure
@@ -42,7 +42,7 @@ def _settled(names: Names, old: TableStructure, alias: str) -> sql.Composable:
 
 def _figures(url: str, snapshot: str, query: sql.Composed) -> dict[int, Figures]:
     """Rows (bucket, count, checksum) of a query run in an exported snapshot."""
-    with connect(url, application_name="lifecycle verify", autocommit=False) as conn:
+    with connect_directly(url, application_name="lifecycle verify") as conn, conn.transaction():
         conn.execute("set transaction isolation level repeatable read read only")
         conn.execute(sql.SQL("set transaction snapshot {}").format(sql.Literal(snapshot)))
         return {row[0]: (row[1], row[2]) for row in conn.execute(query).fetchall() if row[1]}
