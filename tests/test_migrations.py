@@ -1,0 +1,247 @@
+"""Migrations: repeatable, polite, reviewable, reversible; nothing of the application's changes."""
+
+import threading
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+from alembic import command
+from alembic.config import Config
+from psycopg import sql
+from sqlalchemy import create_engine, pool
+
+from lifecycle import migrate
+from lifecycle.database import Connection, connect, operation_lock, rows, sqlalchemy_url, value
+from lifecycle.errors import AlreadyRunningError, BusyError
+from lifecycle.migrate import migration_sql, upgrade
+from lifecycle.policy import EVENT_TABLES, LOCKS
+from sandbox.application import drop_database
+from sandbox.server import Server
+from tests.catalog_snapshot import catalog_snapshot
+from tests.conftest import MakeApplicationDb
+from tests.partitioned import MakePartitionedDb
+
+pytest_plugins = ("tests.partitioned_fixtures",)
+
+OURS = ("lifecycle.", "event_partitions", "rotate_event_partitions", " lifecycle ", "run_daily_maintenance")
+TABLES = "select relname from pg_class where relnamespace = 'public'::regnamespace and relkind in ('r', 'm')"
+
+
+def is_ours(line: str) -> bool:
+    return any(word in line.partition(" as ")[0] for word in OURS)
+
+
+def downgrade(url: str) -> None:
+    config: Config = migrate._config()
+    engine = create_engine(sqlalchemy_url(url), poolclass=pool.NullPool)
+    with engine.connect() as connection:
+        config.attributes["connection"] = connection
+        command.downgrade(config, "base")
+        connection.commit()
+
+
+def row_counts(conn: Connection) -> dict[str, int]:
+    counts = {}
+    for (table,) in rows(conn, TABLES):
+        row = conn.execute(sql.SQL("select count(*) from public.{}").format(sql.Identifier(table))).fetchone()
+        counts[table] = row[0] if row else 0
+    return counts
+
+
+def session(url: str) -> Connection:
+    return connect(url, application_name="test")
+
+
+@pytest.mark.parametrize("auto_grant", [True, False])
+def test_nothing_of_the_applications_changes_but_the_maintenance(
+    make_application_db: MakeApplicationDb, auto_grant: bool
+) -> None:
+    url = make_application_db(rows=False, auto_grant=auto_grant)
+    with session(url) as conn:
+        before = catalog_snapshot(conn)
+        upgrade(url)
+        after = catalog_snapshot(conn)
+        assert {line for line in before - after if "run_daily_maintenance" not in line} == set()
+        assert [line for line in after - before if not is_ours(line)] == []
+        for role in ("anon", "authenticated"):
+            for schema in ("lifecycle", "event_partitions"):
+                assert not value(conn, "select has_schema_privilege(%s, %s, 'usage')", (role, schema))
+
+
+def test_a_database_with_rows_keeps_every_row(application_db: str) -> None:
+    with session(application_db) as conn:
+        before = row_counts(conn)
+        assert before["user_behavior_events"] > 0
+        upgrade(application_db)
+        assert row_counts(conn) == before
+
+
+def test_repeating_changes_nothing(make_application_db: MakeApplicationDb) -> None:
+    url = make_application_db(rows=False, migrated=True)
+    with session(url) as conn:
+        before = catalog_snapshot(conn), rows(conn, "select * from lifecycle.event_table_policies order by 2")
+        upgrade(url)
+        assert (catalog_snapshot(conn), rows(conn, "select * from lifecycle.event_table_policies order by 2")) == before
+        assert value(conn, "select count(*) from lifecycle.original_functions") == 1
+        assert "swallowed" not in value(conn, "select prosrc from pg_proc where proname = 'run_daily_maintenance'")
+
+
+def test_repeating_restores_the_policy_table(make_application_db: MakeApplicationDb) -> None:
+    url = make_application_db(rows=False, migrated=True)
+    with session(url) as conn:
+        conn.execute("update lifecycle.event_table_policies set retention = '1 day', lock_tries = 1")
+        upgrade(url)
+        assert {row[0] for row in rows(conn, "select lock_tries from lifecycle.event_table_policies")} == {LOCKS.tries}
+
+
+def test_the_version_table_lives_in_our_schema(make_application_db: MakeApplicationDb) -> None:
+    with session(make_application_db(rows=False, migrated=True)) as conn:
+        found = rows(conn, "select relnamespace::regnamespace::text from pg_class where relname = 'alembic_version'")
+        assert found == [("lifecycle",)]
+        assert rows(conn, "select version_num from lifecycle.alembic_version") == [("0001",)]
+
+
+def test_the_printed_sql_makes_the_same_objects(make_application_db: MakeApplicationDb) -> None:
+    migrated, printed = make_application_db(rows=False, migrated=True), make_application_db(rows=False)
+    with psycopg.connect(printed, autocommit=True) as conn:
+        conn.execute(migration_sql().encode())
+    with session(migrated) as one, session(printed) as other:
+        assert catalog_snapshot(one) == catalog_snapshot(other)
+        for table in ("event_table_policies", "alembic_version"):
+            content = sql.SQL("select t::text from lifecycle.{} t order by 1").format(sql.Identifier(table))
+            assert one.execute(content).fetchall() == other.execute(content).fetchall()
+    upgrade(printed)
+
+
+def test_a_held_ledger_is_waited_for(make_application_db: MakeApplicationDb) -> None:
+    url = make_application_db(rows=False)
+    pauses: list[float] = []
+    with psycopg.connect(url) as holder:
+        holder.execute("lock table audit_events in access exclusive mode")
+
+        def pause(seconds: float) -> None:
+            pauses.append(seconds)
+            holder.rollback()
+
+        upgrade(url, sleep=pause)
+    assert pauses
+    with session(url) as conn:
+        assert value(conn, "select version_num from lifecycle.alembic_version") == "0001"
+
+
+def test_a_ledger_that_stays_held_ends_in_a_busy_error(
+    make_application_db: MakeApplicationDb, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = make_application_db(rows=False)
+    monkeypatch.setattr(migrate, "MIGRATION_TRIES", 2)
+    monkeypatch.setattr(migrate, "MIGRATION_LOCK_TIMEOUT", "50ms")
+    with psycopg.connect(url) as holder:
+        holder.execute("lock table audit_events in access exclusive mode")
+        pauses: list[float] = []
+        with pytest.raises(BusyError, match=r"2 tries of 50ms.*lifecycle migrate"):
+            upgrade(url, sleep=pauses.append)
+        assert len(pauses) == 1
+        holder.rollback()
+    with session(url) as conn:
+        assert value(conn, "select to_regclass('lifecycle.event_table_policies')") is None
+        assert value(conn, "select to_regprocedure('rotate_event_partitions(timestamptz, text)')") is None
+    upgrade(url)
+
+
+def test_readers_and_writers_do_not_notice(make_application_db: MakeApplicationDb) -> None:
+    """An open transaction that read and wrote the event tables and the ledger is in nobody's way."""
+    url = make_application_db(rows=False)
+    with psycopg.connect(url) as holder:
+        holder.execute("insert into session_replay_events (session_id, event_type, event_data) values ('x', 'y', '{}')")
+        holder.execute("insert into audit_events (entity_type, entity_id, event_type) values ('a', 'b', 'c')")
+        finished = threading.Thread(target=upgrade, args=(url,))
+        finished.start()
+        finished.join(20)
+        assert not finished.is_alive()
+
+
+def test_one_migration_at_a_time(make_application_db: MakeApplicationDb) -> None:
+    url = make_application_db(rows=False)
+    with (
+        session(url) as conn,
+        operation_lock(conn, "migrate"),
+        pytest.raises(AlreadyRunningError, match=f"pid {conn.info.backend_pid}"),
+    ):
+        upgrade(url)
+
+
+@pytest.mark.parametrize("auto_grant", [True, False])
+@pytest.mark.parametrize("search_path", [None, "extensions"])
+def test_the_way_back_leaves_the_database_as_it_was(
+    make_application_db: MakeApplicationDb, auto_grant: bool, search_path: str | None
+) -> None:
+    url = make_application_db(rows=False, auto_grant=auto_grant)
+    with session(url) as conn:
+        if search_path:
+            conn.execute(
+                sql.SQL("alter database {} set search_path = {}").format(
+                    sql.Identifier(conn.info.dbname), sql.Identifier(search_path)
+                )
+            )
+        before = catalog_snapshot(conn)
+        upgrade(url)
+        downgrade(url)
+        after = catalog_snapshot(conn)
+        assert before - after == set()
+        assert {line for line in after - before if "alembic_version" not in line} == {
+            line for line in after if line.startswith("schema lifecycle ")
+        }
+        upgrade(url)
+
+
+def test_the_way_back_refuses_while_partitions_exist(make_partitioned_db: MakePartitionedDb) -> None:
+    url = make_partitioned_db()
+    with session(url) as conn:
+        before = catalog_snapshot(conn)
+        with pytest.raises(psycopg.errors.RaiseException, match="still holds tables"):
+            downgrade(url)
+        assert catalog_snapshot(conn) == before
+
+
+def test_an_application_without_maintenance_gets_it_and_loses_it_again(make_application_db: MakeApplicationDb) -> None:
+    url = make_application_db(rows=False)
+    with session(url) as conn:
+        conn.execute("drop function run_daily_maintenance()")
+        upgrade(url)
+        assert "rows deleted" in value(conn, "select run_daily_maintenance()")
+        downgrade(url)
+        assert value(conn, "select to_regprocedure('run_daily_maintenance()')") is None
+
+
+@pytest.fixture
+def plain_server_db(server: Server) -> Iterator[str]:
+    """A database on a server that is not Supabase's: no API roles, no application, only a ledger."""
+    with psycopg.connect(server.url(user="supabase_admin"), autocommit=True) as admin:
+        admin.execute("create database plain owner postgres template template0")
+        for role in ("anon", "authenticated"):
+            admin.execute(
+                sql.SQL("alter role {} rename to {}").format(sql.Identifier(role), sql.Identifier(f"no_{role}"))
+            )
+        try:
+            yield server.url("plain")
+        finally:
+            for role in ("anon", "authenticated"):
+                admin.execute(
+                    sql.SQL("alter role {} rename to {}").format(sql.Identifier(f"no_{role}"), sql.Identifier(role))
+                )
+            drop_database(server, "plain")
+
+
+@pytest.mark.parametrize("search_path", ["", "somewhere, public"])
+def test_a_server_without_the_api_roles_and_an_odd_search_path(plain_server_db: str, search_path: str) -> None:
+    with session(plain_server_db) as conn:
+        conn.execute(
+            "create table public.audit_events (entity_type text, entity_id text, event_type text, payload jsonb)"
+        )
+        conn.execute(sql.SQL("alter database plain set search_path = {}").format(sql.Literal(search_path)))
+        upgrade(plain_server_db)
+        upgrade(plain_server_db)
+        found = rows(conn, "select outcome, error from public.rotate_event_partitions()")
+        assert [outcome for outcome, _ in found] == ["failure"] * len(EVENT_TABLES)
+        assert value(conn, "select count(*) from public.audit_events") == len(EVENT_TABLES)
+        downgrade(plain_server_db)
