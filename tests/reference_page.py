@@ -1,0 +1,80 @@
+"""docs/reference/assets-jobs-schedules.md, made from the definitions. Write it anew: python -m tests.reference_page"""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import dagster as dg
+
+from orchestration.definitions import build_definitions
+
+PAGE = Path(__file__).parents[1] / "docs/reference/assets-jobs-schedules.md"
+INTRODUCTION = """# Assets, jobs, schedules
+
+Made from the code by `python -m tests.reference_page`; do not edit. What the checks mean and what to do when one fails:
+[read an alert or a failed run](../how-to/read-an-alert-or-a-failed-run.md).
+"""
+
+
+def _table(title: str, columns: str, rows: Iterable[tuple[object, ...]]) -> str:
+    heading = columns.split(", ")
+    lines = [heading, ["---"] * len(heading), *([str(cell).replace("\n", " ") for cell in row] for row in rows)]
+    return f"\n## {title}\n\n" + "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _assets(definitions: dg.Definitions) -> str:
+    specs = sorted(definitions.resolve_all_asset_specs(), key=lambda spec: spec.key.to_user_string())
+    made = [spec for spec in specs if spec.group_name != "application"]
+    known = [spec for spec in specs if spec.group_name == "application"]
+    rows = [(f"`{s.key.to_user_string()}`", s.group_name, ", ".join(s.owners), s.description) for s in made]
+    external = ", ".join(f"`{spec.key.path[-1]}`" for spec in known)
+    return (
+        _table("Assets", "asset, group, owner, what it is", rows)
+        + f"\nExternal assets, group `application`, key `public/<name>`: {external}.\n"
+    )
+
+
+def _checks(definitions: dg.Definitions) -> str:
+    graph = definitions.resolve_asset_graph()
+    described: dict[str, tuple[str, list[str]]] = {}
+    for key in sorted(graph.asset_check_keys, key=lambda key: (key.name, key.asset_key.path)):
+        _, assets = described.setdefault(key.name, (graph.get_check_spec(key).description or "", []))
+        assets.append(f"`{key.asset_key.path[-1]}`")
+    rows = [(f"`{name}`", text, ", ".join(assets)) for name, (text, assets) in described.items()]
+    return _table("Asset checks", "check, what holds, on", rows)
+
+
+def reference_page() -> str:
+    """The whole page."""
+    definitions = build_definitions()
+    jobs = [definitions.resolve_job_def(job.name) for job in definitions.jobs or ()]
+    schedules = [s for s in definitions.schedules or () if isinstance(s, dg.ScheduleDefinition)]
+    sensors = [s for s in definitions.sensors or () if isinstance(s, dg.SensorDefinition)]
+    return (
+        INTRODUCTION
+        + _assets(definitions)
+        + _checks(definitions)
+        + _table("Jobs", "job, what it does", [(f"`{job.name}`", job.description) for job in jobs])
+        + _table(
+            "Schedules",
+            "schedule, job, cron, time zone, at the start, why",
+            [
+                (
+                    *(f"`{text}`" for text in (s.name, s.job_name, s.cron_schedule)),
+                    *(s.execution_timezone, s.default_status.value.lower(), s.description),
+                )
+                for s in schedules
+            ],
+        )
+        + _table(
+            "Sensors",
+            "sensor, at the start, at least every, what it does",
+            [
+                (f"`{s.name}`", s.default_status.value.lower(), f"{s.minimum_interval_seconds} s", s.description)
+                for s in sensors
+            ],
+        )
+    )
+
+
+if __name__ == "__main__":
+    PAGE.write_text(reference_page(), encoding="utf-8")

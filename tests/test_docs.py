@@ -1,0 +1,147 @@
+"""What the documents say exists and works: links, commands, pages made from the code, SQL of the how-to pages."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import psycopg
+import pytest
+import typer
+from dagster._daemon.cli import run_command
+from dagster_dg_cli.cli.launch import launch_command
+from dagster_shared.yaml_utils import load_run_config_yaml
+from dagster_webserver.cli import dagster_webserver
+
+from lifecycle.policy import EVENT_TABLES
+from orchestration.cli import app
+from orchestration.definitions import build_definitions
+from tests.conftest import MakeApplicationDb
+from tests.docs_pages import ROOT, blocks, convert
+from tests.reference_page import PAGE, reference_page
+
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+README, README_JA = ROOT / "README.md", ROOT / "README.ja.md"
+FOLDERS = "assets|benchmarks|docs|lifecycle|migrations|orchestration|resources|sandbox|sensors|tests"
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors that a Markdown renderer makes of a page's headings."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_and_named_files_exist(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)\s]+)\)", text) + re.findall(r'src="([^"]+)"', text):
+        if target.startswith("https://"):
+            continue
+        name, _, anchor = target.partition("#")
+        file = (page.parent / name) if name else page
+        assert file.exists(), target
+        assert not anchor or anchor in anchors(file), target
+    for name in re.findall(rf"`((?:{FOLDERS})/[\w./-]*)`", text):
+        assert (ROOT / name).exists() or "NNNN" in name, name
+    assert not re.search(r"(?<![\w/])/(root|work|tmp|home)/", text)
+
+
+def test_pictures_are_small() -> None:
+    for picture in ROOT.glob("docs/images/*"):
+        assert picture.suffix == ".png"
+        assert picture.stat().st_size < 300_000
+
+
+def test_both_readmes_say_the_same() -> None:
+    english, japanese = (page.read_text(encoding="utf-8") for page in (README, README_JA))
+    assert len(english.splitlines()) <= 200
+    for pattern in (r"^#+ ", r"^ *\| ", r"^\d\. ", r"^!\[", r"^<img"):
+        assert len(re.findall(pattern, english, re.MULTILINE)) == len(re.findall(pattern, japanese, re.MULTILINE))
+    for same in (r"^ *```sh\n.*?```", r"\]\(((?!README)[^)]+)\)", r"src=\S+"):
+        found = [re.findall(same, text, re.MULTILINE | re.DOTALL) for text in (english, japanese)]
+        assert found[0] == found[1]
+
+
+def shell_lines() -> list[str]:
+    shown = [
+        found for page in PAGES for found in re.findall(r"```sh\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    ]
+    return sorted({line.strip() for text in shown for line in text.splitlines() if line.strip()})
+
+
+def options(command: Any) -> set[str]:
+    return {option for parameter in command.params for option in parameter.opts}
+
+
+COMMANDS = {
+    **{f"lifecycle {name}": command for name, command in typer.main.get_group(app).commands.items()},
+    "dg launch": launch_command,
+    "dagster-daemon run": run_command,
+    "dagster-webserver": dagster_webserver,
+}
+PLAIN = ("export ", "mkdir ", "cp dagster.yaml ", ". .venv/bin/activate", "pytest", "LIFECYCLE_TEST_SERVERS=")
+TOOLS = ("ruff format .", "mypy", "lint-imports", "pre-commit install", '.venv/bin/alembic -x url="')
+
+
+@pytest.mark.parametrize("line", shell_lines())
+def test_commands_shown_exist(line: str) -> None:
+    if line.startswith((*PLAIN, *TOOLS)):
+        return
+    if line.startswith("make "):
+        assert re.search(rf"^{line.split()[1]}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
+        return
+    (name,) = [name for name in COMMANDS if line.startswith(name)]
+    assert set(re.findall(r"(?<= )--?[a-z][a-z-]*", line)) <= options(COMMANDS[name])
+    if job := re.search(r"--job (\w+)", line):
+        config = re.search(r"--config-json '(.*)'", line)
+        definition = build_definitions().resolve_job_def(job[1])
+        dg.validate_run_config(definition, json.loads(config[1]) if config else {})
+
+
+def test_configuration_shown_is_valid() -> None:
+    (text,) = blocks(ROOT / "docs/how-to/convert-event-tables.md", "yaml")
+    dg.validate_run_config(build_definitions().resolve_job_def("convert_event_tables"), load_run_config_yaml(text))
+
+
+def test_every_option_and_variable_is_described() -> None:
+    page = (ROOT / "docs/reference/commands-and-environment.md").read_text()
+    ours = set().union(*(options(command) for name, command in COMMANDS.items() if name.startswith("lifecycle")))
+    assert ours - {"--help"} <= set(re.findall(r"--[a-z]+", page))
+    code = "".join(path.read_text() for path in [*ROOT.glob("*/*.py"), *ROOT.glob("*/*/*.py"), ROOT / "dagster.yaml"])
+    variables = set(re.findall(r"`((?:LIFECYCLE|DAGSTER)_[A-Z_]+)` \|", page))
+    assert variables
+    assert all(variable in code for variable in variables)
+
+
+def test_assets_jobs_schedules_is_up_to_date() -> None:
+    assert PAGE.read_text(encoding="utf-8") == reference_page(), "run: python -m tests.reference_page"
+
+
+def test_database_objects_names_every_object(make_application_db: MakeApplicationDb) -> None:
+    page = (ROOT / "docs/reference/database-objects.md").read_text()
+    with psycopg.connect(make_application_db(rows=False, migrated=True)) as conn:
+        found = conn.execute(
+            """select proname from pg_proc where pronamespace = 'lifecycle'::regnamespace
+                union select relname from pg_class where relnamespace = 'lifecycle'::regnamespace and relkind = 'r'"""
+        ).fetchall()
+    named = set(re.findall(r"^\| `(\w+)[`(]", page.partition("## Rows in audit_events")[0], re.MULTILINE))
+    assert named == {name for (name,) in found} | {"rotate_event_partitions", "run_daily_maintenance"}
+
+
+def test_sql_of_the_how_to_pages_runs(make_application_db: MakeApplicationDb) -> None:
+    url = make_application_db(migrated=True)
+    statements = [
+        text
+        for name in ("rotate-without-dagster", "read-an-alert-or-a-failed-run")
+        for text in blocks(ROOT / f"docs/how-to/{name}.md", "sql")
+        if "cron.schedule" not in text
+    ]
+    assert len(statements) >= 7
+    with psycopg.connect(url, autocommit=True) as conn:
+        convert(url, EVENT_TABLES[0], split=True)
+        conn.execute("grant select on event_partitions.user_behavior_events_default to anon")
+        for statement in statements:
+            assert conn.execute(statement.encode()).description
+        open_to_anon = "select has_table_privilege('anon', 'event_partitions.user_behavior_events_default', 'select')"
+        assert conn.execute(open_to_anon.encode()).fetchone() == (False,)
