@@ -25,6 +25,8 @@ SESSION_SETTINGS = (
     "set idle_in_transaction_session_timeout = 0",
     # Bounds of partitions are months in UTC, whatever the server's zone.
     "set timezone = 'UTC'",
+    # The driver reads timestamps in no other style, and a database may have one of its own.
+    "set datestyle = 'ISO, YMD'",
 )
 # The server notices a killed client while it still runs that client's statement, so a rerun need not wait.
 NOTICE_DEAD_CLIENT = "set client_connection_check_interval = '1s'"

@@ -17,7 +17,7 @@ from lifecycle.policy import EVENT_TABLES
 
 # For one transaction only: behind a pooler, a session setting would stay for the application.
 READ_ONLY = "set transaction read only"
-STATE_STYLE = {"ready": "green", "done": "green", "resumable": "yellow", "attached": "yellow"}
+STATE_STYLE = {"ready": "green", "done": "green", "not_migrated": "yellow", "resumable": "yellow", "attached": "yellow"}
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def _database_table(facts: DatabaseFacts) -> Table:
 
 def _conversion_table(plan: ConversionPlan) -> Table:
     table = _facts_table()
-    table.add_row("state", f"[{STATE_STYLE.get(plan.state, 'red')}]{plan.state}[/]")
+    table.add_row("state", f"[{STATE_STYLE.get(plan.state, 'red')}]{plan.state.replace('_', ' ')}[/]")
     if plan.rows:
         table.add_row("rows", f"about {plan.rows:,}")
     table.add_row("size", size_text(plan.bytes))

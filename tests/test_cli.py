@@ -94,7 +94,7 @@ def test_plan_before_the_migration_says_what_to_do(empty_application_db: str, mo
     monkeypatch.setenv(URL_VARIABLE, empty_application_db)
     result = RUNNER.invoke(app, ["plan"])
     assert result.exit_code == 0, result.output
-    assert "run `lifecycle migrate` first" in result.stdout
+    assert "run `lifecycle migrate`, then the job" in " ".join(result.stdout.replace("│", " ").split())
 
 
 def test_demo_refuses_a_taken_port_before_it_starts_anything() -> None:

@@ -13,7 +13,7 @@ from lifecycle.errors import BusyError
 from lifecycle.partitions.catalog import Names, TableStructure
 from lifecycle.partitions.dependents import direct_dependents
 from lifecycle.partitions.parent import TRIGGERS, create_parent
-from lifecycle.partitions.snapshots import snapshot_holders
+from lifecycle.partitions.snapshots import index_build_blockers
 from lifecycle.policy import PARTITION_SCHEMA, LockPolicy
 
 # Waits behind nobody's back: SHARE UPDATE EXCLUSIVE stalls no reader and no writer, and a timeout above
@@ -63,9 +63,10 @@ def build_key_index(conn: Connection, names: Names, old: TableStructure) -> None
             )
         )
     except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected) as error:
+        blockers = index_build_blockers(conn, table)
         raise BusyError(
             f"index {names.new_key_index} on {table.qualified_name}: not finished within {KEY_INDEX_PATIENCE}, because "
-            f"older transactions, VACUUM or ALTER are in the way: {snapshot_holders(conn) or 'they have ended since'}. "
+            f"older transactions, VACUUM or ALTER are in the way: {blockers or 'they have ended since'}. "
             "Wait for them or end them, then run this again; the index is built anew."
         ) from error
     finally:

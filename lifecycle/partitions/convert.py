@@ -36,6 +36,7 @@ from lifecycle.partitions.split import (
     drop_targets,
     exchange,
     existing_targets,
+    outdated_targets,
     split_targets,
 )
 from lifecycle.partitions.status import partition_status
@@ -98,6 +99,8 @@ def _refuse(table: EventTable, state: str, refusals: tuple[str, ...]) -> None:
     if state in ("missing", "refused"):
         reasons = "\n".join(f"  - {reason}" for reason in refusals)
         raise RefusedError(f"{table.qualified_name} cannot be partitioned:\n{reasons}")
+    if state == "not_migrated":
+        raise RefusedError(f"{table.qualified_name}: schema lifecycle is missing; run `lifecycle migrate` first")
 
 
 def _structure(conn: Connection, qualified_name: str) -> TableStructure:
@@ -171,6 +174,7 @@ def _split(conn: Connection, url: str, names: Names, now: datetime, progress: Pr
         # The default holds what the other targets of this very run do not; anything else is only good with its trigger.
         wanted = set() if fresh else {target.name for target in targets if not target.is_default}
         existing = existing_targets(conn, names)
+        wanted -= outdated_targets(conn, names, existing & wanted)
         drop_targets(conn, names, existing - wanted)
         build_targets(
             url, names, old, targets, existing & wanted, lambda message, done: progress(message, 0.12 + 0.68 * done)

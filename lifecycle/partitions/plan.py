@@ -13,16 +13,25 @@ from lifecycle.policy import PARTITION_SCHEMA, EventTable
 # Copying, indexing, checking and exchanging on two cores: measured by benchmarks/partition_conversion.py.
 BYTES_PER_SECOND = 60_000_000
 
-State = Literal["missing", "refused", "ready", "resumable", "attached", "done"]
+State = Literal["missing", "refused", "not_migrated", "ready", "resumable", "attached", "done"]
 
 MONTHS = """
 select lifecycle.first_kept_month(p, %(now)s) from lifecycle.event_table_policies p where p.table_name = %(name)s
 """
+STARTED = "select exists (select from lifecycle.partition_conversions where table_name = %s)"
 ROTATION = """
 select array(select to_char(m at time zone 'UTC', 'YYYY-MM') from lifecycle.missing_event_months(p, %(now)s) m),
        array(select e.name from lifecycle.expired_event_partitions(p, %(now)s) e)
   from lifecycle.event_table_policies p where p.table_name = %(name)s
 """
+
+
+NEXT_STEP: dict[State, str] = {
+    "refused": "nothing until the refusals are solved",
+    "not_migrated": "run `lifecycle migrate`, then the job convert_event_tables",
+    "ready": "run the job convert_event_tables",
+    "resumable": "run the job convert_event_tables; it goes on where it stopped",
+}
 
 
 @dataclass(frozen=True)
@@ -61,21 +70,17 @@ def plan_conversion(conn: Connection, table: EventTable, now: datetime) -> Conve
         return _plan_of_partitioned(conn, table, old)
     attached = is_partition_of_ours(conn, table)
     reasons = [] if attached else refusals(conn, table, old)
-    started = migrated(conn) and value(
-        conn,
-        "select exists (select from lifecycle.partition_conversions where table_name = %s)",
-        (table.qualified_name,),
-    )
+    state: State = "refused" if reasons else "ready" if migrated(conn) else "not_migrated"
+    if state == "ready" and value(conn, STARTED, (table.qualified_name,)):
+        state = "resumable"
     dependents = tuple(view.qualified_name for view in affected_dependents(conn, old.oid))
     first = value(conn, MONTHS, {"now": now, "name": table.name}) if migrated(conn) else None
     first = first and first.astimezone(UTC)
     months = (now.year - first.year) * 12 + now.month - first.month + 1 + table.months_ahead if first else 0
     return ConversionPlan(
         table,
-        state="refused" if reasons else "resumable" if started else "ready",
-        next_step="nothing until the refusals are solved"
-        if reasons
-        else "run the job convert_event_tables" + (", it goes on where it stopped" if started else ""),
+        state=state,
+        next_step=NEXT_STEP[state],
         refusals=tuple(reasons),
         warnings=tuple(warnings(conn, table, old)),
         rows=old.rows,

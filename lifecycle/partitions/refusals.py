@@ -108,8 +108,6 @@ def migrated(conn: Connection) -> bool:
 def refusals(conn: Connection, table: EventTable, old: TableStructure) -> list[str]:
     """Reasons to refuse, each with what to do about it; empty when the table can be converted."""
     found: list[str] = []
-    if not migrated(conn):
-        found.append("schema lifecycle is missing; run `lifecycle migrate` first")
     if old.kind != "r":
         found.append("it is no ordinary table")
     if old.persistence != "p":

@@ -18,11 +18,20 @@ select l.virtualtransaction, a.pid, a.usename::text from pg_locks l join pg_stat
    and a.backend_type not in ('autovacuum worker', 'walsender')
    and (a.backend_xmin is not null or a.xact_start is null)
 """
+# Readers' and row locks stop no index build; a writer's does until its transaction ends.
+INDEX_BUILD_BLOCKERS = """
+select format('pid %%s (%%s)', a.pid, a.usename) from pg_stat_activity a
+ where a.datname = current_database() and a.pid <> pg_backend_pid()
+   and (a.backend_xmin is not null or exists (
+     select from pg_locks l where l.pid = a.pid and l.granted and l.relation = to_regclass(%s)
+        and l.mode not in ('AccessShareLock', 'RowShareLock')))
+ order by a.xact_start limit 5
+"""
 
 
-def snapshot_holders(conn: Connection) -> str:
-    """The sessions that hold a snapshot now, for a message; empty when there is none."""
-    return ", ".join(f"pid {pid} ({user})" for _, pid, user in rows(conn, SNAPSHOT_HOLDERS))
+def index_build_blockers(conn: Connection, table: EventTable) -> str:
+    """The sessions that CREATE INDEX CONCURRENTLY on the table waits for, for a message; empty when there is none."""
+    return ", ".join(row[0] for row in rows(conn, INDEX_BUILD_BLOCKERS, (table.qualified_name,)))
 
 
 def wait_for_older_snapshots(

@@ -14,6 +14,7 @@ import psycopg
 from psycopg import sql
 
 from lifecycle.database import Connection, connect_directly, politely, rows, run_all, value
+from lifecycle.errors import BusyError
 from lifecycle.partitions.capture import Target, pending, prepare_replay, replay
 from lifecycle.partitions.catalog import Names, TableStructure
 from lifecycle.partitions.months import add_months, before_name, month_range, month_start, partition_name
@@ -32,6 +33,22 @@ OWN_TABLES = """
 select c.relname::text from pg_class c
  where c.relnamespace = 'event_partitions'::regnamespace and c.relkind = 'r' and not c.relispartition
    and obj_description(c.oid, 'pg_class') ~ %s
+"""
+# What ATTACH compares, or would build under its lock where it is missing. Foreign keys come later.
+STRUCTURES = """
+select c.relname::text,
+       (select string_agg(format('%%s %%s %%s %%s %%s', a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull,
+                                 a.attgenerated, pg_get_expr(d.adbin, d.adrelid)), ', ' order by a.attname)
+          from pg_attribute a left join pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum
+         where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped),
+       (select string_agg(format('%%s%%s', i.indisunique, f.definition), ', ' order by f.definition, i.indisunique)
+          from pg_index i cross join lateral (
+            select substr(pg_get_indexdef(i.indexrelid), position(' USING ' in pg_get_indexdef(i.indexrelid)))
+          ) f(definition)
+         where i.indrelid = c.oid and i.indisvalid),
+       (select string_agg(pg_get_constraintdef(k.oid), ', ' order by k.conname)
+          from pg_constraint k where k.conrelid = c.oid and k.contype = 'c' and k.conname <> 'lifecycle_bounds')
+  from pg_class c where c.oid = any (%s::regclass[])
 """
 # The definition behind the table's name: from there on it fits any table with the same columns.
 PARENT_INDEXES = """
@@ -86,6 +103,18 @@ def existing_targets(conn: Connection, names: Names) -> set[str]:
     """Tables that earlier runs built for this conversion and that belong to no parent yet."""
     marker = rf"^lifecycle:(month|before|default) of {names.table.schema}\.{names.table.name}$"
     return {row[0] for row in rows(conn, OWN_TABLES, (marker,))}
+
+
+def outdated_targets(conn: Connection, names: Names, tables: set[str]) -> set[str]:
+    """Those of our copies whose columns, indexes or checks are not the parent's (any more).
+
+    The application may change its table while we copy it.
+    """
+    parent = names.public.as_string(conn)
+    copies = {names.partition(name).as_string(conn): name for name in tables}
+    structures = {row[0]: row[1:] for row in rows(conn, STRUCTURES, ([parent, *copies],))}
+    wanted = structures.pop(names.table.name)
+    return {name for name, structure in structures.items() if structure != wanted}
 
 
 def drop_targets(conn: Connection, names: Names, tables: set[str]) -> None:
@@ -253,6 +282,11 @@ def exchange(conn: Connection, names: Names, old: TableStructure, targets: list[
         for name in referenced:
             conn.execute(sql.SQL("lock table only {} in access exclusive mode").format(sql.SQL(name)))
         conn.execute(sql.SQL("lock table {} in access exclusive mode").format(names.public))
+        if outdated_targets(conn, names, {target.name for target in targets}):
+            raise BusyError(
+                f"{names.table.qualified_name} was altered while it was copied. Nothing was switched over; run the "
+                "conversion again, it copies what no longer fits once more."
+            )
         replay(conn, names, old, targets)
         run_all(conn, statements)
 
