@@ -25,8 +25,6 @@ SESSION_SETTINGS = (
     "set idle_in_transaction_session_timeout = 0",
     # Bounds of partitions are months in UTC, whatever the server's zone.
     "set timezone = 'UTC'",
-    # The driver reads timestamps in no other style, and a database may have one of its own.
-    "set datestyle = 'ISO, YMD'",
 )
 # The server notices a killed client while it still runs that client's statement, so a rerun need not wait.
 NOTICE_DEAD_CLIENT = "set client_connection_check_interval = '1s'"
@@ -61,16 +59,19 @@ def sqlalchemy_url(url: str) -> str:
 
 
 def connect(url: str, *, application_name: str = "lifecycle", autocommit: bool = True) -> Connection:
-    """Open a connection that any pooler bears: no prepared statements, no session settings.
+    """Open a connection that any pooler bears: no prepared statements, no lasting settings.
 
     A setting made through a transaction pooler would stay behind for the application's next statement. Raises
     psycopg.OperationalError when the server cannot be reached and LifecycleError when the URL is no PostgreSQL URL.
     """
     conninfo = libpq_url(url)
     name = conninfo_to_dict(conninfo).get("application_name") or application_name
-    return psycopg.connect(
-        conninfo, autocommit=autocommit, prepare_threshold=None, connect_timeout=15, application_name=name
-    )
+    conn = psycopg.connect(conninfo, autocommit=True, prepare_threshold=None, connect_timeout=15, application_name=name)
+    if not (conn.info.parameter_status("DateStyle") or "ISO").startswith("ISO"):
+        # The driver reads timestamps in no other style. Poolers keep this setting, unlike others, with the client.
+        conn.execute("set datestyle = 'ISO, YMD'")
+    conn.autocommit = autocommit
+    return conn
 
 
 def connect_directly(url: str, *, application_name: str) -> Connection:

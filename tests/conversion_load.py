@@ -67,6 +67,14 @@ union all
 select 'trigger ' || tgname || ' of ' || tgrelid::regclass from pg_trigger where tgname = 'lifecycle_capture'
 """
 
+# Every relation; an operation that refuses must not have changed it.
+CATALOG = """
+select c.oid::int8, c.relname::text, c.relkind::text, c.relnamespace::int8, c.reloptions,
+       c.relacl::text, c.relhastriggers
+  from pg_class c where c.relnamespace <> 'pg_toast'::regnamespace and c.relnamespace::regnamespace::text !~ '^pg_temp'
+ order by c.oid
+"""
+
 
 def fill(
     url: str, table: EventTable, now: datetime, *, count: int = 600, span: timedelta | None = None, odd: bool = True
