@@ -46,8 +46,7 @@ class Target:
     def condition(self, time_column: sql.Composable, others: "list[Target]") -> sql.Composable:
         """The rows that belong here, as a condition on `time_column`."""
         if self.is_default:
-            holds = [other.condition(time_column, []) for other in others if not other.is_default]
-            return sql.SQL("not coalesce({}, false)").format(sql.SQL(" or ").join(holds)) if holds else sql.SQL("true")
+            return _outside(time_column, [other for other in others if not other.is_default])
         bounds: list[sql.Composable] = []
         if self.lower is not None:
             bounds.append(sql.SQL("{} >= {}").format(time_column, sql.Literal(self.lower)))
@@ -62,6 +61,16 @@ class Target:
         lower = sql.SQL("minvalue") if self.lower is None else sql.Literal(self.lower)
         upper = sql.SQL("maxvalue") if self.upper is None else sql.Literal(self.upper)
         return sql.SQL("for values from ({}) to ({})").format(lower, upper)
+
+
+def _outside(time_column: sql.Composable, targets: list[Target]) -> sql.Composable:
+    """What lies before and after `targets`, which leave no gap between them; an index can answer it."""
+    if not targets:
+        return sql.SQL("true")
+    ends = [sql.SQL("{} >= {}").format(time_column, sql.Literal(targets[-1].upper))]
+    if targets[0].lower is not None:
+        ends.append(sql.SQL("{} < {}").format(time_column, sql.Literal(targets[0].lower)))
+    return sql.SQL("({})").format(sql.SQL(" or ").join(ends))
 
 
 def _key(old: TableStructure, names: Names, prefix: str = "") -> sql.Composable:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from typing import Literal
 
 import psycopg
@@ -187,6 +188,8 @@ def _split(conn: Connection, url: str, names: Names, now: datetime, progress: Pr
         progress(f"{table.name}: changes replayed, foreign keys valid", 0.85)
         checked = verify_copies(conn, url, names, old, targets)
         progress(f"{table.name}: {checked:,} rows agree in count and checksum", 0.93)
+        # Now, over the one old partition; after the exchange it would read each new one again.
+        conn.execute(analyze_indexed(conn, names, names.public))
         wait_for_older_snapshots(conn, table)
         catch_up(conn, names, old, targets)
         longest = exchange(conn, names, old, targets)
@@ -196,7 +199,7 @@ def _split(conn: Connection, url: str, names: Names, now: datetime, progress: Pr
 
 
 def _finish(conn: Connection, names: Names, options: tuple[str, ...], progress: Progress) -> None:
-    """What follows the exchange: the old table goes, autovacuum comes back, the planner gets its figures."""
+    """What follows the exchange: the old table, the capture and the bounds go, autovacuum comes back."""
     table = names.table
     legacy = names.legacy.as_string(conn)
     droppable = value(
@@ -210,18 +213,28 @@ def _finish(conn: Connection, names: Names, options: tuple[str, ...], progress: 
         politely(conn, lambda: conn.execute(drop), what=f"dropping the old table {legacy}", relation=legacy)
     progress(f"{table.name}: old table dropped", 0.96)
     stop_capture(conn, names)
+    # Attached, the bounds hold by themselves; dropped one by one, no writer waits for all of them.
+    for (partition,) in conn.execute(
+        "select p.name from lifecycle.event_partitions_of(to_regclass(%s)) p join pg_constraint k"
+        " on k.conrelid = p.partition where k.conname = 'lifecycle_bounds'",
+        (table.qualified_name,),
+    ).fetchall():
+        place = names.partition(partition)
+        drop_bounds = sql.SQL("alter table {} drop constraint lifecycle_bounds").format(place)
+        politely(
+            conn, partial(conn.execute, drop_bounds), what=f"bounds of {partition}", relation=place.as_string(conn)
+        )
     for (partition,) in conn.execute(
         "select p.name from lifecycle.event_partitions_of(to_regclass(%s)) p join pg_class c on c.oid = p.partition"
         " where 'autovacuum_enabled=false' = any (c.reloptions)",
         (table.qualified_name,),
     ).fetchall():
         restore_autovacuum(conn, names.partition(partition), options)
-    conn.execute(analyze_indexed(conn, names, names.public))
     conn.execute(
         "update lifecycle.partition_conversions set finished_at = clock_timestamp() where table_name = %s",
         (table.qualified_name,),
     )
-    progress(f"{table.name}: analyzed", 0.99)
+    progress(f"{table.name}: cleaned up", 0.99)
 
 
 def _result(

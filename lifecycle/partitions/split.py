@@ -268,25 +268,26 @@ def exchange(conn: Connection, names: Names, old: TableStructure, targets: list[
         statements.append(
             sql.SQL("alter table {} attach partition {} {}").format(names.public, partition, target.for_values())
         )
-        if not target.is_default:
-            statements.append(sql.SQL("alter table {} drop constraint lifecycle_bounds").format(partition))
-        statements.append(
-            sql.SQL("select lifecycle.copy_replica_identity({}::regclass, {}::regclass)").format(
-                sql.Literal(names.public.as_string(conn)), sql.Literal(partition.as_string(conn))
+        if old.replica_identity != "d":
+            statements.append(
+                sql.SQL("select lifecycle.copy_replica_identity({}::regclass, {}::regclass)").format(
+                    sql.Literal(names.public.as_string(conn)), sql.Literal(partition.as_string(conn))
+                )
             )
-        )
 
     def swap() -> None:
-        # Nobody knows the new tables; the tables that keys point at come next; the parent, where the crowd is, last.
-        conn.execute(sql.SQL("lock table {} in access exclusive mode").format(sql.SQL(", ").join(partitions)))
-        for name in referenced:
-            conn.execute(sql.SQL("lock table only {} in access exclusive mode").format(sql.SQL(name)))
-        conn.execute(sql.SQL("lock table {} in access exclusive mode").format(names.public))
+        # Keeps out whoever would alter the table, and nobody else, while it is compared with its copies.
+        conn.execute(sql.SQL("lock table only {} in share update exclusive mode").format(names.public))
         if outdated_targets(conn, names, {target.name for target in targets}):
             raise BusyError(
                 f"{names.table.qualified_name} was altered while it was copied. Nothing was switched over; run the "
                 "conversion again, it copies what no longer fits once more."
             )
+        # Nobody knows the new tables; the tables that keys point at come next; the parent, where the crowd is, last.
+        conn.execute(sql.SQL("lock table {} in access exclusive mode").format(sql.SQL(", ").join(partitions)))
+        for name in referenced:
+            conn.execute(sql.SQL("lock table only {} in access exclusive mode").format(sql.SQL(name)))
+        conn.execute(sql.SQL("lock table {} in access exclusive mode").format(names.public))
         replay(conn, names, old, targets)
         run_all(conn, statements)
 
