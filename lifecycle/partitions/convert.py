@@ -86,6 +86,8 @@ def convert_table(
             split_now = split_now or (plan.state == "resumable" and not _legacy_attached(conn, names))
             if split_now:
                 split_ms = _split(conn, url, names, now, progress)
+            else:
+                restore_autovacuum(conn, names.legacy, _remembered_options(conn, table))
         except psycopg.errors.InsufficientPrivilege as error:
             raise RefusedError(
                 f"{table.qualified_name}: {error.diag.message_primary}. Connect as the owner of the named object "
@@ -141,7 +143,6 @@ def _attach(conn: Connection, names: Names, progress: Progress) -> tuple[tuple[s
         raise BusyError(
             f"{table.qualified_name}: new views of the old table kept appearing; stop what makes them, run this again"
         )
-    restore_autovacuum(conn, names.legacy, _remembered_options(conn, table))
     progress(f"{table.name}: names swapped in {swap_ms:.0f} ms", 0.1)
     return switched, max(longest, swap_ms)
 
