@@ -1,0 +1,247 @@
+"""Everything that belongs to a table besides its rows is there after the conversion, as the catalog and by effect."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from datetime import datetime
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from lifecycle.database import Connection, connect, rows, value
+from tests.conversion_load import BEHAVIOUR, convert, fill, fingerprint, insert_event, leftovers
+
+MakeDb = Callable[..., str]
+AsRole = Callable[..., AbstractContextManager[Connection]]
+
+FURNISH = """
+comment on table user_behavior_events is 'It''s "quoted"; 観光 %s';
+comment on column user_behavior_events.page_url is 'path %, never a host';
+comment on index user_behavior_events_page_url_idx is 'for the page report';
+comment on constraint user_behavior_events_account_id_fkey on user_behavior_events is 'people may go';
+alter table user_behavior_events
+    add column "Länge m" numeric(10, 2) not null default 1.5,
+    add column seconds integer generated always as (length(page_url) * 2) stored,
+    add constraint short_language check (length(language) < 40),
+    alter column user_agent set storage external;
+alter table user_behavior_events add column forgotten integer;
+alter table user_behavior_events drop column forgotten;
+comment on constraint short_language on user_behavior_events is 'BCP 47';
+create index "Odd Index" on user_behavior_events using gin (actions jsonb_path_ops) where language is not null;
+create index user_behavior_events_day_idx on user_behavior_events (date(created_at at time zone 'UTC'))
+    include (session_id) with (fillfactor = 70);
+create unique index user_behavior_events_replica on user_behavior_events (event_timestamp, id);
+alter table user_behavior_events set (autovacuum_vacuum_scale_factor = 0.05, fillfactor = 90,
+    toast.autovacuum_vacuum_cost_delay = 5);
+create statistics page_language on page_url, language from user_behavior_events;
+
+create table fired (by text, operation text, at timestamptz default now());
+grant all on fired to public;
+create function note() returns trigger language plpgsql as $$
+begin
+    insert into fired (by, operation) values (tg_name, tg_op);
+    return case when tg_op = 'DELETE' then old else new end;
+end $$;
+create trigger "row" before insert or update or delete on user_behavior_events for each row execute function note();
+create trigger after_row after insert on user_behavior_events for each row
+    when (new.page_url like '/fire%') execute function note();
+create trigger of_column after update of page_url on user_behavior_events for each row execute function note();
+create trigger statement after insert on user_behavior_events for each statement execute function note();
+create trigger transition after insert on user_behavior_events referencing new table as added
+    for each statement execute function note();
+create constraint trigger late after insert on user_behavior_events deferrable initially deferred
+    for each row execute function note();
+create trigger disabled_row before insert on user_behavior_events for each row execute function note();
+alter table user_behavior_events disable trigger disabled_row;
+create trigger disabled_statement after delete on user_behavior_events for each statement execute function note();
+alter table user_behavior_events disable trigger disabled_statement;
+create trigger always_row after delete on user_behavior_events for each row execute function note();
+alter table user_behavior_events enable always trigger always_row;
+comment on trigger statement on user_behavior_events is 'counts statements';
+
+alter table user_behavior_events enable row level security, force row level security;
+create policy "own: rows" on user_behavior_events for select to authenticated
+    using (account_id = (select auth_account_id()));
+create policy everyone on user_behavior_events as restrictive using (page_url <> '/secret');
+create policy add on user_behavior_events for insert to anon, authenticated with check (page_url like '/%'
+    and not exists (select from user_behavior_events other where other.page_url = 'never'));
+revoke all on user_behavior_events from anon, authenticated;
+grant select (id, page_url, account_id) on user_behavior_events to authenticated;
+grant insert on user_behavior_events to authenticated;
+grant update (page_url) on user_behavior_events to service_role with grant option;
+"""
+PUBLISH = (
+    "create publication everything for table user_behavior_events, accounts",
+    "create publication some_columns for table user_behavior_events (id, event_timestamp, page_url)"
+    " where (event_timestamp > '2020-01-01') with (publish = 'insert')",
+    "create publication via_root for table user_behavior_events with (publish_via_partition_root = true)",
+)
+# Every query answers about the table under its name; `ON ONLY` is how the server writes a partitioned index.
+FACTS: dict[str, str] = {
+    "table": """select relowner::regrole::text, array(select unnest(relacl)::text order by 1), relrowsecurity,
+                       relforcerowsecurity, relreplident::text,
+                       obj_description(oid, 'pg_class') from pg_class where oid = %s::regclass""",
+    "columns": """select attname, format_type(atttypid, atttypmod), attnotnull, attgenerated::text, attstorage::text,
+                         attcompression::text, array(select unnest(attacl)::text order by 1),
+                         pg_get_expr(d.adbin, d.adrelid), col_description(attrelid, attnum)
+                    from pg_attribute a left join pg_attrdef d on d.adrelid = attrelid and d.adnum = attnum
+                   where attrelid = %s::regclass and attnum > 0 and not attisdropped order by attname""",
+    "indexes": """select c.relname::text, replace(pg_get_indexdef(c.oid), ' ON ONLY ', ' ON '),
+                         obj_description(c.oid, 'pg_class'), i.indisreplident, i.indisvalid
+                    from pg_index i join pg_class c on c.oid = i.indexrelid
+                   where i.indrelid = %s::regclass and not i.indisprimary order by 1""",
+    "constraints": """select conname, pg_get_constraintdef(oid), convalidated, obj_description(oid, 'pg_constraint')
+                        from pg_constraint where conrelid = %s::regclass and contype in ('c', 'f', 'u') order by 1""",
+    "triggers": """select tgname, pg_get_triggerdef(oid), tgenabled::text, obj_description(oid, 'pg_trigger')
+                     from pg_trigger where tgrelid = %s::regclass and not tgisinternal order by 1""",
+    "policies": """select polname, polcmd::text, polpermissive, polroles::regrole[]::text,
+                          pg_get_expr(polqual, polrelid), pg_get_expr(polwithcheck, polrelid)
+                     from pg_policy where polrelid = %s::regclass order by 1""",
+    "publications": """select p.pubname, p.pubinsert, p.pubupdate, p.pubdelete,
+                              array(select attname from pg_attribute where attrelid = prrelid
+                                     and attnum = any (prattrs) order by 1), pg_get_expr(prqual, prrelid)
+                         from pg_publication_rel r join pg_publication p on p.oid = r.prpubid
+                        where prrelid = %s::regclass order by 1""",
+    "statistics": """select stxkeys::text is not null, pg_get_statisticsobjdef_columns(oid) from pg_statistic_ext
+                      where stxrelid = %s::regclass""",
+}
+
+
+def facts(conn: Connection) -> dict[str, Any]:
+    return {name: rows(conn, query, (BEHAVIOUR.qualified_name,)) for name, query in FACTS.items()}
+
+
+@pytest.fixture
+def furnished(make_application_db: MakeDb, now: datetime) -> str:
+    """A small event table with everything that a table can carry."""
+    url = make_application_db(rows=False, migrated=True)
+    fill(url, BEHAVIOUR, now, count=200)
+    with connect(url) as conn:
+        conn.execute(FURNISH.encode())
+        for statement in PUBLISH:
+            conn.execute(statement.encode())
+    return url
+
+
+@pytest.mark.parametrize("identity", ["full", "using index user_behavior_events_replica"])
+def test_catalog_says_the_same(furnished: str, now: datetime, identity: str) -> None:
+    with connect(furnished) as conn:
+        conn.execute(f"alter table user_behavior_events replica identity {identity}".encode())
+        before, content = facts(conn), fingerprint(furnished, BEHAVIOUR)
+        assert all(before.values()), "the preparation must have made something of every kind"
+        convert(furnished, BEHAVIOUR, now)
+        after = facts(conn)
+        for kind, expected in before.items():
+            assert after[kind] == expected, kind
+        assert fingerprint(furnished, BEHAVIOUR) == content
+        key = "select pg_get_constraintdef(oid) from pg_constraint where conname = 'user_behavior_events_pkey'"
+        assert value(conn, key) == "PRIMARY KEY (id, event_timestamp)"
+        via_root = "select array_agg(pubname::text order by pubname) from pg_publication where pubviaroot"
+        assert value(conn, via_root) == ["everything", "some_columns", "via_root"]
+        identities = """select distinct c.relreplident from lifecycle.event_partitions_of('user_behavior_events') p
+                          join pg_class c on c.oid = p.partition"""
+        assert rows(conn, identities) == [(before["table"][0][4],)]
+    assert leftovers(furnished) == []
+
+
+def test_partitions_carry_the_options_and_the_indexes(furnished: str, now: datetime) -> None:
+    convert(furnished, BEHAVIOUR, now)
+    with connect(furnished) as conn:
+        options = """select distinct c.reloptions, t.reloptions from lifecycle.event_partitions_of(%s) p
+                       join pg_class c on c.oid = p.partition join pg_class t on t.oid = c.reltoastrelid"""
+        found = rows(conn, options, (BEHAVIOUR.qualified_name,))
+        assert [set(row[0]) for row in found] == [{"autovacuum_vacuum_scale_factor=0.05", "fillfactor=90"}]
+        assert [row[1] for row in found] == [["autovacuum_vacuum_cost_delay=5"]]
+        unattached = """select p.name from lifecycle.event_partitions_of(%s) p
+                         where (select count(*) from pg_index i where i.indrelid = p.partition and i.indisvalid)
+                            <> (select count(*) from pg_index i where i.indrelid = %s::regclass)"""
+        assert rows(conn, unattached, (BEHAVIOUR.qualified_name,) * 2) == []
+
+
+def test_triggers_fire_once(furnished: str, now: datetime) -> None:
+    def fired(conn: Connection) -> list[tuple[Any, ...]]:
+        conn.execute("truncate fired")
+        new = insert_event(conn, BEHAVIOUR, now)
+        conn.execute("update user_behavior_events set page_url = '/fire' where id = %s", (new,))
+        conn.execute("delete from user_behavior_events where id = %s", (new,))
+        conn.execute("insert into user_behavior_events (session_id, page_url) values ('a', '/fire'), ('b', '/no')")
+        conn.execute("delete from user_behavior_events where session_id in ('a', 'b')")
+        return rows(conn, "select by, operation, count(*) from fired group by 1, 2 order by 1, 2")
+
+    with connect(furnished) as conn:
+        before = fired(conn)
+        assert len(before) >= 8
+        convert(furnished, BEHAVIOUR, now, split_now=False)
+        assert fired(conn) == before
+        convert(furnished, BEHAVIOUR, now)
+        assert fired(conn) == before
+
+
+def test_foreign_key_still_forgets_the_account(make_application_db: MakeDb, now: datetime) -> None:
+    url = make_application_db(rows=False, migrated=True)
+    fill(url, BEHAVIOUR, now, count=200)
+    of_account = "select count(*) from user_behavior_events where account_id = md5('account2')::uuid"
+    unnamed = "select count(*) from user_behavior_events where account_id is null"
+    convert(url, BEHAVIOUR, now)
+    with connect(url) as conn:
+        theirs, nobodys = value(conn, of_account), value(conn, unnamed)
+        assert theirs > 0
+        conn.execute("delete from accounts where id = md5('account2')::uuid")
+        assert value(conn, of_account) == 0
+        assert value(conn, unnamed) == nobodys + theirs
+        with pytest.raises(psycopg.errors.ForeignKeyViolation):
+            conn.execute(
+                "insert into user_behavior_events (account_id, session_id, page_url)"
+                " values (gen_random_uuid(), 'x', '/')"
+            )
+
+
+@pytest.mark.parametrize("split_now", [True, False])
+def test_policies_and_grants_by_effect(furnished: str, as_role: AsRole, now: datetime, split_now: bool) -> None:
+    """The owner of an account sees its rows and the granted columns, anon nothing, as before."""
+    user = "11111111-1111-1111-1111-111111111111"
+    with connect(furnished) as conn:
+        conn.execute(
+            "insert into account_linkages (account_id, supabase_user_id) values (md5('account2')::uuid, %s)", (user,)
+        )
+        expected = value(conn, "select count(*) from user_behavior_events where account_id = md5('account2')::uuid")
+    convert(furnished, BEHAVIOUR, now, split_now=split_now)
+    for query in ("select event_timestamp from user_behavior_events", "delete from user_behavior_events"):
+        with (
+            pytest.raises(psycopg.errors.InsufficientPrivilege),
+            as_role(furnished, "authenticated", {"sub": user}) as conn,
+        ):
+            conn.execute(query.encode())
+    with as_role(furnished, "authenticated", {"sub": user}) as conn:
+        assert value(conn, "select count(id) from user_behavior_events") == expected > 0
+    with pytest.raises(psycopg.errors.InsufficientPrivilege), as_role(furnished, "anon") as conn:
+        conn.execute("select id from user_behavior_events")
+    with as_role(furnished, "service_role") as conn:
+        insert_event(conn, BEHAVIOUR, now)
+        conn.execute(sql.SQL("update user_behavior_events set page_url = '/x' where session_id = 'odd'"))
+
+
+def test_table_of_another_owner(make_application_db: MakeDb, server: Any, now: datetime) -> None:
+    """The connecting role is a member of the owner; the owner stays, of the partitions too."""
+    url = make_application_db(rows=False, migrated=True)
+    database = url.rsplit("/", 1)[1]
+    with psycopg.connect(server.url(database, user="supabase_admin"), autocommit=True) as admin:
+        admin.execute("drop role if exists event_owner")
+        admin.execute("create role event_owner")
+        admin.execute("grant event_owner to postgres")
+        admin.execute("grant usage, create on schema public to event_owner")
+        admin.execute("alter table user_behavior_events owner to event_owner")
+        try:
+            fill(url, BEHAVIOUR, now, count=100)
+            before = fingerprint(url, BEHAVIOUR)
+            assert convert(url, BEHAVIOUR, now).outcome == "converted"
+            assert fingerprint(url, BEHAVIOUR) == before
+            owners = """select distinct pg_get_userbyid(relowner) from pg_class
+                         where oid = 'user_behavior_events'::regclass
+                            or relnamespace = 'event_partitions'::regnamespace"""
+            assert admin.execute(owners).fetchall() == [("event_owner",)]
+        finally:
+            admin.execute("reassign owned by event_owner to postgres")
+            admin.execute("drop owned by event_owner")
+            admin.execute("drop role event_owner")
