@@ -7,6 +7,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 VENV := .venv
 RUN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+WORKERS ?= 2
 
 .PHONY: help demo test check pytest install clean
 
@@ -41,7 +42,7 @@ check: $(STAMP)
 	$(RUN)/lint-imports
 
 pytest: $(STAMP)
-	$(RUN)/pytest $(ARGS)
+	$(RUN)/pytest --numprocesses $(WORKERS) --dist worksteal $(ARGS)
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
