@@ -20,6 +20,13 @@ Connection = psycopg.Connection[tuple[Any, ...]]
 Result = TypeVar("Result")
 
 SESSION_SETTINGS = (
+    # Rows that a policy hides from us would be missing from the copies; this makes it an error.
+    "set row_security = off",
+    # Replay must see what was committed before its locks, not before its transaction.
+    "set default_transaction_isolation = 'read committed'",
+    "set idle_session_timeout = 0",
+    "set default_tablespace = ''",
+    "set standard_conforming_strings = on",
     # A hosted role's statement_timeout would cut a long copy in half.
     "set statement_timeout = 0",
     "set idle_in_transaction_session_timeout = 0",
@@ -30,13 +37,13 @@ SESSION_SETTINGS = (
 NOTICE_DEAD_CLIENT = "set client_connection_check_interval = '1s'"
 
 LOCK_HOLDERS = """
-select format('pid %%s (%%s, %%s, open for %%s)',
+select distinct on (a.xact_start, a.pid) format('pid %%s (%%s, %%s, open for %%s)',
               a.pid, a.usename, coalesce(nullif(a.application_name, ''), 'unnamed'),
               date_trunc('second', clock_timestamp() - a.xact_start))
   from pg_locks l join pg_stat_activity a using (pid)
- where l.relation = to_regclass(%s) and l.granted and a.pid <> pg_backend_pid()
-   and a.datname = current_database()
- order by a.xact_start limit 3
+ where l.relation = any (array(select to_regclass(n) from unnest(%s::text[]) n)) and l.granted
+   and a.pid <> pg_backend_pid() and a.datname = current_database()
+ order by a.xact_start, a.pid limit 3
 """
 
 
@@ -66,7 +73,14 @@ def connect(url: str, *, application_name: str = "lifecycle", autocommit: bool =
     """
     conninfo = libpq_url(url)
     name = conninfo_to_dict(conninfo).get("application_name") or application_name
-    conn = psycopg.connect(conninfo, autocommit=True, prepare_threshold=None, connect_timeout=15, application_name=name)
+    conn = psycopg.connect(
+        conninfo,
+        autocommit=True,
+        prepare_threshold=None,
+        connect_timeout=15,
+        application_name=name,
+        client_encoding="utf8",
+    )
     if not (conn.info.parameter_status("DateStyle") or "ISO").startswith("ISO"):
         # The driver reads timestamps in no other style. Poolers keep this setting, unlike others, with the client.
         conn.execute("set datestyle = 'ISO, YMD'")
@@ -88,6 +102,8 @@ def connect_directly(url: str, *, application_name: str) -> Connection:
     # Where the server's platform cannot watch its clients, a killed run is noticed later.
     with suppress(psycopg.errors.InvalidParameterValue):
         conn.execute(NOTICE_DEAD_CLIENT.encode())
+    with suppress(psycopg.errors.UndefinedObject):
+        conn.execute("set transaction_timeout = 0")  # new in PostgreSQL 17
     return conn
 
 
@@ -105,8 +121,9 @@ def goes_through_transaction_pooler(conn: Connection) -> bool:
 
 @contextmanager
 def without_statement_timeout(conn: Connection) -> Iterator[None]:
-    """One transaction that a hosted role's statement_timeout does not cut off."""
+    """One transaction at READ COMMITTED that a hosted role's statement_timeout does not cut off."""
     with conn.transaction():
+        conn.execute("set transaction isolation level read committed")
         conn.execute("set local statement_timeout = 0")
         yield
 
@@ -135,16 +152,20 @@ def politely(
     *,
     what: str,
     relation: str,
+    also: Sequence[str] = (),
+    before_try: Callable[[], None] = lambda: None,
     locks: LockPolicy = LOCKS,
     sleep: Callable[[float], None] = time.sleep,
 ) -> tuple[Result, float]:
     """Run `work` in one short transaction under a lock timeout, again and again until the locks were free.
 
+    `before_try` runs before each try, outside of its transaction; `also` names further relations that `work` locks.
     Returns its result and the milliseconds the successful transaction took. Raises BusyError, naming
     `what`, `relation` and the sessions in the way, once all tries are used up.
     """
     pause = locks.first_pause
     for attempt in range(1, locks.tries + 1):
+        before_try()
         started = time.perf_counter()
         try:
             with conn.transaction():
@@ -153,7 +174,7 @@ def politely(
             return result, (time.perf_counter() - started) * 1000
         except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected) as error:
             if attempt == locks.tries:
-                holders = ", ".join(row[0] for row in rows(conn, LOCK_HOLDERS, (relation,)))
+                holders = ", ".join(row[0] for row in rows(conn, LOCK_HOLDERS, ([relation, *also],)))
                 raise BusyError(
                     f"{what}: no lock on {relation} within {locks.timeout * 1000:.0f} ms in {attempt} tries; "
                     f"in the way: {holders or 'sessions that have ended since'}. Nothing was changed by this step. "

@@ -15,7 +15,7 @@ from sqlalchemy.exc import OperationalError
 
 from lifecycle.database import Connection, connect_directly, operation_lock, sqlalchemy_url
 from lifecycle.errors import BusyError
-from lifecycle.policy import EVENT_TABLES, LOCKS, STATE_SCHEMA
+from lifecycle.policy import EVENT_TABLES, ROTATION_LOCKS, STATE_SCHEMA
 
 # DDL of a migration may wait this long behind the application, then gives way and tries again.
 MIGRATION_LOCK_TIMEOUT = "500ms"
@@ -46,8 +46,8 @@ def _policy_statements() -> list[sql.Composed]:
             time_column=sql.Literal(table.time_column),
             retention=sql.SQL("interval {}").format(sql.Literal(table.retention)),
             months_ahead=sql.Literal(table.months_ahead),
-            lock_timeout_ms=sql.Literal(round(LOCKS.timeout * 1000)),
-            lock_tries=sql.Literal(LOCKS.tries),
+            lock_timeout_ms=sql.Literal(round(ROTATION_LOCKS.timeout * 1000)),
+            lock_tries=sql.Literal(ROTATION_LOCKS.tries),
         )
         for table in EVENT_TABLES
     ]

@@ -67,6 +67,8 @@ class LockPolicy:
 
 
 LOCKS: Final = LockPolicy()
+# Rotation is one transaction, behind which an ALTER TABLE of the application would wait: about half a minute.
+ROTATION_LOCKS: Final = LockPolicy(tries=30)
 
 
 def event_table(name: str) -> EventTable:

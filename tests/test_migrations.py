@@ -14,7 +14,7 @@ from lifecycle import migrate
 from lifecycle.database import Connection, connect, operation_lock, rows, sqlalchemy_url, value
 from lifecycle.errors import AlreadyRunningError, BusyError
 from lifecycle.migrate import migration_sql, upgrade
-from lifecycle.policy import EVENT_TABLES, LOCKS
+from lifecycle.policy import EVENT_TABLES, ROTATION_LOCKS
 from sandbox.application import drop_database
 from sandbox.server import Server
 from tests.catalog_snapshot import catalog_snapshot
@@ -91,7 +91,9 @@ def test_repeating_restores_the_policy_table(make_application_db: MakeApplicatio
     with session(url) as conn:
         conn.execute("update lifecycle.event_table_policies set retention = '1 day', lock_tries = 1")
         upgrade(url)
-        assert {row[0] for row in rows(conn, "select lock_tries from lifecycle.event_table_policies")} == {LOCKS.tries}
+        assert {row[0] for row in rows(conn, "select lock_tries from lifecycle.event_table_policies")} == {
+            ROTATION_LOCKS.tries
+        }
 
 
 def test_the_version_table_lives_in_our_schema(make_application_db: MakeApplicationDb) -> None:

@@ -11,7 +11,8 @@ from psycopg import sql
 from lifecycle.database import Connection, politely, rows, run_all, value
 from lifecycle.errors import BusyError
 from lifecycle.partitions.catalog import Names, TableStructure
-from lifecycle.partitions.dependents import direct_dependents
+from lifecycle.partitions.dependents import direct_dependents, replacements
+from lifecycle.partitions.drift import bring_access_over, present_structures, refuse_changed_structure
 from lifecycle.partitions.parent import TRIGGERS, create_parent
 from lifecycle.partitions.snapshots import index_build_blockers
 from lifecycle.policy import PARTITION_SCHEMA, LockPolicy
@@ -26,7 +27,17 @@ KEY_INDEX = """
 select i.indisvalid and i.indisunique from pg_index i
  where i.indexrelid = to_regclass(format('%%I.%%I', %s::text, %s::text))
 """
-INDEX_NAMES = "select c.relname from pg_index i join pg_class c on c.oid = i.indexrelid where i.indrelid = %s"
+INDEX_NAMES = (
+    "select c.relname, c.oid::text from pg_index i join pg_class c on c.oid = i.indexrelid where i.indrelid = %s"
+)
+# A session that has compiled %rowtype of the old table would keep it for ever; touched, it compiles again.
+TOUCH_FUNCTIONS = """
+select format('alter function %%s cost %%s', p.oid::regprocedure, p.procost)
+  from pg_proc p join pg_language l on l.oid = p.prolang
+ where l.lanname = 'plpgsql' and p.prokind = 'f' and pg_has_role(p.proowner, 'usage')
+   and strpos(lower(p.prosrc), lower(%s)) > 0
+"""
+REFERENCED_TABLES = "select distinct confrelid::regclass::text from pg_constraint where conrelid = %s and contype = 'f'"
 PUBLICATIONS = """
 select p.pubname, p.pubviaroot,
        (select string_agg(quote_ident(a.attname), ', ' order by u.o) from unnest(r.prattrs) with ordinality u(n, o)
@@ -151,7 +162,11 @@ def attach_whole(conn: Connection, names: Names, old: TableStructure) -> float:
         )
 
     _, milliseconds = politely(
-        conn, attach, what=f"attaching {table.qualified_name} to its parent", relation=table.qualified_name
+        conn,
+        attach,
+        what=f"attaching {table.qualified_name} to its parent",
+        relation=table.qualified_name,
+        also=[row[0] for row in rows(conn, REFERENCED_TABLES, (old.oid,))],
     )
     return milliseconds
 
@@ -184,11 +199,11 @@ def swap_names(conn: Connection, names: Names, old: TableStructure) -> float | N
     statements: list[sql.Composable] = [
         sql.SQL("alter table {} rename to {}").format(names.public, sql.Identifier(names.legacy_name))
     ]
-    for (index,) in rows(conn, INDEX_NAMES, (old.oid,)):
+    for index, index_oid in rows(conn, INDEX_NAMES, (old.oid,)):
         if index != names.new_key_index:
             statements.append(
                 sql.SQL("alter index {} rename to {}").format(
-                    sql.Identifier(table.schema, index), sql.Identifier(f"{index[:56]}_legacy")
+                    sql.Identifier(table.schema, index), sql.Identifier(f"lifecycle_legacy_{index_oid}")
                 )
             )
     moved = sql.Identifier(table.schema, names.legacy_name)
@@ -207,9 +222,12 @@ def swap_names(conn: Connection, names: Names, old: TableStructure) -> float | N
     def swap() -> bool:
         # Locks the parent, then the old table below it; nobody can make a view of either from here on.
         conn.execute(sql.SQL("lock table {} in access exclusive mode").format(names.parent_before_swap))
-        if direct_dependents(conn, old.oid):
+        if direct_dependents(conn, old.oid) or replacements(conn, old.oid):
             return False
-        run_all(conn, statements)
+        now_old, now_parent = present_structures(conn, names)
+        refuse_changed_structure(conn, names, now_old, now_parent)
+        bring_access_over(conn, names, now_old, now_parent)
+        run_all(conn, [*statements, *(row[0] for row in rows(conn, TOUCH_FUNCTIONS, (table.name,)))])
         return True
 
     swapped, milliseconds = politely(

@@ -10,6 +10,7 @@ from datetime import datetime
 from psycopg import sql
 
 from lifecycle.database import Connection, politely, run_all, value
+from lifecycle.errors import BusyError
 from lifecycle.partitions.catalog import Names, TableStructure
 
 CAPTURE_TRIGGER = "lifecycle_capture"
@@ -19,6 +20,11 @@ create or replace function {function}() returns trigger
 language plpgsql security definer set search_path = ''
 as $capture$
 begin
+    if tg_op = 'TRUNCATE' then
+        -- No key says it: a row without one tells the conversion that every copy is worthless.
+        insert into {capture} default values;
+        return null;
+    end if;
     if tg_op <> 'DELETE' then
         insert into {capture} ({key}) values ({new_key});
     end if;
@@ -28,6 +34,9 @@ begin
     return null;
 end $capture$
 """
+
+
+TRUNCATED = sql.SQL("select exists (select from pg_temp.replayed_keys where {} is null)")
 
 
 @dataclass(frozen=True)
@@ -96,6 +105,8 @@ def start_capture(conn: Connection, names: Names, old: TableStructure) -> bool:
                     names.capture, _key(old, names), names.legacy
                 ),
                 sql.SQL("alter table {} enable row level security").format(names.capture),
+                # Published along with its schema, it could not be deleted from without an identity.
+                sql.SQL("alter table {} replica identity full").format(names.capture),
                 sql.SQL(CAPTURE_FUNCTION).format(
                     function=names.capture_function,
                     capture=names.capture,
@@ -106,16 +117,43 @@ def start_capture(conn: Connection, names: Names, old: TableStructure) -> bool:
                 sql.SQL("revoke all on function {}() from public").format(names.capture_function),
             ],
         )
-    trigger = sql.SQL(
-        "create trigger {} after insert or update or delete on {} for each row execute function {}()"
-    ).format(sql.Identifier(CAPTURE_TRIGGER), names.legacy, names.capture_function)
     politely(
         conn,
-        lambda: conn.execute(trigger),
+        lambda: run_all(conn, _trigger_statements(names)),
         what=f"capturing changes of {names.table.qualified_name}",
         relation=names.legacy.as_string(conn),
     )
     return True
+
+
+def _trigger_statements(names: Names) -> list[sql.Composable]:
+    """Triggers that also see what apply workers and imports write with session_replication_role = replica."""
+    statements: list[sql.Composable] = []
+    for name, event, each in (
+        (CAPTURE_TRIGGER, "insert or update or delete", "row"),
+        (f"{CAPTURE_TRIGGER}_truncate", "truncate", "statement"),
+    ):
+        trigger = sql.Identifier(name)
+        statements += [
+            sql.SQL("create trigger {} after {} on {} for each {} execute function {}()").format(
+                trigger, sql.SQL(event), names.legacy, sql.SQL(each), names.capture_function
+            ),
+            sql.SQL("alter table {} enable always trigger {}").format(names.legacy, trigger),
+        ]
+    return statements
+
+
+def was_truncated(conn: Connection, names: Names, old: TableStructure) -> bool:
+    """Whether the old table was emptied by TRUNCATE since its copies were made."""
+    query = sql.SQL("select exists (select from {} where {} is null)").format(
+        names.capture, sql.Identifier(old.primary_key[0])
+    )
+    return bool(value(conn, query.as_string(conn)))
+
+
+def forget_truncation(conn: Connection, names: Names, old: TableStructure) -> None:
+    """Remove the mark, once no copy from before is left."""
+    conn.execute(sql.SQL("delete from {} where {} is null").format(names.capture, sql.Identifier(old.primary_key[0])))
 
 
 def pending(conn: Connection, names: Names) -> int:
@@ -145,6 +183,11 @@ def replay(conn: Connection, names: Names, old: TableStructure, targets: list[Ta
     ).rowcount
     if not keys:
         return 0
+    if value(conn, TRUNCATED.format(sql.Identifier(old.primary_key[0])).as_string(conn)):
+        raise BusyError(
+            f"{names.table.qualified_name} was truncated while it was copied. Nothing was switched over; run the "
+            "conversion again, it copies what is there now."
+        )
     touched = sql.SQL(" union all ").join(
         sql.SQL("select {}::int where exists (select from pg_temp.replayed_keys r where {})").format(
             sql.Literal(position), target.condition(sql.SQL("r.") + names.time_column, targets)

@@ -24,18 +24,15 @@ from lifecycle.partitions.attach import (
     swap_names,
     switch_autovacuum_off,
 )
-from lifecycle.partitions.capture import start_capture, stop_capture
+from lifecycle.partitions.capture import forget_truncation, start_capture, stop_capture, was_truncated
 from lifecycle.partitions.catalog import Names, TableStructure, is_partition_of_ours, table_structure
 from lifecycle.partitions.dependents import switch_dependents
+from lifecycle.partitions.exchange import add_foreign_keys, catch_up, exchange
 from lifecycle.partitions.plan import plan_conversion
-from lifecycle.partitions.snapshots import wait_for_older_snapshots
 from lifecycle.partitions.split import (
-    add_foreign_keys,
     analyze_indexed,
     build_targets,
-    catch_up,
     drop_targets,
-    exchange,
     existing_targets,
     outdated_targets,
     split_targets,
@@ -128,7 +125,11 @@ def _attach(conn: Connection, names: Names, progress: Progress) -> tuple[tuple[s
         progress(f"{table.name}: key index built", 0.05)
         switch_autovacuum_off(conn, names.public)
         progress(f"{table.name}: autovacuum off until the swap", 0.06)
-        longest = attach_whole(conn, names, old)
+        try:
+            longest = attach_whole(conn, names, old)
+        except BusyError:
+            restore_autovacuum(conn, names.public, _remembered_options(conn, table))
+            raise
         progress(f"{table.name}: attached to its new parent in {longest:.0f} ms", 0.07)
         old = _structure(conn, table.qualified_name)
     switched: tuple[str, ...] = ()
@@ -168,16 +169,19 @@ def _split(conn: Connection, url: str, names: Names, now: datetime, progress: Pr
     longest = 0.0
     options = _remembered_options(conn, table)
     if _legacy_attached(conn, names):
-        old = replace(_structure(conn, legacy), storage_options=options)
         switch_autovacuum_off(conn, names.legacy)
-        fresh = start_capture(conn, names, old)
+        fresh = start_capture(conn, names, _structure(conn, legacy))
+        # Read after the wait for the trigger's lock: the application may have changed the table meanwhile.
+        old = replace(_structure(conn, legacy), storage_options=options)
         progress(f"{table.name}: capturing changes", 0.12)
         targets = split_targets(conn, names, now)
         # The default holds what the other targets of this very run do not; anything else is only good with its trigger.
+        fresh = fresh or was_truncated(conn, names, old)
         wanted = set() if fresh else {target.name for target in targets if not target.is_default}
         existing = existing_targets(conn, names)
         wanted -= outdated_targets(conn, names, existing & wanted)
         drop_targets(conn, names, existing - wanted)
+        forget_truncation(conn, names, old)
         build_targets(
             url, names, old, targets, existing & wanted, lambda message, done: progress(message, 0.12 + 0.68 * done)
         )
@@ -191,8 +195,6 @@ def _split(conn: Connection, url: str, names: Names, now: datetime, progress: Pr
         progress(f"{table.name}: {checked:,} rows agree in count and checksum", 0.93)
         # Now, over the one old partition; after the exchange it would read each new one again.
         conn.execute(analyze_indexed(conn, names, names.public))
-        wait_for_older_snapshots(conn, table)
-        catch_up(conn, names, old, targets)
         longest = exchange(conn, names, old, targets)
         progress(f"{table.name}: partitions exchanged in {longest:.0f} ms", 0.95)
     _finish(conn, names, options, progress)

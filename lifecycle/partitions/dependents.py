@@ -5,6 +5,7 @@ dependents, grants and comments stay. A materialized view cannot be: a new one i
 its name, and whatever holds the old one by OID is replaced in turn.
 """
 
+import re
 from dataclasses import dataclass
 
 from psycopg import sql
@@ -12,7 +13,7 @@ from psycopg import sql
 from lifecycle.database import Connection, politely, rows, run_all, value
 from lifecycle.partitions.catalog import Names
 from lifecycle.partitions.parent import INDEXES, bare_names, grants, names_mean_new
-from lifecycle.policy import PARTITION_SCHEMA
+from lifecycle.policy import PARTITION_SCHEMA, EventTable
 
 DIRECT = """
 select distinct c.oid, n.nspname::text, c.relname::text, c.relkind::text, pg_has_role(c.relowner, 'usage')
@@ -128,6 +129,21 @@ def ambiguous_names(conn: Connection, table_oid: int, affected: list[Dependent])
     return [row[0] for row in rows(conn, AMBIGUOUS_NAMES, {"oids": oids})]
 
 
+def names_kept_by_the_server(conn: Connection, table: EventTable, affected: list[Dependent]) -> list[str]:
+    """Views whose text keeps the table's schema, because a name inside them hides the bare one: one phrase each."""
+    kept = []
+    with conn.transaction():
+        bare_names(conn, table.schema)
+        for view in affected:
+            text = value(conn, "select pg_get_viewdef(%s::oid)", (view.oid,))
+            if re.search(rf'"?\b{re.escape(table.schema)}"?\."?{re.escape(table.name)}\b', text):
+                kept.append(
+                    f"{view.qualified_name} also calls something of its own {table.name} (a WITH query); rename that"
+                )
+        conn.execute("reset search_path")
+    return kept
+
+
 def drop_leftovers(conn: Connection) -> None:
     """Drop materialized views that a run which died left waiting in the partition schema."""
     for (name,) in rows(conn, LEFTOVERS, (PARTITION_SCHEMA,)):
@@ -172,7 +188,7 @@ def fill_new_materialized_view(conn: Connection, schemas: tuple[str, ...], view:
         run_all(conn, [*statements, *privileges])
 
 
-def _replacements(conn: Connection, oid: int) -> list[sql.Composable]:
+def replacements(conn: Connection, oid: int) -> list[sql.Composable]:
     """Statements that make functions with a parsed body and policies of other tables read the new object."""
     statements: list[sql.Composable] = []
     for (function,) in rows(conn, FUNCTIONS, (oid,)):
@@ -212,7 +228,7 @@ def switch_dependents(conn: Connection, names: Names, old_oid: int) -> tuple[tup
                 )
             )
         for oid in (old_oid, *(view.oid for view in materialized)):
-            replaced += _replacements(conn, oid)
+            replaced += replacements(conn, oid)
         names_mean_new(conn, *schemas)
         takes_name: list[sql.Composable] = []
         for view in reversed(materialized):
@@ -223,7 +239,7 @@ def switch_dependents(conn: Connection, names: Names, old_oid: int) -> tuple[tup
             )
         run_all(conn, [*replaced, *takes_name])
 
-    if not affected and not _replacements(conn, old_oid):
+    if not affected and not replacements(conn, old_oid):
         return (), 0.0
     _, milliseconds = politely(
         conn,

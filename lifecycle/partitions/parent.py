@@ -24,9 +24,6 @@ select format('alter table %%I.%%I add constraint %%I %%s', %(schema)s::text, %(
               pg_get_constraintdef(k.oid))
   from pg_constraint k where k.conrelid = %(oid)s and k.contype = any (%(kinds)s) order by k.conname
 """
-FOREIGN_KEY_TABLES = """
-select distinct k.confrelid::regclass::text from pg_constraint k where k.conrelid = %s and k.contype = 'f' order by 1
-"""
 CONSTRAINT_COMMENTS = """
 select format('comment on constraint %%I on %%I.%%I is %%L', k.conname, %(schema)s::text, %(table)s::text,
               obj_description(k.oid, 'pg_constraint'))
@@ -48,6 +45,11 @@ select format('create policy %%I on %%I.%%I as %%s for %%s to %%s%%s%%s', p.poln
               ' using (' || pg_get_expr(p.polqual, p.polrelid) || ')',
               ' with check (' || pg_get_expr(p.polwithcheck, p.polrelid) || ')')
   from pg_policy p where p.polrelid = %(oid)s order by p.polname
+"""
+POLICY_COMMENTS = """
+select format('comment on policy %%I on %%I.%%I is %%L', p.polname, %(schema)s::text, %(table)s::text,
+              obj_description(p.oid, 'pg_policy'))
+  from pg_policy p where p.polrelid = %(oid)s and obj_description(p.oid, 'pg_policy') is not null
 """
 GRANTS = """
 select format('grant %%s%%s on table %%s to %%s%%s',
@@ -84,6 +86,25 @@ def grants(conn: Connection, oid: int, target: sql.Identifier) -> list[str]:
     return [row[0] for row in rows(conn, GRANTS, {"oid": oid, "target": target.as_string(conn)})]
 
 
+def access_statements(conn: Connection, names: Names, old: TableStructure) -> list[str | sql.Composable]:
+    """Who may do what with the old table, as statements that give the parent the same: row security, policies, grants.
+
+    The caller has made names bare (`bare_names`) and runs the statements where they mean the parent.
+    """
+    parent = names.parent_before_swap
+    place = {"oid": old.oid, "schema": PARTITION_SCHEMA, "table": names.table.name}
+    row_security = sql.SQL("enable" if old.row_security else "disable")
+    force = sql.SQL("force" if old.force_row_security else "no force")
+    return [
+        sql.SQL("select lifecycle.close_to_api({}::regclass)").format(sql.Literal(parent.as_string(conn))),
+        sql.SQL("alter table {} {} row level security").format(parent, row_security),
+        sql.SQL("alter table {} {} row level security").format(parent, force),
+        *(row[0] for row in rows(conn, POLICIES, place)),
+        *(row[0] for row in rows(conn, POLICY_COMMENTS, place)),
+        *grants(conn, old.oid, parent),
+    ]
+
+
 def create_parent(conn: Connection, names: Names, old: TableStructure) -> list[str]:
     """Create the partitioned table beside the old one; returns the statements that add its foreign keys.
 
@@ -98,8 +119,7 @@ def create_parent(conn: Connection, names: Names, old: TableStructure) -> list[s
     foreign_keys = [row[0] for row in rows(conn, CONSTRAINTS, {**place, "kinds": ["f"]})]
     foreign_keys += [row[0] for row in rows(conn, CONSTRAINT_COMMENTS, place)]
     triggers = rows(conn, TRIGGERS, (old.oid,))
-    policies = [row[0] for row in rows(conn, POLICIES, place)]
-    privileges = grants(conn, old.oid, parent)
+    access = access_statements(conn, names, old)
     comment = value(conn, "select obj_description(%s, 'pg_class')", (old.oid,))
 
     names_mean_new(conn, table.schema)
@@ -123,14 +143,7 @@ def create_parent(conn: Connection, names: Names, old: TableStructure) -> list[s
             statements.append(sql.SQL("comment on index {} is {}").format(index, sql.Literal(index_comment)))
     if old.owner != value(conn, "select current_user"):
         statements.append(sql.SQL("alter table {} owner to {}").format(parent, sql.Identifier(old.owner)))
-    statements.append(
-        sql.SQL("select lifecycle.close_to_api({}::regclass)").format(sql.Literal(parent.as_string(conn)))
-    )
-    if not old.row_security:
-        statements.append(sql.SQL("alter table {} disable row level security").format(parent))
-    if old.force_row_security:
-        statements.append(sql.SQL("alter table {} force row level security").format(parent))
-    statements += [*policies, *privileges]
+    statements += access
     for definition, name, enabled, trigger_comment, _ in triggers:
         trigger = sql.Identifier(name)
         statements.append(definition)

@@ -2,7 +2,7 @@
 
 from lifecycle.database import Connection, rows, value
 from lifecycle.partitions.catalog import TableStructure
-from lifecycle.partitions.dependents import affected_dependents, ambiguous_names
+from lifecycle.partitions.dependents import affected_dependents, ambiguous_names, names_kept_by_the_server
 from lifecycle.partitions.statements import upserts_by_old_key
 from lifecycle.policy import EventTable
 
@@ -26,6 +26,21 @@ REFUSALS = (
     (
         "select format('constraint %%s is NOT VALID; run ALTER TABLE ... VALIDATE CONSTRAINT first', conname)"
         " from pg_constraint where conrelid = %(oid)s and not convalidated"
+    ),
+    (
+        "select format('constraint %%s is NO INHERIT, which a partitioned table cannot have', conname)"
+        " from pg_constraint where conrelid = %(oid)s and contype = 'c' and connoinherit"
+    ),
+    (
+        "select format('publication %%s is FOR ALL TABLES and would send the copies to its subscribers; list its"
+        " tables', pubname) from pg_publication where puballtables"
+    ),
+    (
+        # A partition chosen by the old value cannot take the row with the new one.
+        "select format('trigger %%s sets %%s before the row is stored, which PostgreSQL refuses on a partition;"
+        " set it in the application or as a default', t.tgname, %(time_column)s::text) from pg_trigger t"
+        " join pg_proc p on p.oid = t.tgfoid where t.tgrelid = %(oid)s and not t.tgisinternal and t.tgtype & 3 = 3"
+        " and p.prosrc ~* ('new\\s*\\.\\s*\"?' || %(time_column)s || '\"?\\s*:=')"
     ),
     (
         "select format('rule %%s: rules cannot follow the table; replace it by a trigger', rulename)"
@@ -89,6 +104,14 @@ select format('publication %%s: changes will be published under partition names,
     select from pg_publication_rel o join pg_class c on c.oid = o.prrelid
      where o.prpubid = p.oid and c.relkind = 'p' and o.prrelid <> r.prrelid)
 """
+BYPASSES_ROW_SECURITY = "select rolsuper or rolbypassrls from pg_roles where rolname = current_user"
+# Publications of a whole schema: the table follows, under the names of its partitions unless told otherwise.
+SCHEMA_PUBLICATIONS = """
+select format('publication %%s of schema %%s: changes will be published under partition names; run'
+              ' ALTER PUBLICATION %%s SET (publish_via_partition_root = true)', p.pubname, n.nspname, p.pubname)
+  from pg_publication_namespace s join pg_publication p on p.oid = s.pnpubid join pg_namespace n on n.oid = s.pnnspid
+ where not p.pubviaroot and s.pnnspid = (select relnamespace from pg_class where oid = %(oid)s)
+"""
 RESTRICTING_KEYS = """
 select format('while months are built, a row of %%s may not be deleted right after its last event: foreign key %%s'
               ' checks the copies too', confrelid::regclass, conname)
@@ -121,6 +144,10 @@ def refusals(conn: Connection, table: EventTable, old: TableStructure) -> list[s
         found.append(f"it has no column {table.time_column}")
     elif time_column.type != "timestamp with time zone" or not time_column.not_null:
         found.append(f"column {table.time_column} must be timestamptz NOT NULL, and is {time_column.type}")
+    elif time_column.generated:
+        found.append(f"column {table.time_column} is generated, which a partition key cannot be")
+    if old.force_row_security and not value(conn, BYPASSES_ROW_SECURITY):
+        found.append("FORCE ROW LEVEL SECURITY hides its rows from its owner; convert it as a role with BYPASSRLS")
     found += [
         f"column {column.name} draws its values from a sequence that would go with the old table"
         for column in old.columns
@@ -135,6 +162,7 @@ def refusals(conn: Connection, table: EventTable, old: TableStructure) -> list[s
         for view in affected
         if not view.owned_by_us
     ]
+    found += names_kept_by_the_server(conn, table, affected)
     return found + ambiguous_names(conn, old.oid, affected)
 
 
@@ -151,6 +179,7 @@ def warnings(conn: Connection, table: EventTable, old: TableStructure) -> list[s
         ]
     params = {"oid": old.oid}
     found += [row[0] for row in rows(conn, OTHER_PARENTS_IN_PUBLICATION, params)]
+    found += [row[0] for row in rows(conn, SCHEMA_PUBLICATIONS, params)]
     found += [row[0] for row in rows(conn, RESTRICTING_KEYS, params)]
     found += [row[0] for row in rows(conn, INVALID_INDEXES, params)]
     return found

@@ -1,22 +1,19 @@
 """Second half of the conversion: the old table's rows go into month tables, and these take its place.
 
 Month tables are built beside the old table, two at a time, each in one transaction: a table that exists is complete.
-Changes made meanwhile are captured and replayed. One short transaction then exchanges the old partition for the new
-ones, after counts and checksums agreed.
+Changes made meanwhile are captured (capture.py); exchange.py puts the new tables in the old one's place.
 """
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
-from functools import partial
 
-import psycopg
 from psycopg import sql
 
-from lifecycle.database import Connection, connect_directly, politely, rows, run_all, value
+from lifecycle.database import Connection, connect_directly, rows, run_all, value
 from lifecycle.errors import BusyError
-from lifecycle.partitions.capture import Target, pending, prepare_replay, replay
-from lifecycle.partitions.catalog import Names, TableStructure
+from lifecycle.partitions.capture import Target
+from lifecycle.partitions.catalog import Names, TableStructure, table_structure
 from lifecycle.partitions.months import add_months, before_name, month_range, month_start, partition_name
 
 BUILDERS = 2
@@ -24,9 +21,6 @@ BUILDER_SETTINGS = (
     "set maintenance_work_mem = '256MB'; set max_parallel_maintenance_workers = 0;"
     " set max_parallel_workers_per_gather = 0; set synchronous_commit = off"
 )
-# The exchange replays what is left under the lock; this few keys take a millisecond or two.
-FEW_CHANGES = 60
-REPLAY_ROUNDS = 50
 
 FIRST_KEPT = "select lifecycle.first_kept_month(p, %s) from lifecycle.event_table_policies p where p.table_name = %s"
 OWN_TABLES = """
@@ -52,10 +46,10 @@ select c.relname::text,
 """
 # The definition behind the table's name: from there on it fits any table with the same columns.
 PARENT_INDEXES = """
-select case when k.contype is null
-            then format('create %%sindex on %%%%s%%s', case when i.indisunique then 'unique ' else '' end,
-                        substr(d.def, position(' USING ' in d.def)))
-            else 'alter table %%s add ' || pg_get_constraintdef(k.oid) end
+select case when k.contype is not null then 'alter table '
+            when i.indisunique then 'create unique index on ' else 'create index on ' end,
+       case when k.contype is not null then ' add ' || pg_get_constraintdef(k.oid)
+            else substr(d.def, position(' USING ' in d.def)) end
   from pg_index i cross join lateral (select pg_get_indexdef(i.indexrelid)) d(def)
   left join pg_constraint k on k.conindid = i.indexrelid and k.contype in ('p', 'u')
  where i.indrelid = %s::regclass and i.indisvalid order by i.indisprimary desc, i.indexrelid
@@ -65,11 +59,6 @@ select a.attname::text from pg_attribute a
  where a.attrelid = %s::regclass and a.attnum > 0 and exists (
     select from pg_index i where i.indrelid = a.attrelid and a.attnum = any (i.indkey)) order by a.attnum
 """
-FOREIGN_KEYS = """
-select k.conname, pg_get_constraintdef(k.oid), k.confrelid::regclass::text
-  from pg_constraint k where k.conrelid = %s::regclass and k.contype = 'f' order by 1
-"""
-FOREIGN_KEY_VALID = "select convalidated from pg_constraint where conrelid = %s::regclass and conname = %s"
 
 
 def split_targets(conn: Connection, names: Names, now: datetime) -> list[Target]:
@@ -105,10 +94,25 @@ def existing_targets(conn: Connection, names: Names) -> set[str]:
     return {row[0] for row in rows(conn, OWN_TABLES, (marker,))}
 
 
-def outdated_targets(conn: Connection, names: Names, tables: set[str]) -> set[str]:
-    """Those of our copies whose columns, indexes or checks are not the parent's (any more).
+def require_known_columns(conn: Connection, names: Names, old: TableStructure) -> None:
+    """Raise BusyError when the application has changed the columns since `old` was read."""
+    parent = table_structure(conn, names.public.as_string(conn))
+    if parent is None or set(parent.columns) != set(old.columns):
+        raise altered(names)
 
-    The application may change its table while we copy it.
+
+def altered(names: Names) -> BusyError:
+    """The application changed its table under the conversion; another run copies again."""
+    return BusyError(
+        f"{names.table.qualified_name} was altered while it was copied. Nothing was switched over; run the "
+        "conversion again, it copies what no longer fits once more."
+    )
+
+
+def outdated_targets(conn: Connection, names: Names, tables: set[str]) -> set[str]:
+    """Those of our copies whose columns, indexes or checks are not the parent's any more.
+
+    Says nothing of their rows: those are right as long as the capture trigger has been there since they were copied.
     """
     parent = names.public.as_string(conn)
     copies = {names.partition(name).as_string(conn): name for name in tables}
@@ -128,7 +132,7 @@ def _build(url: str, names: Names, old: TableStructure, target: Target, targets:
     options = [option for option in old.storage_options if not option.startswith("autovacuum_enabled=")]
     with connect_directly(url, application_name="lifecycle split") as conn:
         conn.execute(BUILDER_SETTINGS)
-        indexes = [row[0] for row in rows(conn, PARENT_INDEXES, (names.public.as_string(conn),))]
+        indexes = rows(conn, PARENT_INDEXES, (names.public.as_string(conn),))
         with conn.transaction():
             bounds: list[sql.Composable] = []
             if not target.is_default:
@@ -148,6 +152,8 @@ def _build(url: str, names: Names, old: TableStructure, target: Target, targets:
                     *bounds,
                 ],
             )
+            # LIKE has locked the parent, so its columns stay as they are until the copy is complete.
+            require_known_columns(conn, names, old)
             copied = conn.execute(
                 sql.SQL("insert into {} ({}) select {} from only {} where {}").format(
                     partition,
@@ -161,7 +167,7 @@ def _build(url: str, names: Names, old: TableStructure, target: Target, targets:
             run_all(
                 conn,
                 [
-                    *(index % partition.as_string(conn) for index in indexes),
+                    *(before + partition.as_string(conn) + after for before, after in indexes),
                     sql.SQL("comment on table {} is {}").format(partition, comment),
                     sql.SQL("select lifecycle.close_to_api({}::regclass)").format(
                         sql.Literal(partition.as_string(conn))
@@ -207,94 +213,3 @@ def build_targets(
             for future in futures:
                 future.cancel()
             raise
-
-
-def add_foreign_keys(conn: Connection, names: Names, old: TableStructure, targets: list[Target]) -> None:
-    """Give each month table the parent's foreign keys, validated, so that attaching scans nothing.
-
-    An account deleted while its rows were copied fails the validation until its change is replayed.
-    """
-    keys = rows(conn, FOREIGN_KEYS, (names.public.as_string(conn),))
-    for target in targets:
-        partition = names.partition(target.name)
-        for name, definition, referenced in keys:
-            place = partition.as_string(conn)
-            valid = value(conn, FOREIGN_KEY_VALID, (place, name))
-            if valid is None:
-                add = sql.SQL("alter table {} add constraint {} {} not valid").format(
-                    partition, sql.Identifier(name), sql.SQL(definition)
-                )
-                politely(conn, partial(conn.execute, add), what=f"foreign key of {place}", relation=referenced)
-            if not valid:
-                _validate(conn, names, old, targets, partition, name)
-
-
-def _validate(
-    conn: Connection, names: Names, old: TableStructure, targets: list[Target], partition: sql.Identifier, name: str
-) -> None:
-    validate = sql.SQL("alter table {} validate constraint {}").format(partition, sql.Identifier(name))
-    for _ in range(REPLAY_ROUNDS):
-        try:
-            conn.execute(validate)
-            return
-        except psycopg.errors.ForeignKeyViolation:
-            with conn.transaction():
-                replay(conn, names, old, targets)
-    conn.execute(validate)
-
-
-def catch_up(conn: Connection, names: Names, old: TableStructure, targets: list[Target]) -> None:
-    """Replay captured changes until few are left; a busy table ends with a bounded rest for the exchange."""
-    prepare_replay(conn, names)
-    for _ in range(REPLAY_ROUNDS):
-        with conn.transaction():
-            replay(conn, names, old, targets)
-        if pending(conn, names) < FEW_CHANGES:
-            return
-
-
-def exchange(conn: Connection, names: Names, old: TableStructure, targets: list[Target]) -> float:
-    """Put the new partitions in the old one's place, in one transaction; returns milliseconds under lock."""
-    prepare_replay(conn, names)
-    partitions = [names.partition(target.name) for target in targets]
-    referenced = sorted({row[2] for row in rows(conn, FOREIGN_KEYS, (names.public.as_string(conn),))})
-    statements: list[sql.Composable] = [
-        sql.SQL("alter table {} detach partition {}").format(names.public, names.legacy),
-        sql.SQL("comment on table {} is {}").format(
-            names.legacy, sql.Literal(f"lifecycle:detached of {names.table.qualified_name}")
-        ),
-    ]
-    for target, partition in zip(targets, partitions, strict=True):
-        statements.append(
-            sql.SQL("alter table {} attach partition {} {}").format(names.public, partition, target.for_values())
-        )
-        if old.replica_identity != "d":
-            statements.append(
-                sql.SQL("select lifecycle.copy_replica_identity({}::regclass, {}::regclass)").format(
-                    sql.Literal(names.public.as_string(conn)), sql.Literal(partition.as_string(conn))
-                )
-            )
-
-    def swap() -> None:
-        # Keeps out whoever would alter the table, and nobody else, while it is compared with its copies.
-        conn.execute(sql.SQL("lock table only {} in share update exclusive mode").format(names.public))
-        if outdated_targets(conn, names, {target.name for target in targets}):
-            raise BusyError(
-                f"{names.table.qualified_name} was altered while it was copied. Nothing was switched over; run the "
-                "conversion again, it copies what no longer fits once more."
-            )
-        # Nobody knows the new tables; the tables that keys point at come next; the parent, where the crowd is, last.
-        conn.execute(sql.SQL("lock table {} in access exclusive mode").format(sql.SQL(", ").join(partitions)))
-        for name in referenced:
-            conn.execute(sql.SQL("lock table only {} in access exclusive mode").format(sql.SQL(name)))
-        conn.execute(sql.SQL("lock table {} in access exclusive mode").format(names.public))
-        replay(conn, names, old, targets)
-        run_all(conn, statements)
-
-    _, milliseconds = politely(
-        conn,
-        swap,
-        what=f"exchanging the partitions of {names.table.qualified_name}",
-        relation=names.table.qualified_name,
-    )
-    return milliseconds

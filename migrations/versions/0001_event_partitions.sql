@@ -45,10 +45,10 @@ language sql stable
 set search_path = '' set timezone = 'UTC' set datestyle = 'ISO, YMD'
 as $$
     select c.oid::regclass, c.relname::text,
-           case when b.bound ~ 'FROM \(MINVALUE\)' then '-infinity'
-                else substring(b.bound from 'FROM \(''([^'']*)''\)') end::timestamptz,
-           case when b.bound ~ 'TO \(MAXVALUE\)' then 'infinity'
-                else substring(b.bound from 'TO \(''([^'']*)''\)') end::timestamptz,
+           case when b.bound ~ 'FROM [(]MINVALUE[)]' then '-infinity'
+                else substring(b.bound from 'FROM [(]''([^'']*)''[)]') end::timestamptz,
+           case when b.bound ~ 'TO [(]MAXVALUE[)]' then 'infinity'
+                else substring(b.bound from 'TO [(]''([^'']*)''[)]') end::timestamptz,
            b.bound = 'DEFAULT',
            substring(pg_catalog.obj_description(c.oid, 'pg_class') from '^lifecycle:([a-z]+) of ')
       from pg_catalog.pg_inherits i
@@ -207,8 +207,8 @@ begin
 end $$;
 
 -- Everything rotation does to one table. New partitions are built beside it first; then one attempt takes
--- all contended locks (referenced tables, default partition, parent), and gives every one back before it
--- pauses: nobody ever waits behind us for longer than the lock timeout.
+-- all contended locks (referenced tables, default partition, parent), and gives them back before it pauses: no
+-- reader or writer waits behind us for longer than the lock timeout. Only an ALTER TABLE waits for the pauses too.
 create function lifecycle.rotate_event_table(policy lifecycle.event_table_policies, as_of timestamptz)
 returns table (table_name text, action text, partition_name text, row_count bigint, bytes bigint,
                outcome text, error text)
@@ -343,19 +343,30 @@ begin
                     next_month := (month at time zone 'UTC' + interval '1 month') at time zone 'UTC';
                     affected := 0;
                     if old_default is not null then
-                        execute format('with gone as (delete from only %1$s where %2$I >= $1 and %2$I < $2 returning %3$s)
-                                        insert into %4$s (%3$s) select %3$s from gone',
-                                       old_default, policy.time_column, columns, built[position])
-                          using month, next_month;
-                        get diagnostics affected = row_count;
-                    end if;
-                    if affected > 0 and not must_move then  -- they came after the look above
-                        must_move := true;
-                        raise lock_not_available using message = 'rows to move: the parent needs a stronger lock';
+                        if must_move then
+                            execute format('create temp table lifecycle_moved (like %s) on commit drop', parent);
+                            execute format('with gone as (delete from only %1$s where %2$I >= $1 and %2$I < $2 returning %3$s)
+                                            insert into pg_temp.lifecycle_moved (%3$s) select %3$s from gone',
+                                           old_default, policy.time_column, columns)
+                              using month, next_month;
+                            get diagnostics affected = row_count;
+                        else
+                            execute format('select exists (select from only %1$s where %2$I >= $1 and %2$I < $2)',
+                                           old_default, policy.time_column)
+                               into must_move using month, next_month;
+                            if must_move then  -- they came after the look above
+                                raise lock_not_available using message = 'rows to move: the parent needs a stronger lock';
+                            end if;
+                        end if;
                     end if;
                     execute format('alter table %s attach partition %s for values from (%L) to (%L)',
                                    parent, built[position], month, next_month);
                     execute format('alter table %s drop constraint lifecycle_bounds', built[position]);
+                    if must_move then
+                        -- Into the attached partition: subscribers of a publication would not see rows put in before.
+                        execute format('insert into %1$s (%2$s) select %2$s from pg_temp.lifecycle_moved', built[position], columns);
+                        drop table pg_temp.lifecycle_moved;
+                    end if;
                     perform lifecycle.copy_replica_identity(parent, built[position]);
                     done := done || jsonb_build_object('action', 'create', 'bytes', 0, 'rows', affected, 'name',
                         (select c.relname from pg_catalog.pg_class c where c.oid = built[position]));
@@ -414,8 +425,8 @@ declare
     found_table boolean := false;
     holds_locks boolean := false;
 begin
-    if as_of is null or not isfinite(as_of) then
-        raise exception 'as_of must be a point in time, not %', coalesce(as_of::text, 'null')
+    if as_of is null or not isfinite(as_of) or as_of > now() + interval '1 year' then
+        raise exception 'as_of must be a point in time, at most a year ahead, not %', coalesce(as_of::text, 'null')
             using errcode = 'invalid_parameter_value', hint = 'Leave it out to rotate as of now.';
     end if;
     if not pg_try_advisory_xact_lock(hashtextextended('lifecycle.rotate_event_partitions', 0)) then
