@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from lifecycle.policy import EVENT_TABLES, LOCKS, PARTITION_SCHEMA, STATE_SCHEMA, EventTable
+from lifecycle.policy import EVENT_TABLES, LOCKS, PARTITION_SCHEMA, ROTATION_LOCKS, STATE_SCHEMA, EventTable
 
 PAGE: Final = """\
 # What is kept, and for how long
@@ -31,10 +31,11 @@ functions read them.
 | what | value |
 |---|---|
 | one try waits for a lock at most | {timeout} ms |
-| tries before giving up | {tries} |
+| tries of a conversion step before it gives up | {tries} |
+| tries of a rotation, which is one transaction | {rotation_tries} |
 | pause between tries | {first_pause} s, growing to {longest_pause} s |
 
-Nobody waits behind a try for longer than the first value. When all tries are used up nothing has changed, and the
+No reader or writer waits behind a try for longer than the first value. When all tries are used up nothing has changed, and the
 failure is reported; rotation also gives up when 70 % of the caller's `statement_timeout` are over.
 """
 
@@ -52,6 +53,7 @@ def retention_page() -> str:
         tables="\n".join(map(_row, EVENT_TABLES)),
         timeout=round(LOCKS.timeout * 1000),
         tries=LOCKS.tries,
+        rotation_tries=ROTATION_LOCKS.tries,
         first_pause=LOCKS.first_pause,
         longest_pause=LOCKS.longest_pause,
     )
