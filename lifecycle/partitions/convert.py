@@ -77,7 +77,13 @@ def convert_table(
             return _result(conn, table, "already_partitioned", (), started, 0.0, now)
         try:
             names = Names(table)
-            switched, attach_ms = _attach(conn, names, progress)
+            try:
+                switched, attach_ms = _attach(conn, names, progress)
+            except LifecycleError:
+                # Nobody knows when the next run comes; until then the table is the application's alone.
+                if _structure(conn, table.qualified_name).kind == "r":
+                    restore_autovacuum(conn, names.public, _remembered_options(conn, table))
+                raise
             split_ms = 0.0
             # A run that died after the exchange has nothing left to put off.
             split_now = split_now or (plan.state == "resumable" and not _legacy_attached(conn, names))
@@ -125,11 +131,7 @@ def _attach(conn: Connection, names: Names, progress: Progress) -> tuple[tuple[s
         progress(f"{table.name}: key index built", 0.05)
         switch_autovacuum_off(conn, names.public)
         progress(f"{table.name}: autovacuum off until the swap", 0.06)
-        try:
-            longest = attach_whole(conn, names, old)
-        except BusyError:
-            restore_autovacuum(conn, names.public, _remembered_options(conn, table))
-            raise
+        longest = attach_whole(conn, names, old)
         progress(f"{table.name}: attached to its new parent in {longest:.0f} ms", 0.07)
         old = _structure(conn, table.qualified_name)
     switched: tuple[str, ...] = ()
