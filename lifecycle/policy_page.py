@@ -35,8 +35,8 @@ functions read them.
 | tries of a rotation, which is one transaction | {rotation_tries} |
 | pause between tries | {first_pause} s, growing to {longest_pause} s |
 
-No reader or writer waits behind a try for longer than the first value. When all tries are used up nothing has changed, and the
-failure is reported; rotation also gives up when 70 % of the caller's `statement_timeout` are over.
+No reader or writer waits behind a try for longer than the first value. When all tries are used up nothing has changed,
+and the failure is reported; rotation also gives up when 70 % of the caller's `statement_timeout` are over.
 """
 
 

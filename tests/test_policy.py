@@ -24,7 +24,7 @@ def test_the_database_holds_the_policy(make_application_db: MakeApplicationDb) -
             " lock_tries from lifecycle.event_table_policies where table_name = %s",
             (EVENT_TABLES[0].retention, EVENT_TABLES[0].name),
         )
-        assert found == [("public", EVENT_TABLES[0].name, EVENT_TABLES[0].time_column, True, 3, 50, 120)]
+        assert found == [("public", EVENT_TABLES[0].name, EVENT_TABLES[0].time_column, True, 3, 50, 30)]
         for table in EVENT_TABLES:
             assert rows(
                 conn,

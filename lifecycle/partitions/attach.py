@@ -5,6 +5,8 @@ names, another. Between the last two the application still reads and writes the 
 dependent views already read the parent: both show the same rows at every moment.
 """
 
+from dataclasses import replace
+
 import psycopg
 from psycopg import sql
 
@@ -92,13 +94,21 @@ def switch_autovacuum_off(conn: Connection, target: sql.Identifier) -> None:
     politely(conn, lambda: conn.execute(statement), what="autovacuum off", relation=name, locks=AUTOVACUUM_LOCKS)
 
 
-def restore_autovacuum(conn: Connection, target: sql.Identifier, options: tuple[str, ...]) -> None:
+def restore_autovacuum(
+    conn: Connection, target: sql.Identifier, options: tuple[str, ...], *, tries: int = AUTOVACUUM_LOCKS.tries
+) -> None:
     """Give `target` back the autovacuum setting that `options` (of the original table) hold, if any."""
     name = target.as_string(conn)
     before = next((option for option in options if option.startswith("autovacuum_enabled=")), None)
     change = sql.SQL("set ({})").format(sql.SQL(before)) if before else sql.SQL("reset (autovacuum_enabled)")
     statement = sql.SQL("alter table {} {}").format(target, change)
-    politely(conn, lambda: conn.execute(statement), what="autovacuum on", relation=name, locks=AUTOVACUUM_LOCKS)
+    politely(
+        conn,
+        lambda: conn.execute(statement),
+        what="autovacuum on",
+        relation=name,
+        locks=replace(AUTOVACUUM_LOCKS, tries=tries),
+    )
 
 
 def remember_storage_options(conn: Connection, names: Names, old: TableStructure) -> None:

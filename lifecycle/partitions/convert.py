@@ -5,6 +5,7 @@ Every step reads from the catalog how far an earlier run came, so a run killed a
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -80,9 +81,7 @@ def convert_table(
             try:
                 switched, attach_ms = _attach(conn, names, progress)
             except LifecycleError:
-                # Nobody knows when the next run comes; until then the table is the application's alone.
-                if _structure(conn, table.qualified_name).kind == "r":
-                    restore_autovacuum(conn, names.public, _remembered_options(conn, table))
+                _leave_autovacuum_on(conn, names)
                 raise
             split_ms = 0.0
             # A run that died after the exchange has nothing left to put off.
@@ -157,6 +156,17 @@ def _remembered_options(conn: Connection, table: EventTable) -> tuple[str, ...]:
         (table.qualified_name,),
     )
     return tuple(options or ())
+
+
+def _leave_autovacuum_on(conn: Connection, names: Names) -> None:
+    """Undo the switching off when the attachment ends in an error: nobody knows when the next run comes.
+
+    One try: what was in the way of the attachment may be in the way of this too, and a later run finds it.
+    """
+    old = _structure(conn, names.table.qualified_name)
+    if old.kind == "r" and "autovacuum_enabled=false" in old.storage_options:
+        with suppress(BusyError):
+            restore_autovacuum(conn, names.public, _remembered_options(conn, names.table), tries=1)
 
 
 def _legacy_attached(conn: Connection, names: Names) -> bool:
