@@ -47,9 +47,10 @@ def test_a_wrong_url_says_what_is_expected_and_no_password(wrong: str) -> None:
     assert "secret" not in str(caught.value)
 
 
-# What a session of ours may set; `client_encoding` and the like are the driver's.
+# `client_encoding` is the driver's; the isolation of the last transaction is shown here, and ended with it.
 SESSION_SETTINGS = """
-select array(select name::text from pg_settings where source = 'session' and name <> 'client_encoding')
+select array(select name::text from pg_settings where source = 'session'
+               and name not in ('client_encoding', 'transaction_isolation'))
 """
 
 

@@ -19,6 +19,8 @@ from lifecycle.partitions.parent import TRIGGERS, create_parent
 from lifecycle.partitions.snapshots import index_build_blockers
 from lifecycle.policy import PARTITION_SCHEMA, LockPolicy
 
+# NAMEDATALEN - 1
+MAX_NAME_BYTES = 63
 # Waits behind nobody's back: SHARE UPDATE EXCLUSIVE stalls no reader and no writer, and a timeout above
 # deadlock_timeout (1 s) makes a running autovacuum give way.
 AUTOVACUUM_LOCKS = LockPolicy(timeout=5.0, tries=12)
@@ -200,6 +202,12 @@ def _publication_statements(conn: Connection, names: Names, oid: int) -> list[sq
     return statements
 
 
+def _legacy_index_name(index: str, oid: str) -> str:
+    """`<index>_legacy`, which undo.md reads back; a name that would be cut off is made unique instead."""
+    name = f"{index}_legacy"
+    return name if len(name.encode()) <= MAX_NAME_BYTES else f"lifecycle_{oid}_legacy"
+
+
 def swap_names(conn: Connection, names: Names, old: TableStructure) -> float | None:
     """Give the parent the table's name and hide the old table behind it.
 
@@ -213,7 +221,7 @@ def swap_names(conn: Connection, names: Names, old: TableStructure) -> float | N
         if index != names.new_key_index:
             statements.append(
                 sql.SQL("alter index {} rename to {}").format(
-                    sql.Identifier(table.schema, index), sql.Identifier(f"lifecycle_legacy_{index_oid}")
+                    sql.Identifier(table.schema, index), sql.Identifier(_legacy_index_name(index, index_oid))
                 )
             )
     moved = sql.Identifier(table.schema, names.legacy_name)

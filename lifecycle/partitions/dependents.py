@@ -134,7 +134,7 @@ def names_kept_by_the_server(conn: Connection, table: EventTable, affected: list
     kept = []
     with conn.transaction():
         bare_names(conn, table.schema)
-        for view in affected:
+        for view in (dependent for dependent in affected if dependent.kind in ("v", "m")):
             text = value(conn, "select pg_get_viewdef(%s::oid)", (view.oid,))
             if re.search(rf'"?\b{re.escape(table.schema)}"?\."?{re.escape(table.name)}\b', text):
                 kept.append(

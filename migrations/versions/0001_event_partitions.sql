@@ -425,8 +425,8 @@ declare
     found_table boolean := false;
     holds_locks boolean := false;
 begin
-    if as_of is null or not isfinite(as_of) or as_of > now() + interval '1 year' then
-        raise exception 'as_of must be a point in time, at most a year ahead, not %', coalesce(as_of::text, 'null')
+    if as_of is null or not isfinite(as_of) then
+        raise exception 'as_of must be a point in time, not %', coalesce(as_of::text, 'null')
             using errcode = 'invalid_parameter_value', hint = 'Leave it out to rotate as of now.';
     end if;
     if not pg_try_advisory_xact_lock(hashtextextended('lifecycle.rotate_event_partitions', 0)) then
