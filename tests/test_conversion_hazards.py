@@ -11,6 +11,7 @@ from lifecycle.database import connect, connect_directly, rows, value
 from lifecycle.errors import BusyError, RefusedError
 from lifecycle.partitions.convert import convert_table
 from lifecycle.partitions.plan import plan_conversion
+from lifecycle.partitions.split import drop_targets
 from tests.conversion_load import BEHAVIOUR, at_step, convert, fill, fingerprint, insert_event, leftovers
 
 MakeDb = Callable[..., str]
@@ -138,6 +139,25 @@ def test_truncate(url: str, now: datetime, step: str) -> None:
         assert convert(url, BEHAVIOUR, now).outcome == "converted"
         assert rows(conn, "select session_id from user_behavior_events") == [("after",)]
     assert leftovers(url) == []
+
+
+def test_truncate_while_a_rerun_looks_at_its_copies(url: str, now: datetime, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        convert_table(url, BEHAVIOUR, now=now, progress=at_step("partitions built", stop))
+
+    def drop_then_truncate(*args: Any) -> None:
+        drop_targets(*args)
+        run(url, "truncate user_behavior_events")()
+
+    with monkeypatch.context() as patched:
+        patched.setattr("lifecycle.partitions.convert.drop_targets", drop_then_truncate)
+        with pytest.raises(BusyError, match="was truncated"):
+            convert(url, BEHAVIOUR, now)
+    assert convert(url, BEHAVIOUR, now).outcome == "converted"
+    assert fingerprint(url, BEHAVIOUR) == (0, 0)
 
 
 def test_settings_of_the_role_do_not_reach_the_conversion(url: str) -> None:

@@ -193,7 +193,9 @@ def _split(conn: Connection, url: str, names: Names, now: datetime, progress: Pr
         existing = existing_targets(conn, names)
         wanted -= outdated_targets(conn, names, existing & wanted)
         drop_targets(conn, names, existing - wanted)
-        forget_truncation(conn, names, old)
+        if fresh:
+            # Only now that no copy from before is left: a mark that comes later must stop this run.
+            forget_truncation(conn, names, old)
         build_targets(
             url, names, old, targets, existing & wanted, lambda message, done: progress(message, 0.12 + 0.68 * done)
         )
