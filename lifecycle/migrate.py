@@ -15,7 +15,7 @@ from sqlalchemy.exc import OperationalError
 
 from lifecycle.database import Connection, connect_directly, operation_lock, sqlalchemy_url
 from lifecycle.errors import BusyError
-from lifecycle.policy import EVENT_TABLES, ROTATION_LOCKS, STATE_SCHEMA
+from lifecycle.policy import DATA_QUALITY, EVENT_TABLES, MATERIALIZED_VIEWS, ROTATION_LOCKS, STATE_SCHEMA
 
 # DDL of a migration may wait this long behind the application, then gives way and tries again.
 MIGRATION_LOCK_TIMEOUT = "500ms"
@@ -31,6 +31,15 @@ on conflict (schema_name, table_name) do update set
     lock_timeout_ms = excluded.lock_timeout_ms, lock_tries = excluded.lock_tries"""
 )
 
+FORGET_QUALITY = sql.SQL("delete from lifecycle.data_quality_thresholds")
+WRITE_QUALITY = sql.SQL(
+    "insert into lifecycle.data_quality_thresholds (metric_name, threshold, healthy_if) values ({}, {}, {})"
+)
+FORGET_VIEWS = sql.SQL("delete from lifecycle.materialized_view_policies")
+WRITE_VIEW = sql.SQL(
+    "insert into lifecycle.materialized_view_policies (schema_name, view_name, sources, max_age) values ({}, {}, {}, {})"
+)
+
 
 def _config() -> Config:
     config = Config()
@@ -38,7 +47,24 @@ def _config() -> Config:
     return config
 
 
-def _policy_statements() -> list[sql.Composed]:
+def _policy_statements() -> list[sql.Composable]:
+    """Fill the policy tables from lifecycle/policy.py, in one transaction."""
+    return [*_event_tables(), *_statistics()]
+
+
+def _statistics() -> list[sql.Composable]:
+    thresholds = [
+        WRITE_QUALITY.format(*map(sql.Literal, (quality.metric_name, quality.threshold, quality.healthy_if)))
+        for quality in DATA_QUALITY
+    ]
+    views = [
+        WRITE_VIEW.format(*map(sql.Literal, (view.schema, view.name, list(view.sources), view.max_age)))
+        for view in MATERIALIZED_VIEWS
+    ]
+    return [FORGET_QUALITY, *thresholds, FORGET_VIEWS, *views]
+
+
+def _event_tables() -> list[sql.Composable]:
     return [
         WRITE_POLICY.format(
             schema=sql.Literal(table.schema),

@@ -5,7 +5,8 @@ functions read them. `docs/reference/retention.md` is generated from here.
 """
 
 from dataclasses import dataclass
-from typing import Final
+from datetime import timedelta
+from typing import Final, Literal
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,52 @@ EVENT_TABLES: Final = (
         reason="replays hold typed text and serve debugging only; the least we can keep",
     ),
 )
+
+@dataclass(frozen=True)
+class DataQualityThreshold:
+    """From where on a data quality metric is a warning: below `at_least`, or above `at_most`."""
+
+    metric_name: str
+    threshold: float
+    healthy_if: Literal["at_least", "at_most"]
+    reason: str
+
+
+DATA_QUALITY: Final = (
+    DataQualityThreshold("user_behavior_events_24h", 100, "at_least", "fewer events mean that tracking is broken"),
+    DataQualityThreshold("chat_sessions_24h", 10, "at_least", "fewer sessions mean that the chat is out of reach"),
+    DataQualityThreshold("null_account_id_rate", 10, "at_most", "percent; more anonymous events mean a broken sign-in"),
+    DataQualityThreshold("avg_event_latency_ms", 5000, "at_most", "travellers leave a chat that answers later"),
+)
+
+
+@dataclass(frozen=True)
+class MaterializedView:
+    """A materialized view of the application that is refreshed as it is.
+
+    It is left alone while none of its `sources` changed, but not for longer than `max_age` (a PostgreSQL interval):
+    its window moves on with the clock.
+    """
+
+    name: str
+    sources: tuple[str, ...]
+    max_age: str
+    reason: str
+    schema: str = "public"
+
+
+MATERIALIZED_VIEWS: Final = (
+    MaterializedView("top_search_keywords", ("public.search_queries",), "1 day", "the last 30 days of searches"),
+    MaterializedView(
+        "daily_user_behavior_summary",
+        ("public.user_behavior_events",),
+        "1 day",
+        "the last 90 days, by day",
+    ),
+)
+
+# Rows that are younger are recomputed each time; older ones that come or change fire a trigger.
+LATE_AFTER: Final = timedelta(hours=2)
 
 PARTITION_SCHEMA: Final = "event_partitions"
 STATE_SCHEMA: Final = "lifecycle"

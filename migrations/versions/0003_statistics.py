@@ -1,0 +1,16 @@
+"""Statistics: roll-ups that notice what changed, tables behind the dashboards' views, refresh of materialized views"""
+
+from migrations.sql_file import run_sql_file
+
+revision = "0003"
+down_revision = "0002"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    run_sql_file(__file__, "upgrade")
+
+
+def downgrade() -> None:
+    run_sql_file(__file__, "downgrade")

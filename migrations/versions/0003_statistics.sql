@@ -1,0 +1,1521 @@
+-- Derived statistics. Three layers, all in UTC:
+--   changes   what the application changed behind the watermark, written by row triggers that ordinary rows never fire
+--   roll-ups  one row per hour (chat) or day (activity) and subject, recomputed from the source bucket by bucket
+--   tables    what the dashboards read, under the names and columns of the application's views
+-- The rows since the watermark are recomputed each time; a row older than two hours fires a trigger, so that late
+-- and corrected rows are noticed however old they are. The watermark never passes a transaction that is still open.
+
+-- Policies, written by `lifecycle migrate` -------------------------------------------------------------------
+
+create table lifecycle.data_quality_thresholds (
+    metric_name text primary key,
+    threshold   numeric not null,
+    healthy_if  text not null check (healthy_if in ('at_least', 'at_most'))
+);
+comment on table lifecycle.data_quality_thresholds is 'Copy of lifecycle/policy.py, written by `lifecycle migrate`. Change it there.';
+
+create table lifecycle.materialized_view_policies (
+    schema_name text not null,
+    view_name   text not null,
+    sources     text[] not null,
+    max_age     interval not null,
+    primary key (schema_name, view_name)
+);
+comment on table lifecycle.materialized_view_policies is 'Copy of lifecycle/policy.py, written by `lifecycle migrate`: the tables that a view reads, and the age at which it is refreshed even though they did not change. Change it there.';
+
+-- State ------------------------------------------------------------------------------------------------------
+
+create table lifecycle.refresh_states (
+    name           text primary key,
+    refreshed_at   timestamptz not null,
+    source_changes numeric,
+    rows           bigint not null default 0
+);
+comment on table lifecycle.refresh_states is 'When each statistic and materialized view was last brought up to date, and for the latter how many changes its sources had seen.';
+
+create table lifecycle.roll_up_watermarks (
+    name        text primary key,
+    safe_until  timestamptz not null default '-infinity',
+    source_floor timestamptz not null default '-infinity'
+);
+comment on table lifecycle.roll_up_watermarks is 'Up to where each roll-up has seen everything. source_floor: where the oldest partition of the source begins.';
+insert into lifecycle.roll_up_watermarks (name) values ('chat'), ('activity');
+
+-- Append-only, without an index: writers of the application must never wait for each other here.
+create table lifecycle.changed_chat_hours (changed_at timestamptz not null);
+create table lifecycle.changed_chat_sessions (session_id uuid not null, account_id uuid not null);
+create table lifecycle.changed_activity (account_id uuid, happened_at timestamptz not null);
+comment on table lifecycle.changed_chat_hours is 'Moments of chat messages that came, changed or went behind the watermark.';
+comment on table lifecycle.changed_chat_sessions is 'Chat sessions whose owner or times changed, or that are gone.';
+comment on table lifecycle.changed_activity is 'Accounts and moments of events and chat sessions that came, changed or went behind the watermark.';
+
+create table lifecycle.pending_recounts (
+    statistic     text not null,
+    account_id    uuid,
+    day           date,
+    function_name text,
+    unique nulls not distinct (statistic, account_id, day, function_name)
+);
+comment on table lifecycle.pending_recounts is 'What roll-ups changed and a statistic has not taken up yet; kept when that statistic fails.';
+
+-- Roll-ups ---------------------------------------------------------------------------------------------------
+
+create table lifecycle.chat_session_hours (
+    session_id uuid not null,
+    hour       timestamptz not null,
+    account_id uuid not null,
+    messages   bigint not null,
+    primary key (session_id, hour)
+);
+create index chat_session_hours_hour_idx on lifecycle.chat_session_hours (hour);
+create index chat_session_hours_account_id_idx on lifecycle.chat_session_hours (account_id);
+
+create table lifecycle.function_usage_hourly (
+    account_id        uuid not null,
+    function_name     text not null,
+    hour              timestamptz not null,
+    uses              bigint not null,
+    last_used_at      timestamptz not null,
+    tool_uses         bigint not null,
+    first_tool_use_at timestamptz,
+    last_tool_use_at  timestamptz,
+    primary key (account_id, function_name, hour)
+);
+create index function_usage_hourly_hour_idx on lifecycle.function_usage_hourly (hour);
+
+create table lifecycle.chat_performance_history (
+    hour              timestamptz primary key,
+    total_messages    bigint not null,
+    avg_latency_ms    numeric,
+    median_latency_ms double precision,
+    p95_latency_ms    double precision,
+    p99_latency_ms    double precision,
+    max_latency_ms    integer
+);
+
+create table lifecycle.account_session_days (
+    account_id uuid not null,
+    day        date not null,
+    session_id text not null,
+    primary key (account_id, day, session_id)
+);
+create index account_session_days_day_idx on lifecycle.account_session_days (day, account_id);
+
+create table lifecycle.data_quality_hourly (
+    hour                   timestamptz primary key,
+    events                 bigint not null,
+    events_without_account bigint not null,
+    chat_sessions          bigint not null,
+    latencies              bigint not null,
+    latency_sum_ms         numeric not null
+);
+comment on table lifecycle.chat_session_hours is 'Chat messages per session and UTC hour. Outlives the messages.';
+comment on table lifecycle.function_usage_hourly is 'Calls of each tool per account and UTC hour: of any message (uses), of tool messages alone (tool_uses). Outlives the messages.';
+comment on table lifecycle.chat_performance_history is 'Latency of assistant messages per UTC hour, as far back as it was ever computed.';
+comment on table lifecycle.account_session_days is 'Which account was seen in which session on which UTC day, in events and chat sessions.';
+comment on table lifecycle.data_quality_hourly is 'What the data quality metrics count, per UTC hour.';
+
+-- Tables that the dashboards' views read ---------------------------------------------------------------------
+
+create table lifecycle.function_usage_totals (
+    account_id        uuid not null,
+    function_name     text not null,
+    uses              bigint not null,
+    last_used_at      timestamptz not null,
+    tool_uses         bigint not null,
+    first_tool_use_at timestamptz,
+    last_tool_use_at  timestamptz,
+    primary key (account_id, function_name)
+);
+create index function_usage_totals_last_used_at_idx on lifecycle.function_usage_totals (function_name, last_used_at desc);
+comment on table lifecycle.function_usage_totals is 'All time totals per account and tool; account_function_usage is a view of it.';
+
+create table lifecycle.chat_performance_metrics (like lifecycle.chat_performance_history including all);
+create table lifecycle.data_quality_metrics (
+    metric_name  text primary key,
+    metric_value numeric not null,
+    threshold    numeric not null,
+    status       text not null,
+    last_checked timestamptz not null
+);
+create table lifecycle.daily_active_users (
+    date            date primary key,
+    dau             bigint not null,
+    new_users       bigint not null,
+    returning_users bigint not null
+);
+create table lifecycle.weekly_monthly_active_users (
+    date date primary key,
+    dau  bigint not null,
+    wau  bigint not null,
+    mau  bigint not null
+);
+create table lifecycle.user_engagement_scores (
+    account_id         uuid primary key,
+    total_days_active  bigint not null,
+    total_sessions     bigint not null,
+    total_messages     bigint not null,
+    last_activity_date date not null
+);
+create table lifecycle.feature_usage_summary (
+    feature_name      text primary key,
+    total_uses        bigint not null,
+    unique_users      bigint not null,
+    last_used_at      timestamptz,
+    uses_last_7_days  bigint not null default 0,
+    uses_last_30_days bigint not null default 0
+);
+create table lifecycle.chat_usage_by_account (
+    account_id        uuid primary key,
+    total_sessions    bigint not null,
+    total_messages    bigint not null,
+    first_activity_at timestamptz,
+    last_activity_at  timestamptz
+);
+create table lifecycle.hourly_usage_patterns (
+    day_of_week   integer not null,
+    hour_of_day   integer not null,
+    message_count bigint not null,
+    session_count bigint not null,
+    unique_users  bigint not null,
+    primary key (day_of_week, hour_of_day)
+);
+
+-- What the application changes behind the watermark ----------------------------------------------------------
+
+-- With the owner's rights: the API's roles write the tables and may know nothing of this schema.
+create function lifecycle.note_changed_messages() returns trigger
+language plpgsql security definer set search_path = ''
+as $$
+begin
+    if tg_op <> 'INSERT' then
+        insert into lifecycle.changed_chat_hours values (old.created_at);
+    end if;
+    if tg_op <> 'DELETE' then
+        insert into lifecycle.changed_chat_hours values (new.created_at);
+    end if;
+    return null;
+end $$;
+
+create function lifecycle.note_changed_sessions() returns trigger
+language plpgsql security definer set search_path = ''
+as $$
+begin
+    if tg_op <> 'INSERT' then
+        insert into lifecycle.changed_chat_sessions values (old.id, old.account_id);
+    end if;
+    if tg_op = 'INSERT' or tg_op = 'UPDATE' and new.account_id <> old.account_id then
+        insert into lifecycle.changed_chat_sessions values (new.id, new.account_id);
+    end if;
+    -- Sessions count as activity on the day they started; the change of their end does not.
+    if tg_op = 'DELETE' or tg_op = 'UPDATE' and (new.account_id, new.started_at) <> (old.account_id, old.started_at) then
+        insert into lifecycle.changed_activity values (old.account_id, old.started_at);
+    end if;
+    if tg_op = 'INSERT' or tg_op = 'UPDATE' and (new.account_id, new.started_at) <> (old.account_id, old.started_at) then
+        insert into lifecycle.changed_activity values (new.account_id, new.started_at);
+    end if;
+    return null;
+end $$;
+
+create function lifecycle.note_changed_events() returns trigger
+language plpgsql security definer set search_path = ''
+as $$
+begin
+    if tg_op <> 'INSERT' then
+        insert into lifecycle.changed_activity values (old.account_id, old.event_timestamp);
+    end if;
+    if tg_op <> 'DELETE' then
+        insert into lifecycle.changed_activity values (new.account_id, new.event_timestamp);
+    end if;
+    return null;
+end $$;
+
+-- The conditions are evaluated without a call: a row of the last two hours costs next to nothing. They must not
+-- look further back than lifecycle.overlap().
+create function lifecycle.overlap() returns interval
+language sql immutable set search_path = ''
+as $$ select interval '2 hours' $$;
+
+create trigger lifecycle_late_insert after insert on public.chat_messages for each row
+    when (new.created_at < now() - interval '2 hours') execute function lifecycle.note_changed_messages();
+create trigger lifecycle_late_update
+    after update of session_id, role, tool_calls, latency_ms, created_at on public.chat_messages for each row
+    when (least(old.created_at, new.created_at) < now() - interval '2 hours')
+    execute function lifecycle.note_changed_messages();
+create trigger lifecycle_late_delete after delete on public.chat_messages for each row
+    when (old.created_at < now() - interval '2 hours') execute function lifecycle.note_changed_messages();
+
+create trigger lifecycle_late_insert after insert on public.chat_sessions for each row
+    when (new.started_at < now() - interval '2 hours') execute function lifecycle.note_changed_sessions();
+create trigger lifecycle_update
+    after update of account_id, started_at, last_activity_at on public.chat_sessions for each row
+    when ((old.account_id, old.started_at, old.last_activity_at)
+          is distinct from (new.account_id, new.started_at, new.last_activity_at))
+    execute function lifecycle.note_changed_sessions();
+create trigger lifecycle_delete after delete on public.chat_sessions for each row
+    execute function lifecycle.note_changed_sessions();
+
+create trigger lifecycle_late_insert after insert on public.user_behavior_events for each row
+    when (new.event_timestamp < now() - interval '2 hours') execute function lifecycle.note_changed_events();
+create trigger lifecycle_late_update
+    after update of account_id, session_id, event_timestamp on public.user_behavior_events for each row
+    when (least(old.event_timestamp, new.event_timestamp) < now() - interval '2 hours'
+          and (old.account_id, old.session_id, old.event_timestamp)
+              is distinct from (new.account_id, new.session_id, new.event_timestamp))
+    execute function lifecycle.note_changed_events();
+create trigger lifecycle_late_delete after delete on public.user_behavior_events for each row
+    when (old.event_timestamp < now() - interval '2 hours') execute function lifecycle.note_changed_events();
+
+-- Sources ----------------------------------------------------------------------------------------------------
+
+-- Every chat message without its text: the one place where roll-ups read messages.
+create view lifecycle.chat_message_facts as
+select m.id, m.session_id, m.role, m.tool_calls, m.latency_ms, m.created_at from public.chat_messages m;
+
+-- Latency of assistant messages per hour, for from_time <= created_at < to_time. Percentiles interpolate.
+create function lifecycle.chat_performance(from_time timestamptz, to_time timestamptz)
+returns setof lifecycle.chat_performance_history
+language sql stable set search_path = '' set timezone = 'UTC'
+as $$
+    select date_trunc('hour', m.created_at), count(*), round(avg(m.latency_ms), 2),
+           percentile_cont(0.5) within group (order by m.latency_ms),
+           percentile_cont(0.95) within group (order by m.latency_ms),
+           percentile_cont(0.99) within group (order by m.latency_ms),
+           max(m.latency_ms)
+      from lifecycle.chat_message_facts m
+     where m.role = 'assistant' and m.latency_ms is not null
+       and m.created_at >= from_time and m.created_at < to_time
+     group by 1
+$$;
+
+-- Messages per session and hour, with the session's owner.
+create function lifecycle.chat_sessions_by_hour(from_time timestamptz, to_time timestamptz)
+returns setof lifecycle.chat_session_hours
+language sql stable set search_path = '' set timezone = 'UTC'
+as $$
+    select m.session_id, date_trunc('hour', m.created_at), s.account_id, count(*)
+      from lifecycle.chat_message_facts m
+      join public.chat_sessions s on s.id = m.session_id
+     where m.created_at >= from_time and m.created_at < to_time
+     group by 1, 2, 3
+$$;
+
+-- Calls of each tool per account and hour: elements of tool_calls that name a tool.
+create function lifecycle.function_usage(from_time timestamptz, to_time timestamptz)
+returns setof lifecycle.function_usage_hourly
+language sql stable set search_path = '' set timezone = 'UTC'
+as $$
+    select s.account_id, call ->> 'tool', date_trunc('hour', m.created_at), count(*), max(m.created_at),
+           count(*) filter (where m.role = 'tool'),
+           min(m.created_at) filter (where m.role = 'tool'), max(m.created_at) filter (where m.role = 'tool')
+      from lifecycle.chat_message_facts m
+      join public.chat_sessions s on s.id = m.session_id
+     cross join lateral jsonb_array_elements(
+                case when jsonb_typeof(m.tool_calls) = 'array' then m.tool_calls else '[]' end) call
+     where m.created_at >= from_time and m.created_at < to_time and call ->> 'tool' is not null
+     group by 1, 2, 3
+$$;
+
+-- Nobody who may have written before this moment is still to commit: the clock, or the oldest open transaction.
+-- A role without pg_read_all_stats does not see those of others; the overlap alone covers them then.
+create function lifecycle.safe_until() returns timestamptz
+language sql volatile set search_path = ''
+as $$
+    select least(now(),
+                 (select min(a.xact_start) from pg_stat_activity a
+                   where a.datname = current_database() and a.pid <> pg_backend_pid()
+                     and a.backend_type not in ('autovacuum worker', 'walsender', 'parallel worker')),
+                 (select min(p.prepared) from pg_prepared_xacts p where p.database = current_database()))
+$$;
+
+-- The first moment of which the partitions still hold events; -infinity while nothing can have been dropped.
+create function lifecycle.source_floor() returns timestamptz
+language sql stable set search_path = ''
+as $$
+    select coalesce(min(p.lower_bound), '-infinity')
+      from lifecycle.event_partitions_of(to_regclass('public.user_behavior_events')) p where not p.is_default
+$$;
+
+-- Roll-ups ---------------------------------------------------------------------------------------------------
+
+-- Each recomputes the buckets of [from_time, to_time), which must begin and end with a bucket, writes the rows that
+-- differ, hands them to the statistics, and returns their number.
+
+create function lifecycle.roll_up_chat_session_hours(from_time timestamptz, to_time timestamptz) returns bigint
+language sql set search_path = ''
+as $$
+    with fresh as materialized (
+        select * from lifecycle.chat_sessions_by_hour(from_time, to_time)
+    ), gone as (
+        delete from lifecycle.chat_session_hours h
+         where h.hour >= from_time and h.hour < to_time
+           and not exists (select from fresh f where f.session_id = h.session_id and f.hour = h.hour)
+        returning h.account_id
+    ), written as (
+        insert into lifecycle.chat_session_hours as h select * from fresh
+        on conflict (session_id, hour) do update
+           set account_id = excluded.account_id, messages = excluded.messages
+         where (h.account_id, h.messages) <> (excluded.account_id, excluded.messages)
+        returning h.account_id
+    ), changed as (
+        select account_id from gone union all select account_id from written
+    ), handed_on as (
+        insert into lifecycle.pending_recounts (statistic, account_id)
+        select s.statistic, c.account_id
+          from (select distinct account_id from changed) c
+         cross join unnest(array['chat_usage_by_account', 'user_engagement_scores']) s(statistic)
+        on conflict do nothing
+    )
+    select count(*) from changed
+$$;
+
+create function lifecycle.roll_up_function_usage_hourly(from_time timestamptz, to_time timestamptz) returns bigint
+language sql set search_path = ''
+as $$
+    with fresh as materialized (
+        select * from lifecycle.function_usage(from_time, to_time)
+    ), gone as (
+        delete from lifecycle.function_usage_hourly h
+         where h.hour >= from_time and h.hour < to_time
+           and not exists (select from fresh f where f.account_id = h.account_id
+                              and f.function_name = h.function_name and f.hour = h.hour)
+        returning h.account_id, h.function_name
+    ), written as (
+        insert into lifecycle.function_usage_hourly as h select * from fresh
+        on conflict (account_id, function_name, hour) do update
+           set uses = excluded.uses, last_used_at = excluded.last_used_at, tool_uses = excluded.tool_uses,
+               first_tool_use_at = excluded.first_tool_use_at, last_tool_use_at = excluded.last_tool_use_at
+         where (h.*) is distinct from (excluded.*)
+        returning h.account_id, h.function_name
+    ), changed as (
+        select * from gone union all select * from written
+    ), handed_on as (
+        insert into lifecycle.pending_recounts (statistic, account_id, function_name)
+        select distinct 'account_function_usage', c.account_id, c.function_name from changed c
+        on conflict do nothing
+    )
+    select count(*) from changed
+$$;
+
+create function lifecycle.roll_up_chat_performance_history(from_time timestamptz, to_time timestamptz) returns bigint
+language sql set search_path = ''
+as $$
+    with fresh as materialized (
+        select * from lifecycle.chat_performance(from_time, to_time)
+    ), gone as (
+        delete from lifecycle.chat_performance_history h
+         where h.hour >= from_time and h.hour < to_time
+           and not exists (select from fresh f where f.hour = h.hour)
+        returning h.hour
+    ), written as (
+        insert into lifecycle.chat_performance_history as h select * from fresh
+        on conflict (hour) do update
+           set total_messages = excluded.total_messages, avg_latency_ms = excluded.avg_latency_ms,
+               median_latency_ms = excluded.median_latency_ms, p95_latency_ms = excluded.p95_latency_ms,
+               p99_latency_ms = excluded.p99_latency_ms, max_latency_ms = excluded.max_latency_ms
+         where (h.*) is distinct from (excluded.*)
+        returning h.hour
+    )
+    select (select count(*) from gone) + (select count(*) from written)
+$$;
+
+-- Counts of events are kept when their partition is dropped: hours before the floor are left as they are.
+create function lifecycle.roll_up_data_quality_hourly(from_time timestamptz, to_time timestamptz) returns bigint
+language sql set search_path = '' set timezone = 'UTC'
+as $$
+    with span as (
+        select greatest(from_time, lifecycle.source_floor()) as first
+    ), counted as (
+        select date_trunc('hour', e.event_timestamp) as hour, count(*) as events,
+               count(*) filter (where e.account_id is null) as without_account,
+               0 as sessions, 0 as latencies, 0 as latency_sum
+          from public.user_behavior_events e
+         where e.event_timestamp >= (select first from span) and e.event_timestamp < to_time group by 1
+         union all
+        select date_trunc('hour', s.started_at), 0, 0, count(*), 0, 0 from public.chat_sessions s
+         where s.started_at >= (select first from span) and s.started_at < to_time group by 1
+         union all
+        select date_trunc('hour', m.created_at), 0, 0, 0, count(m.latency_ms), coalesce(sum(m.latency_ms), 0)
+          from lifecycle.chat_message_facts m
+         where m.created_at >= (select first from span) and m.created_at < to_time group by 1
+    ), fresh as materialized (
+        select c.hour, sum(c.events)::bigint as events, sum(c.without_account)::bigint as without_account,
+               sum(c.sessions)::bigint as sessions, sum(c.latencies)::bigint as latencies,
+               sum(c.latency_sum)::numeric as latency_sum
+          from counted c group by 1
+    ), gone as (
+        delete from lifecycle.data_quality_hourly h
+         where h.hour >= (select first from span) and h.hour < to_time
+           and not exists (select from fresh f where f.hour = h.hour)
+        returning h.hour
+    ), written as (
+        insert into lifecycle.data_quality_hourly as h select * from fresh
+        on conflict (hour) do update
+           set events = excluded.events, events_without_account = excluded.events_without_account,
+               chat_sessions = excluded.chat_sessions, latencies = excluded.latencies,
+               latency_sum_ms = excluded.latency_sum_ms
+         where (h.*) is distinct from (excluded.*)
+        returning h.hour
+    )
+    select (select count(*) from gone) + (select count(*) from written)
+$$;
+
+-- The days of [from_time, to_time) for all accounts, or only the given pairs of account and day.
+create function lifecycle.roll_up_account_session_days(from_time timestamptz, to_time timestamptz,
+                                                       accounts uuid[] default null, days date[] default null)
+returns bigint
+language plpgsql set search_path = '' set timezone = 'UTC'
+as $$
+declare
+    changed bigint;
+begin
+    -- Two statements of one shape: the planner must see that one reads a range of time and the other single accounts.
+    if accounts is null then
+        with fresh as materialized (
+            select e.account_id, e.event_timestamp::date as day, e.session_id from public.user_behavior_events e
+             where e.account_id is not null and e.event_timestamp >= from_time and e.event_timestamp < to_time
+             union
+            select s.account_id, s.started_at::date, s.id::text from public.chat_sessions s
+             where s.started_at >= from_time and s.started_at < to_time
+        ), gone as (
+            delete from lifecycle.account_session_days d
+             where (not isfinite(from_time) or d.day >= from_time::date)
+               and (not isfinite(to_time) or d.day < to_time::date)
+               and not exists (select from fresh f where f.account_id = d.account_id and f.day = d.day
+                                  and f.session_id = d.session_id)
+            returning d.account_id, d.day
+        ), written as (
+            insert into lifecycle.account_session_days as d select * from fresh on conflict do nothing
+            returning d.account_id, d.day
+        ), handed_on as (
+            select lifecycle.hand_on_activity(array_agg(c.account_id), array_agg(c.day)), count(*)
+              from (select * from gone union all select * from written) c
+        )
+        select h.count into changed from handed_on h;
+    else
+        with pairs as materialized (
+            select distinct p.account_id, p.day from unnest(accounts, days) p(account_id, day)
+        ), fresh as materialized (
+            select p.account_id, p.day, e.session_id
+              from pairs p join public.user_behavior_events e
+                on e.account_id = p.account_id and e.event_timestamp >= p.day and e.event_timestamp < p.day + 1
+             union
+            select p.account_id, p.day, s.id::text
+              from pairs p join public.chat_sessions s
+                on s.account_id = p.account_id and s.started_at >= p.day and s.started_at < p.day + 1
+        ), gone as (
+            delete from lifecycle.account_session_days d using pairs p
+             where d.account_id = p.account_id and d.day = p.day
+               and not exists (select from fresh f where f.account_id = d.account_id and f.day = d.day
+                                  and f.session_id = d.session_id)
+            returning d.account_id, d.day
+        ), written as (
+            insert into lifecycle.account_session_days as d select * from fresh on conflict do nothing
+            returning d.account_id, d.day
+        ), handed_on as (
+            select lifecycle.hand_on_activity(array_agg(c.account_id), array_agg(c.day)), count(*)
+              from (select * from gone union all select * from written) c
+        )
+        select h.count into changed from handed_on h;
+    end if;
+    return changed;
+end $$;
+
+create function lifecycle.hand_on_activity(accounts uuid[], days date[]) returns void
+language sql set search_path = ''
+as $$
+    insert into lifecycle.pending_recounts (statistic, account_id)
+    select distinct 'user_engagement_scores', a from unnest(accounts) a
+    on conflict do nothing;
+    insert into lifecycle.pending_recounts (statistic, day)
+    select distinct s.statistic, d
+      from unnest(days) d cross join unnest(array['daily_active_users', 'weekly_monthly_active_users']) s(statistic)
+    on conflict do nothing;
+$$;
+
+-- Everything that can have changed since the last time, and the whole UTC days of [from_time, to_time) if given.
+-- One row per roll-up; a roll-up that fails keeps its watermark and its log, and does not stop the other.
+create function lifecycle.refresh_roll_ups(from_time timestamptz default null, to_time timestamptz default null)
+returns table (name text, outcome text, duration_ms bigint, rows bigint, error text)
+language plpgsql set search_path = '' set timezone = 'UTC'
+as $$
+#variable_conflict use_column
+declare
+    -- Before anything is read: what is still open now may commit rows of its own past afterwards.
+    safe      constant timestamptz := lifecycle.safe_until();
+    wanted    constant tstzmultirange := case when from_time is null then '{}' else
+        tstzmultirange(tstzrange(date_trunc('day', from_time), date_trunc('day', to_time - interval '1 microsecond') + interval '1 day'))
+        end;
+    mark      lifecycle.roll_up_watermarks;
+    floor     constant timestamptz := lifecycle.source_floor();
+    tail      timestamptz;
+    spans     tstzmultirange;
+    span      tstzrange;
+    late_hours tstzmultirange;
+    accounts  uuid[];
+    days      date[];
+    started   timestamptz := clock_timestamp();
+    changed   bigint[];
+begin
+    begin
+        changed := array[0, 0, 0];
+        select * into mark from lifecycle.roll_up_watermarks w where w.name = 'chat' for update;
+        tail := date_trunc('hour', mark.safe_until - lifecycle.overlap());
+        with logged as (
+            delete from lifecycle.changed_chat_hours returning changed_at
+        ), sessions as (
+            delete from lifecycle.changed_chat_sessions returning session_id, account_id
+        ), handed_on as (
+            insert into lifecycle.pending_recounts (statistic, account_id)
+            select distinct 'chat_usage_by_account', s.account_id from (
+                select account_id from sessions
+                 union all
+                select c.account_id from public.chat_sessions c where c.started_at >= tail) s
+            on conflict do nothing
+        ), hours as (
+            select date_trunc('hour', changed_at) as hour from logged
+             union
+            -- A session that changed hands takes all its hours along.
+            select h.hour from lifecycle.chat_session_hours h join (select distinct session_id from sessions) s using (session_id)
+              join public.chat_sessions c on c.id = h.session_id and c.account_id <> h.account_id
+        )
+        select coalesce(range_agg(tstzrange(h.hour, h.hour + interval '1 hour')), '{}') into late_hours
+          from hours h where isfinite(h.hour);
+        spans := wanted + late_hours + tstzmultirange(tstzrange(tail, 'infinity'));
+        for span in select unnest(spans) loop
+            changed[1] := changed[1] + lifecycle.roll_up_chat_session_hours(lower(span), upper(span));
+            changed[2] := changed[2] + lifecycle.roll_up_function_usage_hourly(lower(span), upper(span));
+            changed[3] := changed[3] + lifecycle.roll_up_chat_performance_history(lower(span), upper(span));
+        end loop;
+        update lifecycle.roll_up_watermarks w set safe_until = safe where w.name = 'chat';
+        return query select r.n, 'success', lifecycle.milliseconds_since(started), r.c, null::text
+          from unnest(array['chat_session_hours', 'function_usage_hourly', 'chat_performance_history'], changed) r(n, c);
+    exception when others then
+        return query select r.n, 'failure', lifecycle.milliseconds_since(started), 0::bigint, lifecycle.first_line(sqlerrm)
+          from unnest(array['chat_session_hours', 'function_usage_hourly', 'chat_performance_history']) r(n);
+        late_hours := '{}';
+    end;
+
+    started := clock_timestamp();
+    begin
+        changed := array[0, 0];
+        select * into mark from lifecycle.roll_up_watermarks w where w.name = 'activity' for update;
+        tail := mark.safe_until - lifecycle.overlap();
+        with logged as (
+            delete from lifecycle.changed_activity returning account_id, happened_at
+        ), pairs as (
+            select distinct l.account_id, l.happened_at::date as day from logged l
+             where l.account_id is not null and isfinite(l.happened_at)
+        ), hours as (
+            select distinct date_trunc('hour', l.happened_at) as hour from logged l where isfinite(l.happened_at)
+        )
+        select (select array_agg(p.account_id) from pairs p), (select array_agg(p.day) from pairs p),
+               late_hours + (select coalesce(range_agg(tstzrange(h.hour, h.hour + interval '1 hour')), '{}') from hours h)
+          into accounts, days, late_hours;
+        -- Partitions that were dropped fire no trigger: the days that they held are looked at again.
+        spans := wanted + tstzmultirange(tstzrange(date_trunc('day', tail), 'infinity'))
+            + case when floor > mark.source_floor then tstzmultirange(tstzrange(mark.source_floor, floor)) else '{}' end;
+        for span in select unnest(spans) loop
+            changed[1] := changed[1] + lifecycle.roll_up_account_session_days(lower(span), upper(span));
+        end loop;
+        if accounts is not null then
+            changed[1] := changed[1] + lifecycle.roll_up_account_session_days(null, null, accounts, days);
+        end if;
+        for span in select unnest(wanted + late_hours + tstzmultirange(tstzrange(date_trunc('hour', tail), 'infinity'))) loop
+            changed[2] := changed[2] + lifecycle.roll_up_data_quality_hourly(lower(span), upper(span));
+        end loop;
+        update lifecycle.roll_up_watermarks w set safe_until = safe, source_floor = floor where w.name = 'activity';
+        return query select r.n, 'success', lifecycle.milliseconds_since(started), r.c, null::text
+          from unnest(array['account_session_days', 'data_quality_hourly'], changed) r(n, c);
+    exception when others then
+        return query select r.n, 'failure', lifecycle.milliseconds_since(started), 0::bigint, lifecycle.first_line(sqlerrm)
+          from unnest(array['account_session_days', 'data_quality_hourly']) r(n);
+    end;
+end $$;
+
+create function lifecycle.milliseconds_since(started timestamptz) returns bigint
+language sql volatile set search_path = ''
+as $$ select round(extract(epoch from clock_timestamp() - started) * 1000)::bigint $$;
+
+-- Statistics -------------------------------------------------------------------------------------------------
+
+-- Each brings one table to what the application's view of that name would return at as_of, writes the rows that
+-- differ, and returns their number. Windows are cut at as_of to the microsecond, as the views cut them: the bucket
+-- in which the window begins is counted from the source.
+
+create function lifecycle.refresh_account_function_usage(as_of timestamptz) returns bigint
+language sql set search_path = ''
+as $$
+    with pairs as materialized (
+        delete from lifecycle.pending_recounts p where p.statistic = 'account_function_usage'
+        returning p.account_id, p.function_name
+    ), fresh as materialized (
+        select h.account_id, h.function_name, sum(h.uses)::bigint as uses, max(h.last_used_at) as last_used_at,
+               sum(h.tool_uses)::bigint as tool_uses, min(h.first_tool_use_at) as first_tool_use_at,
+               max(h.last_tool_use_at) as last_tool_use_at
+          from pairs p join lifecycle.function_usage_hourly h using (account_id, function_name)
+         group by 1, 2
+    ), before as materialized (
+        select t.* from pairs p join lifecycle.function_usage_totals t using (account_id, function_name)
+    ), gone as (
+        delete from lifecycle.function_usage_totals t using pairs p
+         where t.account_id = p.account_id and t.function_name = p.function_name
+           and not exists (select from fresh f where f.account_id = p.account_id and f.function_name = p.function_name)
+        returning 1
+    ), written as (
+        insert into lifecycle.function_usage_totals as t select * from fresh
+        on conflict (account_id, function_name) do update
+           set uses = excluded.uses, last_used_at = excluded.last_used_at, tool_uses = excluded.tool_uses,
+               first_tool_use_at = excluded.first_tool_use_at, last_tool_use_at = excluded.last_tool_use_at
+         where (t.*) is distinct from (excluded.*)
+        returning 1
+    ), difference as (
+        select function_name, sum(uses) as uses, sum(users) as users
+          from (select f.function_name, f.uses, 1 as users from fresh f
+                 union all
+                select b.function_name, -b.uses, -1 from before b) d
+         group by function_name
+        having sum(uses) <> 0 or sum(users) <> 0
+    ), summed_up as (
+        insert into lifecycle.feature_usage_summary as s (feature_name, total_uses, unique_users)
+        select d.function_name, d.uses, d.users from difference d
+        on conflict (feature_name) do update
+           set total_uses = s.total_uses + excluded.total_uses, unique_users = s.unique_users + excluded.unique_users
+    )
+    select (select count(*) from gone) + (select count(*) from written)
+$$;
+
+create function lifecycle.refresh_feature_usage_summary(as_of timestamptz) returns bigint
+language sql set search_path = '' set timezone = 'UTC'
+as $$
+    with edges as (
+        select as_of - interval '7 days' as week, as_of - interval '30 days' as month
+    ), recent as (
+        select h.function_name, h.hour, h.uses
+          from lifecycle.function_usage_hourly h, edges e where h.hour > e.month
+    ), cut as (
+        select u.function_name,
+               (u.edge = 7)::int * u.uses as week, (u.edge = 30)::int * u.uses as month
+          from edges e, lateral (
+                select 7 as edge, f.* from lifecycle.function_usage(e.week, date_trunc('hour', e.week) + interval '1 hour') f
+                 union all
+                select 30, f.* from lifecycle.function_usage(e.month, date_trunc('hour', e.month) + interval '1 hour') f) u
+    ), counted as (
+        select function_name, sum(week) as week, sum(month) as month
+          from (select r.function_name, case when r.hour > e.week then r.uses else 0 end as week, r.uses as month
+                  from recent r, edges e
+                 union all
+                select c.function_name, c.week, c.month from cut c) w
+         group by 1
+    ), fresh as materialized (
+        select s.feature_name, coalesce(c.week, 0)::bigint as week, coalesce(c.month, 0)::bigint as month,
+               (select t.last_used_at from lifecycle.function_usage_totals t where t.function_name = s.feature_name
+                 order by t.last_used_at desc limit 1) as last_used_at
+          from lifecycle.feature_usage_summary s left join counted c on c.function_name = s.feature_name
+         where s.unique_users > 0
+    ), gone as (
+        delete from lifecycle.feature_usage_summary s where s.unique_users = 0 returning 1
+    ), written as (
+        update lifecycle.feature_usage_summary s
+           set last_used_at = f.last_used_at, uses_last_7_days = f.week, uses_last_30_days = f.month
+          from fresh f
+         where s.feature_name = f.feature_name
+           and (s.last_used_at, s.uses_last_7_days, s.uses_last_30_days) is distinct from (f.last_used_at, f.week, f.month)
+        returning 1
+    )
+    select (select count(*) from gone) + (select count(*) from written)
+$$;
+
+create function lifecycle.refresh_chat_performance_metrics(as_of timestamptz) returns bigint
+language sql set search_path = '' set timezone = 'UTC'
+as $$
+    with window_start as (
+        select as_of - interval '7 days' as at, date_trunc('hour', as_of - interval '7 days') + interval '1 hour' as first_whole
+    ), fresh as materialized (
+        select h.* from lifecycle.chat_performance_history h, window_start w where h.hour >= w.first_whole
+         union all
+        select c.* from window_start w, lateral lifecycle.chat_performance(w.at, w.first_whole) c
+    ), gone as (
+        delete from lifecycle.chat_performance_metrics m
+         where not exists (select from fresh f where f.hour = m.hour)
+        returning 1
+    ), written as (
+        insert into lifecycle.chat_performance_metrics as m select * from fresh
+        on conflict (hour) do update
+           set total_messages = excluded.total_messages, avg_latency_ms = excluded.avg_latency_ms,
+               median_latency_ms = excluded.median_latency_ms, p95_latency_ms = excluded.p95_latency_ms,
+               p99_latency_ms = excluded.p99_latency_ms, max_latency_ms = excluded.max_latency_ms
+         where (m.*) is distinct from (excluded.*)
+        returning 1
+    )
+    select (select count(*) from gone) + (select count(*) from written)
+$$;
+
+create function lifecycle.data_quality_status(metric_value numeric, threshold lifecycle.data_quality_thresholds) returns text
+language sql immutable set search_path = ''
+as $$
+    select case when threshold.healthy_if = 'at_least' and metric_value >= threshold.threshold
+                  or threshold.healthy_if = 'at_most' and metric_value <= threshold.threshold
+                then 'healthy' else 'warning' end
+$$;
+
+create function lifecycle.refresh_data_quality_metrics(as_of timestamptz) returns bigint
+language sql set search_path = ''
+as $$
+    with events as (
+        select count(*) as total, count(*) filter (where e.account_id is null) as without_account
+          from public.user_behavior_events e where e.event_timestamp >= as_of - interval '24 hours'
+    ), measured (metric_name, metric_value) as (
+        select 'user_behavior_events_24h', total::numeric from events
+         union all
+        select 'chat_sessions_24h', count(*)::numeric from public.chat_sessions s
+         where s.started_at >= as_of - interval '24 hours'
+         union all
+        select 'null_account_id_rate', coalesce(round(100.0 * without_account / nullif(total, 0), 2), 0) from events
+         union all
+        select 'avg_event_latency_ms', coalesce(round(avg(m.latency_ms), 2), 0) from lifecycle.chat_message_facts m
+         where m.created_at >= as_of - interval '24 hours'
+    ), written as (
+        insert into lifecycle.data_quality_metrics as q
+        select m.metric_name, m.metric_value, t.threshold, lifecycle.data_quality_status(m.metric_value, t), as_of
+          from measured m join lifecycle.data_quality_thresholds t using (metric_name)
+        on conflict (metric_name) do update
+           set metric_value = excluded.metric_value, threshold = excluded.threshold, status = excluded.status,
+               last_checked = excluded.last_checked
+        returning 1
+    )
+    select count(*) from written
+$$;
+
+-- What the metrics would have said at the end of each hour of the last 25 months, silent hours included.
+create view lifecycle.data_quality_history as
+with hours as (
+    select g.hour, q.events, q.events_without_account, q.chat_sessions, q.latencies, q.latency_sum_ms
+      from generate_series(greatest((select min(q.hour) from lifecycle.data_quality_hourly q),
+                                    date_trunc('hour', now(), 'UTC') - interval '25 months'),
+                           date_trunc('hour', now(), 'UTC'), interval '1 hour') g(hour)
+      left join lifecycle.data_quality_hourly q on q.hour = g.hour
+), last_day as (
+    select h.hour, coalesce(sum(h.events) over d, 0) as events,
+           coalesce(sum(h.events_without_account) over d, 0) as without_account,
+           coalesce(sum(h.chat_sessions) over d, 0) as sessions, sum(h.latency_sum_ms) over d as latency_sum,
+           sum(h.latencies) over d as latencies
+      from hours h
+    window d as (order by h.hour rows between 23 preceding and current row)
+), measured as (
+    select l.hour, m.metric_name, m.metric_value
+      from last_day l
+     cross join lateral (values
+           ('user_behavior_events_24h', l.events),
+           ('chat_sessions_24h', l.sessions),
+           ('null_account_id_rate', coalesce(round(100.0 * l.without_account / nullif(l.events, 0), 2), 0)),
+           ('avg_event_latency_ms', coalesce(round(l.latency_sum / nullif(l.latencies, 0), 2), 0))
+           ) m(metric_name, metric_value)
+)
+select m.hour, m.metric_name, m.metric_value, t.threshold, lifecycle.data_quality_status(m.metric_value, t) as status
+  from measured m join lifecycle.data_quality_thresholds t using (metric_name);
+comment on view lifecycle.data_quality_history is 'Each data quality metric over the 24 hours that end with the given UTC hour, judged by the thresholds of today.';
+
+create function lifecycle.refresh_daily_active_users(as_of timestamptz) returns bigint
+language plpgsql set search_path = '' set timezone = 'UTC'
+as $$
+declare
+    today      constant date := as_of::date;
+    first      constant date := today - 90;
+    only_today boolean;
+    changed    bigint;
+begin
+    with days as (
+        delete from lifecycle.pending_recounts p where p.statistic = 'daily_active_users' returning p.day
+    )
+    -- An earlier day, or a window that has moved on, makes new users of one day returning users of another.
+    select coalesce(bool_and(d.day = today), true)
+           and exists (select from lifecycle.refresh_states s
+                        where s.name = 'daily_active_users' and s.refreshed_at::date = today)
+           and not exists (select from lifecycle.account_session_days a where a.day > today)
+      into only_today from days d;
+    with seen as (
+        select distinct a.day, a.account_id from lifecycle.account_session_days a
+         where a.day >= case when only_today then today else first end
+    ), first_seen as (
+        select s.account_id, case when only_today and exists (
+                   select from lifecycle.account_session_days a
+                    where a.account_id = s.account_id and a.day >= first and a.day < today)
+               then first else min(s.day) end as day
+          from seen s group by s.account_id
+    ), fresh as materialized (
+        select s.day, count(*) as dau, count(*) filter (where f.day = s.day) as new_users,
+               count(*) filter (where f.day < s.day) as returning_users
+          from seen s join first_seen f using (account_id) group by s.day
+    ), gone as (
+        delete from lifecycle.daily_active_users d
+         where (not only_today or d.date = today) and not exists (select from fresh f where f.day = d.date)
+        returning 1
+    ), written as (
+        insert into lifecycle.daily_active_users as d select * from fresh
+        on conflict (date) do update
+           set dau = excluded.dau, new_users = excluded.new_users, returning_users = excluded.returning_users
+         where (d.*) is distinct from (excluded.*)
+        returning 1
+    )
+    select (select count(*) from gone) + (select count(*) from written) into changed;
+    return changed;
+end $$;
+
+-- A day counts towards the 29 days after it.
+create function lifecycle.refresh_weekly_monthly_active_users(as_of timestamptz) returns bigint
+language sql set search_path = '' set timezone = 'UTC'
+as $$
+    with days as materialized (
+        delete from lifecycle.pending_recounts p where p.statistic = 'weekly_monthly_active_users' returning p.day
+    ), wanted as materialized (
+        select g::date as date
+          from generate_series(as_of::date - 90, as_of::date, interval '1 day') g
+         where not exists (select from lifecycle.weekly_monthly_active_users w where w.date = g::date)
+            or exists (select from days d where d.day > g::date - 30 and d.day <= g::date)
+    ), fresh as materialized (
+        select w.date,
+               count(*) filter (where s.last_day = w.date) as dau,
+               count(*) filter (where s.last_day > w.date - 7) as wau,
+               count(s.account_id) as mau
+          from wanted w
+          left join lateral (
+                select a.account_id, max(a.day) as last_day from lifecycle.account_session_days a
+                 where a.day > w.date - 30 and a.day <= w.date group by a.account_id) s on true
+         group by w.date
+    ), gone as (
+        delete from lifecycle.weekly_monthly_active_users w
+         where w.date not between as_of::date - 90 and as_of::date
+        returning 1
+    ), written as (
+        insert into lifecycle.weekly_monthly_active_users as w select * from fresh
+        on conflict (date) do update set dau = excluded.dau, wau = excluded.wau, mau = excluded.mau
+         where (w.*) is distinct from (excluded.*)
+        returning 1
+    )
+    select (select count(*) from gone) + (select count(*) from written)
+$$;
+
+create function lifecycle.refresh_user_engagement_scores(as_of timestamptz) returns bigint
+language sql set search_path = ''
+as $$
+    with accounts as materialized (
+        delete from lifecycle.pending_recounts p where p.statistic = 'user_engagement_scores' returning p.account_id
+    ), days as materialized (
+        select a.account_id, count(distinct d.day) as total_days_active, count(distinct d.session_id) as total_sessions,
+               max(d.day) as last_activity_date
+          from accounts a join lifecycle.account_session_days d using (account_id) group by 1
+    ), fresh as materialized (
+        select d.account_id, d.total_days_active, d.total_sessions, coalesce(m.messages, 0) as total_messages,
+               d.last_activity_date
+          from days d
+          left join (select h.account_id, sum(h.messages)::bigint as messages
+                       from accounts a join lifecycle.chat_session_hours h using (account_id) group by 1) m using (account_id)
+    ), gone as (
+        delete from lifecycle.user_engagement_scores u using accounts a
+         where u.account_id = a.account_id and not exists (select from fresh f where f.account_id = a.account_id)
+        returning 1
+    ), written as (
+        insert into lifecycle.user_engagement_scores as u select * from fresh
+        on conflict (account_id) do update
+           set total_days_active = excluded.total_days_active, total_sessions = excluded.total_sessions,
+               total_messages = excluded.total_messages, last_activity_date = excluded.last_activity_date
+         where (u.*) is distinct from (excluded.*)
+        returning 1
+    )
+    select (select count(*) from gone) + (select count(*) from written)
+$$;
+
+create function lifecycle.refresh_chat_usage_by_account(as_of timestamptz) returns bigint
+language sql set search_path = ''
+as $$
+    with accounts as materialized (
+        delete from lifecycle.pending_recounts p where p.statistic = 'chat_usage_by_account' returning p.account_id
+    ), messages as (
+        select h.session_id, sum(h.messages) as messages
+          from accounts a join lifecycle.chat_session_hours h using (account_id) group by 1
+    ), fresh as materialized (
+        select s.account_id, count(*) as total_sessions, coalesce(sum(m.messages), 0)::bigint as total_messages,
+               min(s.started_at) as first_activity_at, max(s.last_activity_at) as last_activity_at
+          from accounts a
+          join public.chat_sessions s using (account_id)
+          left join messages m on m.session_id = s.id
+         group by 1
+    ), gone as (
+        delete from lifecycle.chat_usage_by_account u using accounts a
+         where u.account_id = a.account_id and not exists (select from fresh f where f.account_id = a.account_id)
+        returning 1
+    ), written as (
+        insert into lifecycle.chat_usage_by_account as u select * from fresh
+        on conflict (account_id) do update
+           set total_sessions = excluded.total_sessions, total_messages = excluded.total_messages,
+               first_activity_at = excluded.first_activity_at, last_activity_at = excluded.last_activity_at
+         where (u.*) is distinct from (excluded.*)
+        returning 1
+    )
+    select (select count(*) from gone) + (select count(*) from written)
+$$;
+
+create function lifecycle.refresh_hourly_usage_patterns(as_of timestamptz) returns bigint
+language sql set search_path = '' set timezone = 'UTC'
+as $$
+    with window_start as (
+        select as_of - interval '30 days' as at, date_trunc('hour', as_of - interval '30 days') + interval '1 hour' as first_whole
+    ), sessions as (
+        select h.* from lifecycle.chat_session_hours h, window_start w where h.hour >= w.first_whole
+         union all
+        select c.* from window_start w, lateral lifecycle.chat_sessions_by_hour(w.at, w.first_whole) c
+    ), fresh as materialized (
+        select extract(dow from s.hour)::integer as day_of_week, extract(hour from s.hour)::integer as hour_of_day,
+               sum(s.messages)::bigint as message_count, count(distinct s.session_id) as session_count,
+               count(distinct s.account_id) as unique_users
+          from sessions s group by 1, 2
+    ), gone as (
+        delete from lifecycle.hourly_usage_patterns p
+         where not exists (select from fresh f where f.day_of_week = p.day_of_week and f.hour_of_day = p.hour_of_day)
+        returning 1
+    ), written as (
+        insert into lifecycle.hourly_usage_patterns as p select * from fresh
+        on conflict (day_of_week, hour_of_day) do update
+           set message_count = excluded.message_count, session_count = excluded.session_count,
+               unique_users = excluded.unique_users
+         where (p.*) is distinct from (excluded.*)
+        returning 1
+    )
+    select (select count(*) from gone) + (select count(*) from written)
+$$;
+
+-- In this order: the summary of features adds to what the totals have counted.
+create function lifecycle.statistic_names() returns text[]
+language sql immutable set search_path = ''
+as $$
+    select array['account_function_usage', 'feature_usage_summary', 'chat_performance_metrics', 'data_quality_metrics',
+                 'daily_active_users', 'weekly_monthly_active_users', 'user_engagement_scores', 'chat_usage_by_account',
+                 'hourly_usage_patterns']
+$$;
+
+-- Brings the named statistics, or all, up to what the roll-ups hold now; one that fails does not stop the others.
+create function lifecycle.refresh_statistics(only_names text[] default null, ledger text default 'refresh_derived_statistics')
+returns table (name text, outcome text, duration_ms bigint, rows bigint, error text)
+language plpgsql set search_path = ''
+as $$
+#variable_conflict use_variable
+declare
+    started timestamptz;
+begin
+    foreach name in array lifecycle.statistic_names() loop
+        continue when not (name = any (coalesce(only_names, lifecycle.statistic_names())));
+        started := clock_timestamp();
+        begin
+            execute format('select lifecycle.%I($1)', 'refresh_' || name) into rows using now();
+            insert into lifecycle.refresh_states as s (name, refreshed_at, rows) values (name, now(), rows)
+            on conflict on constraint refresh_states_pkey do update set refreshed_at = excluded.refreshed_at, rows = excluded.rows;
+            outcome := 'success'; error := null;
+        exception when others then
+            outcome := 'failure'; error := lifecycle.first_line(sqlerrm); rows := 0;
+        end;
+        duration_ms := lifecycle.milliseconds_since(started);
+        perform lifecycle.record_outcome(ledger, name, error,
+            jsonb_build_object('outcome', outcome, 'duration_ms', duration_ms, 'rows', rows));
+        return next;
+    end loop;
+end $$;
+
+-- One writer at a time. The lock lasts until the transaction ends; the pid of its holder, or null when it is ours.
+create function lifecycle.lock_analytics() returns int
+language plpgsql set search_path = ''
+as $$
+begin
+    if pg_try_advisory_xact_lock(hashtextextended('lifecycle.analytics', 0)) then
+        return null;
+    end if;
+    return coalesce((select l.pid from pg_locks l
+                      where l.locktype = 'advisory' and l.granted and l.objsubid = 1
+                        and l.database = (select d.oid from pg_database d where d.datname = current_database())
+                        and ((l.classid::bigint << 32) | l.objid::bigint) = hashtextextended('lifecycle.analytics', 0)
+                      limit 1), 0);
+end $$;
+
+-- Roll-ups first, then every table behind the dashboards' views; with from_time and to_time also all buckets of those
+-- UTC days, which gives the same rows. One row per roll-up and statistic; `rows` are those that changed.
+create function public.refresh_derived_statistics(from_time timestamptz default null, to_time timestamptz default null)
+returns table (name text, outcome text, duration_ms bigint, rows bigint, error text)
+language plpgsql set search_path = ''
+as $$
+#variable_conflict use_variable
+declare
+    holder int;
+    result record;
+begin
+    if (from_time is null) <> (to_time is null) or from_time >= to_time or not isfinite(from_time) or not isfinite(to_time) then
+        raise exception 'a range needs both from_time and to_time, the first before the second'
+            using errcode = 'invalid_parameter_value', hint = 'Leave both out to refresh what changed.';
+    end if;
+    holder := lifecycle.lock_analytics();
+    if holder is not null then
+        return query select 'refresh_derived_statistics', 'busy', 0::bigint, 0::bigint,
+            format('another session refreshes the statistics (pid %s); nothing was done, wait for it', holder);
+        return;
+    end if;
+    for result in select r.* from lifecycle.refresh_roll_ups(from_time, to_time) r loop
+        perform lifecycle.record_outcome('refresh_derived_statistics', result.name, result.error,
+            jsonb_build_object('outcome', result.outcome, 'duration_ms', result.duration_ms, 'rows', result.rows));
+        return query select result.name, result.outcome, result.duration_ms, result.rows, result.error;
+    end loop;
+    return query select s.* from lifecycle.refresh_statistics() s;
+end $$;
+
+-- Materialized views -----------------------------------------------------------------------------------------
+
+-- How often the rows of these tables, partitions included, have changed. Counters of the statistics system are
+-- behind by up to a second and never ahead of the rows: read before a refresh, they never hide a change.
+create function lifecycle.source_changes(sources text[]) returns numeric
+language sql stable set search_path = ''
+as $$
+    select coalesce(sum(pg_stat_get_tuples_inserted(t.relid) + pg_stat_get_tuples_updated(t.relid)
+                        + pg_stat_get_tuples_deleted(t.relid)), 0)
+           + count(*)  -- a dropped partition takes its counters along
+      from unnest(sources) s
+     cross join lateral (select to_regclass(s) as relid
+                          union
+                         select p.relid from pg_partition_tree(to_regclass(s)) p where p.isleaf) t
+$$;
+
+-- Refreshes one materialized view, or says why not. Readers are never blocked: only CONCURRENTLY is used on a view
+-- that can be read. A lock that stays taken is not queued for.
+create function lifecycle.refresh_materialized_view(policy lifecycle.materialized_view_policies)
+returns table (outcome text, rows bigint, error text)
+language plpgsql set search_path = '' set lock_timeout = '1s'
+as $$
+#variable_conflict use_variable
+declare
+    target   constant regclass := to_regclass(format('%I.%I', policy.schema_name, policy.view_name));
+    changes  constant numeric := lifecycle.source_changes(policy.sources);
+    found    record;
+    last     lifecycle.refresh_states;
+begin
+    rows := 0;
+    select c.relkind, c.relispopulated,
+           exists (select from pg_index i
+                    where i.indrelid = c.oid and i.indisunique and i.indisvalid and i.indimmediate
+                      and i.indpred is null and i.indexprs is null) as unique_index
+      into found from pg_class c where c.oid = target;
+    if found.relkind is distinct from 'm' then
+        outcome := 'failure';
+        error := format('%s.%s is %s; restore it, or take it out of lifecycle/policy.py and run lifecycle migrate',
+                        policy.schema_name, policy.view_name,
+                        case when found.relkind is null then 'missing' else 'no materialized view' end);
+        return next; return;
+    end if;
+    select s.* into last from lifecycle.refresh_states s where s.name = policy.view_name;
+    if found.relispopulated and not found.unique_index then
+        outcome := 'failure';
+        error := format('%s has no unique index over plain columns, so a refresh would block its readers; create one: '
+                        'create unique index concurrently on %s (...)', target, target);
+        return next; return;
+    end if;
+    if found.relispopulated and last.source_changes = changes and last.refreshed_at > now() - policy.max_age then
+        outcome := 'skipped'; rows := last.rows; error := null;
+        return next; return;
+    end if;
+    begin
+        if found.relispopulated then
+            execute format('refresh materialized view concurrently %s', target);
+            outcome := 'success';
+        else
+            -- Nobody can be reading it: PostgreSQL refuses to read what was never populated.
+            execute format('refresh materialized view %s', target);
+            outcome := 'populated';
+        end if;
+        execute format('select count(*) from %s', target) into rows;
+        insert into lifecycle.refresh_states as s (name, refreshed_at, source_changes, rows)
+        values (policy.view_name, now(), changes, rows)
+        on conflict on constraint refresh_states_pkey do update
+           set refreshed_at = excluded.refreshed_at, source_changes = excluded.source_changes, rows = excluded.rows;
+        error := null;
+    exception
+        when lock_not_available or deadlock_detected then
+            outcome := 'busy';
+            error := format('no lock on %s within 1 s; nothing was changed. Another refresh or an ALTER is in the way: wait for it', target);
+        when others then
+            outcome := 'failure'; error := lifecycle.first_line(sqlerrm);
+    end;
+    return next;
+end $$;
+
+-- account_function_usage from its roll-up, then the materialized views, each on its own: one row per view.
+create function public.refresh_analytics_hourly(only_view text default null)
+returns table (name text, outcome text, duration_ms bigint, rows bigint, error text)
+language plpgsql set search_path = ''
+as $$
+#variable_conflict use_variable
+declare
+    job     constant text := 'refresh_analytics_hourly';
+    policy  lifecycle.materialized_view_policies;
+    started timestamptz;
+    holder  int;
+    failed  text;
+begin
+    if only_view <> 'account_function_usage'
+       and not exists (select from lifecycle.materialized_view_policies p where p.view_name = only_view) then
+        raise exception 'no view named % in lifecycle.materialized_view_policies', only_view
+            using errcode = 'undefined_table', hint = 'Run lifecycle migrate, or correct the name.';
+    end if;
+    holder := lifecycle.lock_analytics();
+    if holder is not null then
+        return query select v.n, 'busy', 0::bigint, 0::bigint,
+            format('another session refreshes (pid %s); nothing was done, wait for it', holder)
+          from (select 'account_function_usage' union all
+                select p.view_name from lifecycle.materialized_view_policies p) v(n)
+         where v.n = coalesce(only_view, v.n);
+        return;
+    end if;
+    if coalesce(only_view, 'account_function_usage') = 'account_function_usage' then
+        started := clock_timestamp();
+        select string_agg(distinct r.error, '; ') into failed
+          from lifecycle.refresh_roll_ups() r where r.outcome = 'failure' and r.name = 'function_usage_hourly';
+        if failed is not null then
+            name := 'account_function_usage'; outcome := 'failure'; rows := 0; error := failed;
+            duration_ms := lifecycle.milliseconds_since(started);
+            perform lifecycle.record_outcome(job, name, error, jsonb_build_object('outcome', outcome, 'duration_ms', duration_ms));
+            return next;
+        else
+            return query select s.name, s.outcome, lifecycle.milliseconds_since(started), s.rows, s.error
+              from lifecycle.refresh_statistics(array['account_function_usage'], job) s;
+        end if;
+    end if;
+    for policy in select p.* from lifecycle.materialized_view_policies p
+                   where p.view_name = coalesce(only_view, p.view_name) order by p.view_name loop
+        name := policy.view_name;
+        started := clock_timestamp();
+        begin
+            select v.outcome, v.rows, v.error into outcome, rows, error
+              from lifecycle.refresh_materialized_view(policy) v;
+        exception when others then
+            outcome := 'failure'; rows := 0; error := lifecycle.first_line(sqlerrm);
+        end;
+        duration_ms := lifecycle.milliseconds_since(started);
+        perform lifecycle.record_outcome(job, name, error,
+            jsonb_build_object('outcome', outcome, 'duration_ms', duration_ms, 'rows', rows), outcome <> 'busy');
+        return next;
+    end loop;
+end $$;
+
+-- Comparison with the sources --------------------------------------------------------------------------------
+
+-- Recomputes a sample of past days from the sources, with everything that rests on them, and all sums over roll-ups;
+-- what differed has been put right. Changes that no trigger sees (TRUNCATE, session_replication_role = replica) are
+-- found here. Expected: nothing.
+create function lifecycle.reconcile_statistics(sample_days int default 10, sample_accounts int default 1000)
+returns table (name text, checked bigint, repaired bigint)
+language plpgsql set search_path = '' set timezone = 'UTC'
+as $$
+#variable_conflict use_variable
+declare
+    today     constant timestamptz := date_trunc('day', now());
+    first     timestamptz;
+    day       timestamptz;
+    result    record;
+    found     bigint[] := array[0, 0, 0, 0, 0];
+    days      timestamptz[];
+    holder    int := lifecycle.lock_analytics();
+begin
+    if holder is not null then
+        raise exception 'another session refreshes the statistics (pid %)', holder
+            using errcode = 'lock_not_available', hint = 'Wait until it is done; nothing was changed.';
+    end if;
+    for result in select r.* from lifecycle.refresh_roll_ups() r
+                  union all select s.* from lifecycle.refresh_statistics() s loop
+        if result.outcome = 'failure' then
+            raise exception '%: %', result.name, result.error;
+        end if;
+    end loop;
+    first := least((select min(h.hour) from lifecycle.data_quality_hourly h where h.hour > now() - interval '10 years'),
+                   (select min(s.started_at) from public.chat_sessions s), today - interval '7 days');
+    -- The last three days, where most of what is late arrives, and others at random.
+    select array_agg(d.d) into days from (
+        select today - interval '1 day' * n as d from generate_series(1, 3) n
+         union
+        select * from (select g from generate_series(date_trunc('day', first), today - interval '1 day', interval '1 day') g
+                        order by random() limit greatest(sample_days - 3, 0)) r) d;
+    foreach day in array days loop
+        found[1] := found[1] + lifecycle.roll_up_chat_session_hours(day, day + interval '1 day');
+        found[2] := found[2] + lifecycle.roll_up_function_usage_hourly(day, day + interval '1 day');
+        found[3] := found[3] + lifecycle.roll_up_chat_performance_history(day, day + interval '1 day');
+        found[4] := found[4] + lifecycle.roll_up_account_session_days(day, day + interval '1 day');
+        found[5] := found[5] + lifecycle.roll_up_data_quality_hourly(day, day + interval '1 day');
+    end loop;
+    return query select f.n, cardinality(days)::bigint, f.r
+      from unnest(array['chat_session_hours', 'function_usage_hourly', 'chat_performance_history',
+                        'account_session_days', 'data_quality_hourly'], found) f(n, r);
+
+    insert into lifecycle.pending_recounts (statistic, account_id)
+    select s.statistic, a.id
+      from (select a.id from public.accounts a order by random() limit sample_accounts) a
+     cross join unnest(array['user_engagement_scores', 'chat_usage_by_account']) s(statistic)
+    on conflict do nothing;
+    insert into lifecycle.pending_recounts (statistic, account_id, function_name)
+    select 'account_function_usage', h.account_id, h.function_name
+      from (select h.account_id, h.function_name, sum(h.uses) as uses from lifecycle.function_usage_hourly h group by 1, 2) h
+      full join lifecycle.function_usage_totals t using (account_id, function_name)
+     where h.uses is distinct from t.uses
+    on conflict do nothing;
+    for result in select s.name as statistic, s.rows, s.outcome, s.error
+                    from lifecycle.refresh_statistics(array['account_function_usage', 'user_engagement_scores',
+                                                            'chat_usage_by_account']) s loop
+        if result.outcome = 'failure' then
+            raise exception '%: %', result.statistic, result.error;
+        end if;
+        name := result.statistic;
+        checked := case name when 'account_function_usage' then (select count(*) from lifecycle.function_usage_totals)
+                             else least(sample_accounts, (select count(*) from public.accounts)) end;
+        repaired := result.rows;
+        return next;
+    end loop;
+
+    name := 'feature_usage_summary';
+    select count(*) into checked from lifecycle.feature_usage_summary;
+    with summed as (
+        select t.function_name, sum(t.uses)::bigint as uses, count(*) as users
+          from lifecycle.function_usage_totals t group by 1
+    ), written as (
+        insert into lifecycle.feature_usage_summary as s (feature_name, total_uses, unique_users) select * from summed
+        on conflict (feature_name) do update set total_uses = excluded.total_uses, unique_users = excluded.unique_users
+         where (s.total_uses, s.unique_users) <> (excluded.total_uses, excluded.unique_users)
+        returning 1
+    ), gone as (
+        delete from lifecycle.feature_usage_summary s
+         where not exists (select from summed u where u.function_name = s.feature_name)
+        returning 1
+    )
+    select (select count(*) from written) + (select count(*) from gone) into repaired;
+    return next;
+end $$;
+
+-- The application's views ------------------------------------------------------------------------------------
+
+create table lifecycle.original_relations (
+    name       text primary key,
+    kind       text not null,
+    definition text not null,
+    options    text[] not null default '{}',
+    indexes    text[] not null default '{}',
+    comment    text,
+    kept_at    timestamptz not null default now()
+);
+comment on table lifecycle.original_relations is 'Views of the application as they were before a migration replaced them: the way back. Each also stands as lifecycle.original_<name>, for comparison.';
+
+-- What a relation of the application was goes into lifecycle.original_relations and lifecycle.original_<name>.
+create function lifecycle.keep_original(relation_name text) returns void
+language plpgsql set search_path = 'public'
+as $$
+declare
+    target regclass := to_regclass(format('public.%I', relation_name));
+    found  pg_class;
+begin
+    select * into found from pg_class where oid = target;
+    insert into lifecycle.original_relations (name, kind, definition, options, indexes, comment)
+    values (relation_name, found.relkind, rtrim(pg_get_viewdef(target), ';'), coalesce(found.reloptions, '{}'),
+            array(select pg_get_indexdef(i.indexrelid) from pg_index i where i.indrelid = target order by 1),
+            obj_description(target, 'pg_class'));
+    execute format('create view lifecycle.%I as %s', 'original_' || relation_name, rtrim(pg_get_viewdef(target), ';'));
+    execute format('comment on view lifecycle.%I is %L', 'original_' || relation_name,
+                   format('public.%s as the application had defined it', relation_name));
+end $$;
+
+-- The types of a view's columns as they stand, so that whoever reads it sees no difference. Refuses a view with other
+-- columns than expected: it was made by other hands, and its figures might mean something else.
+create function lifecycle.replace_view(view_name text, columns text[], query text) returns void
+language plpgsql set search_path = 'public'
+as $$
+declare
+    target regclass := to_regclass(format('public.%I', view_name));
+    found  pg_class;
+    names  text[];
+    list   text;
+    role   name;
+begin
+    if target is null then
+        execute format('create view public.%I as %s', view_name, query);
+        for role in select r.rolname from pg_roles r where r.rolname in ('anon', 'authenticated') loop
+            execute format('revoke all on public.%I from %I', view_name, role);
+        end loop;
+        return;
+    end if;
+    select * into found from pg_class where oid = target;
+    select array_agg(a.attname::text order by a.attnum),
+           string_agg(format('q.%I::%s as %I', a.attname, format_type(a.atttypid, a.atttypmod), a.attname), ', ' order by a.attnum)
+      into names, list
+      from pg_attribute a where a.attrelid = target and a.attnum > 0 and not a.attisdropped;
+    if found.relkind <> 'v' or names <> columns then
+        raise exception 'public.% is not the view that this project knows: it is of kind % with the columns %',
+            view_name, found.relkind, array_to_string(names, ', ')
+            using hint = format('Expected a view with the columns %s. Rename yours, then migrate again.', array_to_string(columns, ', '));
+    end if;
+    if exists (select from unnest(found.reloptions) o where o like 'security_invoker=%' and o not in ('security_invoker=false', 'security_invoker=off', 'security_invoker=0')) then
+        raise exception 'public.% is a security_invoker view: each reader sees other rows, which one table cannot hold', view_name
+            using hint = 'Revoke it from the API roles and drop the option (alter view ... reset (security_invoker)), then migrate again.';
+    end if;
+    perform lifecycle.keep_original(view_name);
+    execute format('create or replace view public.%I %s as select %s from (%s) q', view_name,
+                   case when found.reloptions <> '{}' then 'with (' || array_to_string(found.reloptions, ', ') || ')' else '' end,
+                   list, query);
+end $$;
+
+-- A materialized view gives way to a view of the same name, columns, owner, comment and grants.
+create function lifecycle.replace_materialized_view(view_name text, columns text[], query text) returns void
+language plpgsql set search_path = 'public'
+as $$
+declare
+    target regclass := to_regclass(format('public.%I', view_name));
+    found  pg_class;
+    names  text[];
+    list   text;
+    blocking text;
+    granted record;
+begin
+    select * into found from pg_class where oid = target;
+    if found.relkind is distinct from 'm' then
+        perform lifecycle.replace_view(view_name, columns, query);
+        return;
+    end if;
+    select string_agg(distinct r.ev_class::regclass::text, ', ') into blocking
+      from pg_depend d join pg_rewrite r on d.classid = 'pg_rewrite'::regclass and r.oid = d.objid
+     where d.refclassid = 'pg_class'::regclass and d.refobjid = target and r.ev_class <> target;
+    if blocking is not null then
+        raise exception 'public.% is read by %, which would have to be dropped with it', view_name, blocking
+            using hint = 'Drop these views, migrate, and create them again: names and columns stay the same.';
+    end if;
+    select array_agg(a.attname::text order by a.attnum),
+           string_agg(format('q.%I::%s as %I', a.attname, format_type(a.atttypid, a.atttypmod), a.attname), ', ' order by a.attnum)
+      into names, list
+      from pg_attribute a where a.attrelid = target and a.attnum > 0 and not a.attisdropped;
+    if names <> columns then
+        raise exception 'public.% has the columns %', view_name, array_to_string(names, ', ')
+            using hint = format('Expected %s. Rename yours, then migrate again.', array_to_string(columns, ', '));
+    end if;
+    perform lifecycle.keep_original(view_name);
+    execute format('drop materialized view public.%I', view_name);
+    execute format('create view public.%I as select %s from (%s) q', view_name, list, query);
+    perform lifecycle.copy_access(found, view_name);
+    if obj_description(to_regclass('lifecycle.original_' || view_name)) is not null then
+        execute format('comment on view public.%I is %L', view_name,
+                       (select o.comment from lifecycle.original_relations o where o.name = view_name));
+    end if;
+end $$;
+
+-- Default privileges may have opened the new relation to the API: it gets the grants of the old one and no others.
+create function lifecycle.copy_access(former pg_class, relation_name text) returns void
+language plpgsql set search_path = 'public'
+as $$
+declare
+    granted record;
+begin
+    for granted in
+        select distinct case when a.grantee = 0 then 'public' else quote_ident(pg_get_userbyid(a.grantee)) end as grantee
+          from pg_class c, aclexplode(c.relacl) a
+         where c.oid = to_regclass(format('public.%I', relation_name)) and a.grantee <> c.relowner
+    loop
+        execute format('revoke all on public.%I from %s', relation_name, granted.grantee);
+    end loop;
+    for granted in
+        select case when a.grantee = 0 then 'public' else quote_ident(pg_get_userbyid(a.grantee)) end as grantee,
+               a.privilege_type, a.is_grantable
+          from aclexplode(former.relacl) a
+         where a.grantee <> former.relowner
+           and a.privilege_type in ('SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'REFERENCES', 'TRIGGER')
+    loop
+        execute format('grant %s on public.%I to %s %s', granted.privilege_type, relation_name, granted.grantee,
+                       case when granted.is_grantable then 'with grant option' else '' end);
+    end loop;
+    if former.relowner <> (select c.relowner from pg_class c where c.oid = to_regclass(format('public.%I', relation_name))) then
+        execute format('alter table public.%I owner to %s', relation_name, quote_ident(pg_get_userbyid(former.relowner)));
+    end if;
+end $$;
+
+select lifecycle.replace_materialized_view('account_function_usage',
+    array['account_id', 'function_name', 'usage_count', 'first_used_at', 'last_used_at'],
+    'select t.account_id, t.function_name, t.tool_uses as usage_count, t.first_tool_use_at as first_used_at, t.last_tool_use_at as last_used_at
+       from lifecycle.function_usage_totals t where t.tool_uses > 0');
+select lifecycle.replace_view('chat_performance_metrics',
+    array['hour', 'total_messages', 'avg_latency_ms', 'median_latency_ms', 'p95_latency_ms', 'p99_latency_ms', 'max_latency_ms'],
+    'select * from lifecycle.chat_performance_metrics m order by m.hour desc');
+select lifecycle.replace_view('data_quality_metrics',
+    array['metric_name', 'metric_value', 'threshold', 'status', 'last_checked'],
+    'select * from lifecycle.data_quality_metrics m order by m.status = ''healthy'', m.metric_name');
+select lifecycle.replace_view('daily_active_users', array['date', 'dau', 'new_users', 'returning_users'],
+    'select * from lifecycle.daily_active_users d order by d.date desc');
+select lifecycle.replace_view('weekly_monthly_active_users',
+    array['date', 'dau', 'wau', 'mau', 'dau_wau_ratio', 'dau_mau_ratio', 'wau_mau_ratio'],
+    'select w.date, w.dau, w.wau, w.mau, round(100.0 * w.dau / nullif(w.wau, 0), 2) as dau_wau_ratio,
+            round(100.0 * w.dau / nullif(w.mau, 0), 2) as dau_mau_ratio, round(100.0 * w.wau / nullif(w.mau, 0), 2) as wau_mau_ratio
+       from lifecycle.weekly_monthly_active_users w order by w.date desc');
+select lifecycle.replace_view('user_engagement_scores',
+    array['account_id', 'total_days_active', 'total_sessions', 'total_messages', 'last_activity_date',
+          'days_since_last_activity', 'engagement_level', 'engagement_score'],
+    'select u.account_id, u.total_days_active, u.total_sessions, u.total_messages, u.last_activity_date,
+            current_date - u.last_activity_date as days_since_last_activity,
+            case when current_date - u.last_activity_date <= 1 then ''highly_active''
+                 when current_date - u.last_activity_date <= 7 then ''active''
+                 when current_date - u.last_activity_date <= 30 then ''occasional''
+                 else ''dormant'' end as engagement_level,
+            u.total_days_active * 10 + u.total_sessions * 5 + u.total_messages as engagement_score
+       from lifecycle.user_engagement_scores u');
+select lifecycle.replace_view('feature_usage_summary',
+    array['feature_name', 'total_uses', 'unique_users', 'last_used_at', 'uses_last_7_days', 'uses_last_30_days'],
+    'select * from lifecycle.feature_usage_summary f order by f.total_uses desc');
+select lifecycle.replace_view('chat_usage_by_account',
+    array['account_id', 'total_sessions', 'total_messages', 'avg_messages_per_session', 'first_activity_at', 'last_activity_at'],
+    'select u.account_id, u.total_sessions, u.total_messages,
+            round(u.total_messages::numeric / u.total_sessions, 2) as avg_messages_per_session, u.first_activity_at, u.last_activity_at
+       from lifecycle.chat_usage_by_account u');
+select lifecycle.replace_view('hourly_usage_patterns',
+    array['day_of_week', 'hour_of_day', 'message_count', 'session_count', 'unique_users'],
+    'select * from lifecycle.hourly_usage_patterns p order by p.day_of_week, p.hour_of_day');
+
+-- The application's maintenance under its own name: account_function_usage is refreshed by what it stands on now.
+create or replace function public.run_daily_maintenance() returns text
+language plpgsql
+set search_path = ''
+as $$
+declare
+    policy  lifecycle.event_table_policies;
+    deleted bigint;
+    result  record;
+    report  text[] := '{}';
+begin
+    for policy in select p.* from lifecycle.event_table_policies p order by p.table_name loop
+        if lifecycle.event_table(policy) is null then
+            report := report || format('%s: does not exist', policy.table_name);
+            continue;
+        end if;
+        if (select c.relkind from pg_catalog.pg_class c where c.oid = lifecycle.event_table(policy)) = 'r' then
+            execute format('delete from %s where %I < $1', lifecycle.event_table(policy), policy.time_column)
+              using now() - policy.retention;
+            get diagnostics deleted = row_count;
+            report := report || format('%s: %s rows deleted', policy.table_name, deleted);
+        else
+            report := report || format('%s: rotated by month', policy.table_name);
+        end if;
+        execute format('analyze %s', lifecycle.event_table(policy));
+    end loop;
+    for result in select r.* from public.refresh_analytics_hourly('account_function_usage') r loop
+        if result.outcome = 'failure' then
+            raise exception '%: %', result.name, result.error;
+        end if;
+        report := report || format('%s: %s', result.name, case result.outcome when 'success' then 'refreshed' else result.outcome end);
+    end loop;
+    return array_to_string(report, '; ');
+end $$;
+
+revoke all on function public.refresh_derived_statistics(timestamptz, timestamptz) from public;
+revoke all on function public.refresh_analytics_hourly(text) from public;
+do $$
+declare
+    api_role name;
+begin
+    for api_role in select r.rolname from pg_roles r where r.rolname in ('anon', 'authenticated') loop
+        execute format('revoke all on function public.refresh_derived_statistics(timestamptz, timestamptz) from %I', api_role);
+        execute format('revoke all on function public.refresh_analytics_hourly(text) from %I', api_role);
+    end loop;
+end $$;
