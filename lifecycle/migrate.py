@@ -15,11 +15,22 @@ from sqlalchemy.exc import OperationalError
 
 from lifecycle.database import Connection, connect_directly, operation_lock, sqlalchemy_url
 from lifecycle.errors import BusyError
-from lifecycle.policy import DATA_QUALITY, EVENT_TABLES, MATERIALIZED_VIEWS, ROTATION_LOCKS, STATE_SCHEMA
+from lifecycle.indexes import build_supporting_indexes, create_statement
+from lifecycle.policy import (
+    DATA_QUALITY,
+    EVENT_TABLES,
+    MATERIALIZED_VIEWS,
+    ROTATION_LOCKS,
+    STATE_SCHEMA,
+    SUPPORTING_INDEXES,
+)
 
 # DDL of a migration may wait this long behind the application, then gives way and tries again.
 MIGRATION_LOCK_TIMEOUT = "500ms"
 MIGRATION_TRIES = 30
+
+# CREATE INDEX CONCURRENTLY is refused in a transaction and in a string of several statements.
+INDEXES_FOLLOW = "-- Outside of any transaction, one statement at a time:"
 
 CREATE_STATE_SCHEMA = sql.SQL("create schema if not exists {schema}").format(schema=sql.Identifier(STATE_SCHEMA))
 WRITE_POLICY = sql.SQL(
@@ -104,7 +115,7 @@ def _upgrade_once(conn: Connection, url: str) -> None:
 
 
 def upgrade(url: str, *, sleep: Callable[[float], None] = time.sleep) -> None:
-    """Run all missing revisions and write the policy table; safe to repeat.
+    """Run all missing revisions, write the policy tables, build the supporting indexes; safe to repeat.
 
     Each revision is one transaction under a lock timeout, retried while the application holds a lock.
     Raises BusyError when a lock stays taken, AlreadyRunningError when another migration runs.
@@ -112,7 +123,8 @@ def upgrade(url: str, *, sleep: Callable[[float], None] = time.sleep) -> None:
     with connect_directly(url, application_name="lifecycle migrate") as conn, operation_lock(conn, "migrate"):
         for attempt in range(1, MIGRATION_TRIES + 1):
             try:
-                return _upgrade_once(conn, url)
+                _upgrade_once(conn, url)
+                break
             except OperationalError as error:
                 if not isinstance(error.orig, psycopg.errors.LockNotAvailable | psycopg.errors.DeadlockDetected):
                     raise
@@ -125,6 +137,7 @@ def upgrade(url: str, *, sleep: Callable[[float], None] = time.sleep) -> None:
                     "finished revisions stay. End the long transaction, then run `lifecycle migrate` again."
                 ) from busy
             sleep(min(0.2 * attempt, 2.0))
+        build_supporting_indexes(conn)
 
 
 def migration_sql() -> str:
@@ -135,4 +148,5 @@ def migration_sql() -> str:
     with redirect_stdout(io.StringIO()):
         command.upgrade(config, "head", sql=True)
     policies = ";\n\n".join(statement.as_string(None) for statement in _policy_statements())
-    return f"{CREATE_STATE_SCHEMA.as_string(None)};\n\n{script.getvalue()}\n{policies};\n"
+    indexes = "".join(f"{create_statement(index).as_string(None)};\n" for index in SUPPORTING_INDEXES)
+    return f"{CREATE_STATE_SCHEMA.as_string(None)};\n\n{script.getvalue()}\n{policies};\n\n{INDEXES_FOLLOW}\n{indexes}"

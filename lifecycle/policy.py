@@ -49,6 +49,7 @@ EVENT_TABLES: Final = (
     ),
 )
 
+
 @dataclass(frozen=True)
 class DataQualityThreshold:
     """From where on a data quality metric is a warning: below `at_least`, or above `at_most`."""
@@ -89,6 +90,33 @@ MATERIALIZED_VIEWS: Final = (
         ("public.user_behavior_events",),
         "1 day",
         "the last 90 days, by day",
+    ),
+)
+
+
+@dataclass(frozen=True)
+class SupportingIndex:
+    """A btree index on a table of the application, by one column, that the life cycle's own reads need."""
+
+    name: str
+    table: str
+    column: str
+    reason: str
+    schema: str = "public"
+
+
+SUPPORTING_INDEXES: Final = (
+    SupportingIndex(
+        "chat_messages_created_at_idx",
+        "chat_messages",
+        "created_at",
+        "the roll-ups read the last hours, not the whole table",
+    ),
+    SupportingIndex(
+        "chat_sessions_started_at_idx",
+        "chat_sessions",
+        "started_at",
+        "sessions of the last day; started_at never changes, so updates of a session stay as cheap as before",
     ),
 )
 

@@ -1,4 +1,4 @@
-"""Statistics: roll-ups that notice what changed, tables behind the dashboards' views, refresh of materialized views"""
+"""Statistics: roll-ups that notice what changed, tables for the dashboards, refresh of materialized views"""
 
 from migrations.sql_file import run_sql_file
 

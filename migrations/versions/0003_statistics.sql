@@ -534,8 +534,25 @@ as $$
 $$;
 
 -- Everything that can have changed since the last time, and the whole UTC days of [from_time, to_time) if given.
--- One row per roll-up; a roll-up that fails keeps its watermark and its log, and does not stop the other.
-create function lifecycle.refresh_roll_ups(from_time timestamptz default null, to_time timestamptz default null)
+-- One row per roll-up; those of one source fail together, keep their watermark and their log, and do not stop the
+-- others. Outcomes go to the ledger of the job `ledger`, if one is named.
+create function lifecycle.refresh_roll_ups(from_time timestamptz default null, to_time timestamptz default null,
+                                           ledger text default null)
+returns table (name text, outcome text, duration_ms bigint, rows bigint, error text)
+language plpgsql set search_path = ''
+as $$
+#variable_conflict use_variable
+begin
+    for name, outcome, duration_ms, rows, error in select r.* from lifecycle.roll_up_changes(from_time, to_time) r loop
+        if ledger is not null then
+            perform lifecycle.record_outcome(ledger, name, error,
+                jsonb_build_object('outcome', outcome, 'duration_ms', duration_ms, 'rows', rows));
+        end if;
+        return next;
+    end loop;
+end $$;
+
+create function lifecycle.roll_up_changes(from_time timestamptz, to_time timestamptz)
 returns table (name text, outcome text, duration_ms bigint, rows bigint, error text)
 language plpgsql set search_path = '' set timezone = 'UTC'
 as $$
@@ -1045,7 +1062,6 @@ as $$
 #variable_conflict use_variable
 declare
     holder int;
-    result record;
 begin
     if (from_time is null) <> (to_time is null) or from_time >= to_time or not isfinite(from_time) or not isfinite(to_time) then
         raise exception 'a range needs both from_time and to_time, the first before the second'
@@ -1057,18 +1073,14 @@ begin
             format('another session refreshes the statistics (pid %s); nothing was done, wait for it', holder);
         return;
     end if;
-    for result in select r.* from lifecycle.refresh_roll_ups(from_time, to_time) r loop
-        perform lifecycle.record_outcome('refresh_derived_statistics', result.name, result.error,
-            jsonb_build_object('outcome', result.outcome, 'duration_ms', result.duration_ms, 'rows', result.rows));
-        return query select result.name, result.outcome, result.duration_ms, result.rows, result.error;
-    end loop;
+    return query select r.* from lifecycle.refresh_roll_ups(from_time, to_time, 'refresh_derived_statistics') r;
     return query select s.* from lifecycle.refresh_statistics() s;
 end $$;
 
 -- Materialized views -----------------------------------------------------------------------------------------
 
 -- How often the rows of these tables, partitions included, have changed. Counters of the statistics system are
--- behind by up to a second and never ahead of the rows: read before a refresh, they never hide a change.
+-- some seconds behind and never ahead of the rows: read before a refresh, they never hide a change.
 create function lifecycle.source_changes(sources text[]) returns numeric
 language sql stable set search_path = ''
 as $$
@@ -1290,222 +1302,6 @@ begin
     )
     select (select count(*) from written) + (select count(*) from gone) into repaired;
     return next;
-end $$;
-
--- The application's views ------------------------------------------------------------------------------------
-
-create table lifecycle.original_relations (
-    name       text primary key,
-    kind       text not null,
-    definition text not null,
-    options    text[] not null default '{}',
-    indexes    text[] not null default '{}',
-    comment    text,
-    kept_at    timestamptz not null default now()
-);
-comment on table lifecycle.original_relations is 'Views of the application as they were before a migration replaced them: the way back. Each also stands as lifecycle.original_<name>, for comparison.';
-
--- What a relation of the application was goes into lifecycle.original_relations and lifecycle.original_<name>.
-create function lifecycle.keep_original(relation_name text) returns void
-language plpgsql set search_path = 'public'
-as $$
-declare
-    target regclass := to_regclass(format('public.%I', relation_name));
-    found  pg_class;
-begin
-    select * into found from pg_class where oid = target;
-    insert into lifecycle.original_relations (name, kind, definition, options, indexes, comment)
-    values (relation_name, found.relkind, rtrim(pg_get_viewdef(target), ';'), coalesce(found.reloptions, '{}'),
-            array(select pg_get_indexdef(i.indexrelid) from pg_index i where i.indrelid = target order by 1),
-            obj_description(target, 'pg_class'));
-    execute format('create view lifecycle.%I as %s', 'original_' || relation_name, rtrim(pg_get_viewdef(target), ';'));
-    execute format('comment on view lifecycle.%I is %L', 'original_' || relation_name,
-                   format('public.%s as the application had defined it', relation_name));
-end $$;
-
--- The types of a view's columns as they stand, so that whoever reads it sees no difference. Refuses a view with other
--- columns than expected: it was made by other hands, and its figures might mean something else.
-create function lifecycle.replace_view(view_name text, columns text[], query text) returns void
-language plpgsql set search_path = 'public'
-as $$
-declare
-    target regclass := to_regclass(format('public.%I', view_name));
-    found  pg_class;
-    names  text[];
-    list   text;
-    role   name;
-begin
-    if target is null then
-        execute format('create view public.%I as %s', view_name, query);
-        for role in select r.rolname from pg_roles r where r.rolname in ('anon', 'authenticated') loop
-            execute format('revoke all on public.%I from %I', view_name, role);
-        end loop;
-        return;
-    end if;
-    select * into found from pg_class where oid = target;
-    select array_agg(a.attname::text order by a.attnum),
-           string_agg(format('q.%I::%s as %I', a.attname, format_type(a.atttypid, a.atttypmod), a.attname), ', ' order by a.attnum)
-      into names, list
-      from pg_attribute a where a.attrelid = target and a.attnum > 0 and not a.attisdropped;
-    if found.relkind <> 'v' or names <> columns then
-        raise exception 'public.% is not the view that this project knows: it is of kind % with the columns %',
-            view_name, found.relkind, array_to_string(names, ', ')
-            using hint = format('Expected a view with the columns %s. Rename yours, then migrate again.', array_to_string(columns, ', '));
-    end if;
-    if exists (select from unnest(found.reloptions) o where o like 'security_invoker=%' and o not in ('security_invoker=false', 'security_invoker=off', 'security_invoker=0')) then
-        raise exception 'public.% is a security_invoker view: each reader sees other rows, which one table cannot hold', view_name
-            using hint = 'Revoke it from the API roles and drop the option (alter view ... reset (security_invoker)), then migrate again.';
-    end if;
-    perform lifecycle.keep_original(view_name);
-    execute format('create or replace view public.%I %s as select %s from (%s) q', view_name,
-                   case when found.reloptions <> '{}' then 'with (' || array_to_string(found.reloptions, ', ') || ')' else '' end,
-                   list, query);
-end $$;
-
--- A materialized view gives way to a view of the same name, columns, owner, comment and grants.
-create function lifecycle.replace_materialized_view(view_name text, columns text[], query text) returns void
-language plpgsql set search_path = 'public'
-as $$
-declare
-    target regclass := to_regclass(format('public.%I', view_name));
-    found  pg_class;
-    names  text[];
-    list   text;
-    blocking text;
-    granted record;
-begin
-    select * into found from pg_class where oid = target;
-    if found.relkind is distinct from 'm' then
-        perform lifecycle.replace_view(view_name, columns, query);
-        return;
-    end if;
-    select string_agg(distinct r.ev_class::regclass::text, ', ') into blocking
-      from pg_depend d join pg_rewrite r on d.classid = 'pg_rewrite'::regclass and r.oid = d.objid
-     where d.refclassid = 'pg_class'::regclass and d.refobjid = target and r.ev_class <> target;
-    if blocking is not null then
-        raise exception 'public.% is read by %, which would have to be dropped with it', view_name, blocking
-            using hint = 'Drop these views, migrate, and create them again: names and columns stay the same.';
-    end if;
-    select array_agg(a.attname::text order by a.attnum),
-           string_agg(format('q.%I::%s as %I', a.attname, format_type(a.atttypid, a.atttypmod), a.attname), ', ' order by a.attnum)
-      into names, list
-      from pg_attribute a where a.attrelid = target and a.attnum > 0 and not a.attisdropped;
-    if names <> columns then
-        raise exception 'public.% has the columns %', view_name, array_to_string(names, ', ')
-            using hint = format('Expected %s. Rename yours, then migrate again.', array_to_string(columns, ', '));
-    end if;
-    perform lifecycle.keep_original(view_name);
-    execute format('drop materialized view public.%I', view_name);
-    execute format('create view public.%I as select %s from (%s) q', view_name, list, query);
-    perform lifecycle.copy_access(found, view_name);
-    if obj_description(to_regclass('lifecycle.original_' || view_name)) is not null then
-        execute format('comment on view public.%I is %L', view_name,
-                       (select o.comment from lifecycle.original_relations o where o.name = view_name));
-    end if;
-end $$;
-
--- Default privileges may have opened the new relation to the API: it gets the grants of the old one and no others.
-create function lifecycle.copy_access(former pg_class, relation_name text) returns void
-language plpgsql set search_path = 'public'
-as $$
-declare
-    granted record;
-begin
-    for granted in
-        select distinct case when a.grantee = 0 then 'public' else quote_ident(pg_get_userbyid(a.grantee)) end as grantee
-          from pg_class c, aclexplode(c.relacl) a
-         where c.oid = to_regclass(format('public.%I', relation_name)) and a.grantee <> c.relowner
-    loop
-        execute format('revoke all on public.%I from %s', relation_name, granted.grantee);
-    end loop;
-    for granted in
-        select case when a.grantee = 0 then 'public' else quote_ident(pg_get_userbyid(a.grantee)) end as grantee,
-               a.privilege_type, a.is_grantable
-          from aclexplode(former.relacl) a
-         where a.grantee <> former.relowner
-           and a.privilege_type in ('SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'REFERENCES', 'TRIGGER')
-    loop
-        execute format('grant %s on public.%I to %s %s', granted.privilege_type, relation_name, granted.grantee,
-                       case when granted.is_grantable then 'with grant option' else '' end);
-    end loop;
-    if former.relowner <> (select c.relowner from pg_class c where c.oid = to_regclass(format('public.%I', relation_name))) then
-        execute format('alter table public.%I owner to %s', relation_name, quote_ident(pg_get_userbyid(former.relowner)));
-    end if;
-end $$;
-
-select lifecycle.replace_materialized_view('account_function_usage',
-    array['account_id', 'function_name', 'usage_count', 'first_used_at', 'last_used_at'],
-    'select t.account_id, t.function_name, t.tool_uses as usage_count, t.first_tool_use_at as first_used_at, t.last_tool_use_at as last_used_at
-       from lifecycle.function_usage_totals t where t.tool_uses > 0');
-select lifecycle.replace_view('chat_performance_metrics',
-    array['hour', 'total_messages', 'avg_latency_ms', 'median_latency_ms', 'p95_latency_ms', 'p99_latency_ms', 'max_latency_ms'],
-    'select * from lifecycle.chat_performance_metrics m order by m.hour desc');
-select lifecycle.replace_view('data_quality_metrics',
-    array['metric_name', 'metric_value', 'threshold', 'status', 'last_checked'],
-    'select * from lifecycle.data_quality_metrics m order by m.status = ''healthy'', m.metric_name');
-select lifecycle.replace_view('daily_active_users', array['date', 'dau', 'new_users', 'returning_users'],
-    'select * from lifecycle.daily_active_users d order by d.date desc');
-select lifecycle.replace_view('weekly_monthly_active_users',
-    array['date', 'dau', 'wau', 'mau', 'dau_wau_ratio', 'dau_mau_ratio', 'wau_mau_ratio'],
-    'select w.date, w.dau, w.wau, w.mau, round(100.0 * w.dau / nullif(w.wau, 0), 2) as dau_wau_ratio,
-            round(100.0 * w.dau / nullif(w.mau, 0), 2) as dau_mau_ratio, round(100.0 * w.wau / nullif(w.mau, 0), 2) as wau_mau_ratio
-       from lifecycle.weekly_monthly_active_users w order by w.date desc');
-select lifecycle.replace_view('user_engagement_scores',
-    array['account_id', 'total_days_active', 'total_sessions', 'total_messages', 'last_activity_date',
-          'days_since_last_activity', 'engagement_level', 'engagement_score'],
-    'select u.account_id, u.total_days_active, u.total_sessions, u.total_messages, u.last_activity_date,
-            current_date - u.last_activity_date as days_since_last_activity,
-            case when current_date - u.last_activity_date <= 1 then ''highly_active''
-                 when current_date - u.last_activity_date <= 7 then ''active''
-                 when current_date - u.last_activity_date <= 30 then ''occasional''
-                 else ''dormant'' end as engagement_level,
-            u.total_days_active * 10 + u.total_sessions * 5 + u.total_messages as engagement_score
-       from lifecycle.user_engagement_scores u');
-select lifecycle.replace_view('feature_usage_summary',
-    array['feature_name', 'total_uses', 'unique_users', 'last_used_at', 'uses_last_7_days', 'uses_last_30_days'],
-    'select * from lifecycle.feature_usage_summary f order by f.total_uses desc');
-select lifecycle.replace_view('chat_usage_by_account',
-    array['account_id', 'total_sessions', 'total_messages', 'avg_messages_per_session', 'first_activity_at', 'last_activity_at'],
-    'select u.account_id, u.total_sessions, u.total_messages,
-            round(u.total_messages::numeric / u.total_sessions, 2) as avg_messages_per_session, u.first_activity_at, u.last_activity_at
-       from lifecycle.chat_usage_by_account u');
-select lifecycle.replace_view('hourly_usage_patterns',
-    array['day_of_week', 'hour_of_day', 'message_count', 'session_count', 'unique_users'],
-    'select * from lifecycle.hourly_usage_patterns p order by p.day_of_week, p.hour_of_day');
-
--- The application's maintenance under its own name: account_function_usage is refreshed by what it stands on now.
-create or replace function public.run_daily_maintenance() returns text
-language plpgsql
-set search_path = ''
-as $$
-declare
-    policy  lifecycle.event_table_policies;
-    deleted bigint;
-    result  record;
-    report  text[] := '{}';
-begin
-    for policy in select p.* from lifecycle.event_table_policies p order by p.table_name loop
-        if lifecycle.event_table(policy) is null then
-            report := report || format('%s: does not exist', policy.table_name);
-            continue;
-        end if;
-        if (select c.relkind from pg_catalog.pg_class c where c.oid = lifecycle.event_table(policy)) = 'r' then
-            execute format('delete from %s where %I < $1', lifecycle.event_table(policy), policy.time_column)
-              using now() - policy.retention;
-            get diagnostics deleted = row_count;
-            report := report || format('%s: %s rows deleted', policy.table_name, deleted);
-        else
-            report := report || format('%s: rotated by month', policy.table_name);
-        end if;
-        execute format('analyze %s', lifecycle.event_table(policy));
-    end loop;
-    for result in select r.* from public.refresh_analytics_hourly('account_function_usage') r loop
-        if result.outcome = 'failure' then
-            raise exception '%: %', result.name, result.error;
-        end if;
-        report := report || format('%s: %s', result.name, case result.outcome when 'success' then 'refreshed' else result.outcome end);
-    end loop;
-    return array_to_string(report, '; ');
 end $$;
 
 revoke all on function public.refresh_derived_statistics(timestamptz, timestamptz) from public;

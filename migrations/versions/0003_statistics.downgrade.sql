@@ -1,0 +1,70 @@
+-- The roll-ups and tables go with everything in them; the application's tables lose nothing but the triggers.
+drop trigger lifecycle_late_insert on public.chat_messages;
+drop trigger lifecycle_late_update on public.chat_messages;
+drop trigger lifecycle_late_delete on public.chat_messages;
+drop trigger lifecycle_late_insert on public.chat_sessions;
+drop trigger lifecycle_update on public.chat_sessions;
+drop trigger lifecycle_delete on public.chat_sessions;
+drop trigger lifecycle_late_insert on public.user_behavior_events;
+drop trigger lifecycle_late_update on public.user_behavior_events;
+drop trigger lifecycle_late_delete on public.user_behavior_events;
+drop view lifecycle.data_quality_history;
+drop function lifecycle.reconcile_statistics(int, int);
+drop function public.refresh_analytics_hourly(text);
+drop function lifecycle.refresh_materialized_view(lifecycle.materialized_view_policies);
+drop function lifecycle.source_changes(text[]);
+drop function public.refresh_derived_statistics(timestamptz, timestamptz);
+drop function lifecycle.lock_analytics();
+drop function lifecycle.refresh_statistics(text[], text);
+drop function lifecycle.statistic_names();
+drop function lifecycle.refresh_hourly_usage_patterns(timestamptz);
+drop function lifecycle.refresh_chat_usage_by_account(timestamptz);
+drop function lifecycle.refresh_user_engagement_scores(timestamptz);
+drop function lifecycle.refresh_weekly_monthly_active_users(timestamptz);
+drop function lifecycle.refresh_daily_active_users(timestamptz);
+drop function lifecycle.refresh_data_quality_metrics(timestamptz);
+drop function lifecycle.data_quality_status(numeric, lifecycle.data_quality_thresholds);
+drop function lifecycle.refresh_chat_performance_metrics(timestamptz);
+drop function lifecycle.refresh_feature_usage_summary(timestamptz);
+drop function lifecycle.refresh_account_function_usage(timestamptz);
+drop function lifecycle.milliseconds_since(timestamptz);
+drop function lifecycle.roll_up_changes(timestamptz, timestamptz);
+drop function lifecycle.refresh_roll_ups(timestamptz, timestamptz, text);
+drop function lifecycle.hand_on_activity(uuid[], date[]);
+drop function lifecycle.roll_up_account_session_days(timestamptz, timestamptz, uuid[], date[]);
+drop function lifecycle.roll_up_data_quality_hourly(timestamptz, timestamptz);
+drop function lifecycle.roll_up_chat_performance_history(timestamptz, timestamptz);
+drop function lifecycle.roll_up_function_usage_hourly(timestamptz, timestamptz);
+drop function lifecycle.roll_up_chat_session_hours(timestamptz, timestamptz);
+drop function lifecycle.source_floor();
+drop function lifecycle.safe_until();
+drop function lifecycle.function_usage(timestamptz, timestamptz);
+drop function lifecycle.chat_sessions_by_hour(timestamptz, timestamptz);
+drop function lifecycle.chat_performance(timestamptz, timestamptz);
+drop function lifecycle.overlap();
+drop function lifecycle.note_changed_events();
+drop function lifecycle.note_changed_sessions();
+drop function lifecycle.note_changed_messages();
+drop view lifecycle.chat_message_facts;
+drop table lifecycle.hourly_usage_patterns,
+    lifecycle.chat_usage_by_account,
+    lifecycle.feature_usage_summary,
+    lifecycle.user_engagement_scores,
+    lifecycle.weekly_monthly_active_users,
+    lifecycle.daily_active_users,
+    lifecycle.data_quality_metrics,
+    lifecycle.chat_performance_metrics,
+    lifecycle.function_usage_totals,
+    lifecycle.data_quality_hourly,
+    lifecycle.account_session_days,
+    lifecycle.chat_performance_history,
+    lifecycle.function_usage_hourly,
+    lifecycle.chat_session_hours,
+    lifecycle.pending_recounts,
+    lifecycle.changed_activity,
+    lifecycle.changed_chat_sessions,
+    lifecycle.changed_chat_hours,
+    lifecycle.roll_up_watermarks,
+    lifecycle.refresh_states,
+    lifecycle.materialized_view_policies,
+    lifecycle.data_quality_thresholds;
