@@ -5,6 +5,7 @@ schema (see schema_snapshot.py); nothing is asked of a database when definitions
 """
 
 import json
+from collections.abc import Set
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,18 @@ def application_spec(relation: dict[str, Any]) -> dg.AssetSpec:
     )
 
 
-def application_assets() -> list[dg.AssetSpec]:
-    """Every table and view of the application, in the order of the snapshot."""
-    relations = json.loads(SNAPSHOT.read_text(encoding="utf-8"))
-    return [application_spec(relation) for relation in relations]
+def _snapshot() -> list[dict[str, Any]]:
+    relations: list[dict[str, Any]] = json.loads(SNAPSHOT.read_text(encoding="utf-8"))
+    return relations
+
+
+def snapshot_column_schema(name: str) -> dg.TableSchema:
+    """The columns of one of the application's relations; StopIteration when the snapshot has none of that name."""
+    return column_schema(next(relation["columns"] for relation in _snapshot() if relation["name"] == name))
+
+
+def application_assets(made_here: Set[dg.AssetKey] = frozenset()) -> list[dg.AssetSpec]:
+    """Every table and view of the application, in the order of the snapshot, but those that our own assets make."""
+    return [
+        application_spec(relation) for relation in _snapshot() if application_key(relation["name"]) not in made_here
+    ]

@@ -17,7 +17,8 @@ select exists (
     select from pg_index i
       join pg_class c on c.oid = i.indexrelid join pg_am m on m.oid = c.relam
       join pg_attribute a on a.attrelid = i.indrelid and a.attnum = i.indkey[0]
-     where i.indrelid = to_regclass(%s) and a.attname = %s and m.amname = 'btree' and i.indisvalid and i.indpred is null)
+     where i.indrelid = to_regclass(%s) and a.attname = %s
+       and m.amname = 'btree' and i.indisvalid and i.indpred is null)
 """
 UNDER_OUR_NAME: Final = """
 select i.indisvalid from pg_index i where i.indexrelid = to_regclass(format('%%I.%%I', %s::text, %s::text))

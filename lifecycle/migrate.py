@@ -48,7 +48,8 @@ WRITE_QUALITY = sql.SQL(
 )
 FORGET_VIEWS = sql.SQL("delete from lifecycle.materialized_view_policies")
 WRITE_VIEW = sql.SQL(
-    "insert into lifecycle.materialized_view_policies (schema_name, view_name, sources, max_age) values ({}, {}, {}, {})"
+    """insert into lifecycle.materialized_view_policies (schema_name, view_name, sources, max_age)
+values ({}, {}, {}, {})"""
 )
 
 
@@ -58,12 +59,12 @@ def _config() -> Config:
     return config
 
 
-def _policy_statements() -> list[sql.Composable]:
+def _policy_statements() -> list[sql.SQL | sql.Composed]:
     """Fill the policy tables from lifecycle/policy.py, in one transaction."""
     return [*_event_tables(), *_statistics()]
 
 
-def _statistics() -> list[sql.Composable]:
+def _statistics() -> list[sql.SQL | sql.Composed]:
     thresholds = [
         WRITE_QUALITY.format(*map(sql.Literal, (quality.metric_name, quality.threshold, quality.healthy_if)))
         for quality in DATA_QUALITY
@@ -75,7 +76,7 @@ def _statistics() -> list[sql.Composable]:
     return [FORGET_QUALITY, *thresholds, FORGET_VIEWS, *views]
 
 
-def _event_tables() -> list[sql.Composable]:
+def _event_tables() -> list[sql.SQL | sql.Composed]:
     return [
         WRITE_POLICY.format(
             schema=sql.Literal(table.schema),

@@ -5,18 +5,25 @@ Loading opens no connection and needs no secret: a variable is read when a run s
 
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import dagster as dg
 
 from assets.application import application_assets
 from assets.checks import PARTITION_CHECKS
+from assets.materialized_views import VIEW_ASSETS
 from assets.partitions import PARTITION_ASSETS
-from orchestration.jobs import convert_event_tables, rotate_event_partitions, run_daily_maintenance
+from assets.statistics import STATISTICS_ASSETS
+from assets.statistics_checks import RECONCILIATION_CHECKS, STATISTICS_CHECKS, VIEW_CHECKS
+from orchestration.jobs import JOBS
 from orchestration.schedules import SCHEDULES
+from resources.dataframes import DataFrames
 from resources.postgres import ApplicationDatabase
 from resources.variables import URL_VARIABLE
 from sensors.run_outcomes import run_outcomes
+
+ASSETS: Final = [*PARTITION_ASSETS, *VIEW_ASSETS, *STATISTICS_ASSETS]
+CHECKS: Final = [*PARTITION_CHECKS, *VIEW_CHECKS, *STATISTICS_CHECKS, *RECONCILIATION_CHECKS]
 
 
 def environment_variable(name: str) -> str:
@@ -31,11 +38,13 @@ def build_definitions(
     *, loggers: Mapping[str, dg.LoggerDefinition] | None = None, **resource_overrides: Any
 ) -> dg.Definitions:
     """All assets, checks, jobs, schedules and sensors; tests and the demo override resources by name."""
-    resources = {"database": ApplicationDatabase(url=environment_variable(URL_VARIABLE))} | resource_overrides
+    url = environment_variable(URL_VARIABLE)
+    resources = {"database": ApplicationDatabase(url=url), "dataframes": DataFrames(url=url)} | resource_overrides
+    made_here = {key for assets in ASSETS for key in assets.keys}
     return dg.Definitions(
-        assets=[*application_assets(), *PARTITION_ASSETS],
-        asset_checks=PARTITION_CHECKS,
-        jobs=[convert_event_tables, rotate_event_partitions, run_daily_maintenance],
+        assets=[*application_assets(made_here), *ASSETS],
+        asset_checks=CHECKS,
+        jobs=JOBS,
         schedules=SCHEDULES,
         sensors=[run_outcomes],
         resources=resources,

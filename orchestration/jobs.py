@@ -1,15 +1,19 @@
 """The jobs, each started by the timetable, from the UI or with `dg launch --job NAME`."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from enum import Enum
 from typing import Any, Final
 
 import dagster as dg
+from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 from pydantic import Field
 
 from assets.checks import PARTITION_CHECKS
+from assets.materialized_views import VIEW_ASSETS
 from assets.partitions import PARTITION_ASSETS, POOL, partitions_key
+from assets.statistics import derived_statistics, roll_ups, statistics_reconciliation
+from assets.statistics_checks import RECONCILIATION_CHECKS, STATISTICS_CHECKS, VIEW_CHECKS
 from lifecycle.database import value, without_statement_timeout
 from lifecycle.partitions.convert import ConversionResult, convert_table
 from lifecycle.policy import EVENT_TABLES, event_table
@@ -104,11 +108,44 @@ def convert_event_tables() -> None:
     choose_tables().map(convert)
 
 
-rotate_event_partitions = dg.define_asset_job(
+def asset_job(
+    name: str,
+    assets: Sequence[dg.AssetsDefinition],
+    checks: Sequence[dg.AssetChecksDefinition],
+    description: str,
+) -> UnresolvedAssetJobDefinition:
+    """A job that makes the assets and then evaluates the checks, in one process."""
+    return dg.define_asset_job(
+        name,
+        selection=dg.AssetSelection.assets(*assets) | dg.AssetSelection.checks(*checks),
+        description=description,
+        executor_def=dg.in_process_executor,
+    )
+
+
+rotate_event_partitions = asset_job(
     "rotate_event_partitions",
-    selection=dg.AssetSelection.assets(*PARTITION_ASSETS) | dg.AssetSelection.checks(*PARTITION_CHECKS),
-    description="Make the months ahead, drop those past retention, empty the default partition; then check.",
-    executor_def=dg.in_process_executor,
+    PARTITION_ASSETS,
+    PARTITION_CHECKS,
+    "Make the months ahead, drop those past retention, empty the default partition; then check.",
+)
+refresh_analytics_hourly = asset_job(
+    "refresh_analytics_hourly",
+    VIEW_ASSETS,
+    VIEW_CHECKS,
+    "Refresh account_function_usage and the materialized views, each on its own; then check their age.",
+)
+refresh_derived_statistics = asset_job(
+    "refresh_derived_statistics",
+    [roll_ups, derived_statistics],
+    STATISTICS_CHECKS,
+    "Roll up what can have changed, bring the tables behind the dashboards' views up to date; then check.",
+)
+reconcile_statistics = asset_job(
+    "reconcile_statistics",
+    [statistics_reconciliation],
+    RECONCILIATION_CHECKS,
+    "Compare a sample of days and accounts with the application's tables, and repair what differs.",
 )
 
 
@@ -125,3 +162,13 @@ def maintain(context: dg.OpExecutionContext, database: ApplicationDatabase) -> N
 )
 def run_daily_maintenance() -> None:
     maintain()
+
+
+JOBS: Final[list[dg.JobDefinition | UnresolvedAssetJobDefinition]] = [
+    convert_event_tables,
+    rotate_event_partitions,
+    refresh_analytics_hourly,
+    refresh_derived_statistics,
+    reconcile_statistics,
+    run_daily_maintenance,
+]

@@ -1,22 +1,66 @@
-"""The timetable. Times are Asia/Tokyo; no two entries that share a pool start within the same half hour.
+"""The timetable. Times are Asia/Tokyo; no two entries that share a pool start at the same minute.
 
 | when                    | what                                                                       |
 |-------------------------|----------------------------------------------------------------------------|
+| every hour, :05         | roll up what changed, bring the dashboards' tables up to date              |
+| every hour, :20         | refresh account_function_usage and the materialized views                  |
 | 1st of the month, 00:30 | rotate the event partitions: the month ahead exists before anyone needs it |
 | every day, 01:30        | the same, so that a missed month never matters                             |
+| every day, 02:45        | compare the statistics with the application's tables                       |
 | every day, 03:10        | the application's daily maintenance                                        |
 """
 
+from datetime import UTC
 from typing import Final
 
 import dagster as dg
 
-from orchestration.jobs import rotate_event_partitions, run_daily_maintenance
+from assets.statistics import DAYS, Recompute
+from orchestration.jobs import (
+    reconcile_statistics,
+    refresh_analytics_hourly,
+    refresh_derived_statistics,
+    rotate_event_partitions,
+    run_daily_maintenance,
+)
 
 TIMEZONE: Final = "Asia/Tokyo"
 RUNNING: Final = dg.DefaultScheduleStatus.RUNNING
 
+ROLL_UP_CHANGES: Final = {"ops": {"roll_ups": {"config": {"recompute": Recompute.changes.value}}}}
+
+
+@dg.schedule(
+    job=refresh_derived_statistics,
+    cron_schedule="5 * * * *",
+    execution_timezone=TIMEZONE,
+    default_status=RUNNING,
+    description="What came, changed or went since the last run, however old it is.",
+)
+def refresh_derived_statistics_hourly(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+    """A run for today's partition; the changes of earlier days are rolled up with it."""
+    today = context.scheduled_execution_time.astimezone(UTC)
+    return dg.RunRequest(partition_key=today.strftime(DAYS.fmt), run_config=ROLL_UP_CHANGES)
+
+
 SCHEDULES: Final = [
+    refresh_derived_statistics_hourly,
+    dg.ScheduleDefinition(
+        name="refresh_analytics_hourly_schedule",
+        job=refresh_analytics_hourly,
+        cron_schedule="20 * * * *",
+        execution_timezone=TIMEZONE,
+        default_status=RUNNING,
+        description="A view whose sources did not change is left alone.",
+    ),
+    dg.ScheduleDefinition(
+        name="reconcile_statistics_daily",
+        job=reconcile_statistics,
+        cron_schedule="45 2 * * *",
+        execution_timezone=TIMEZONE,
+        default_status=RUNNING,
+        description="Finds what no trigger sees, and repairs it.",
+    ),
     dg.ScheduleDefinition(
         name="rotate_event_partitions_monthly",
         job=rotate_event_partitions,
@@ -39,6 +83,6 @@ SCHEDULES: Final = [
         cron_schedule="10 3 * * *",
         execution_timezone=TIMEZONE,
         default_status=RUNNING,
-        description="Refreshes account_function_usage and renews the planner's statistics.",
+        description="Renews the planner's statistics; cleans event tables that are not partitioned yet.",
     ),
 ]

@@ -1230,6 +1230,7 @@ declare
     result    record;
     found     bigint[] := array[0, 0, 0, 0, 0];
     days      timestamptz[];
+    total     bigint := 0;
     holder    int := lifecycle.lock_analytics();
 begin
     if holder is not null then
@@ -1257,6 +1258,7 @@ begin
         found[4] := found[4] + lifecycle.roll_up_account_session_days(day, day + interval '1 day');
         found[5] := found[5] + lifecycle.roll_up_data_quality_hourly(day, day + interval '1 day');
     end loop;
+    total := (select sum(f) from unnest(found) f);
     return query select f.n, cardinality(days)::bigint, f.r
       from unnest(array['chat_session_hours', 'function_usage_hourly', 'chat_performance_history',
                         'account_session_days', 'data_quality_hourly'], found) f(n, r);
@@ -1282,6 +1284,7 @@ begin
         checked := case name when 'account_function_usage' then (select count(*) from lifecycle.function_usage_totals)
                              else least(sample_accounts, (select count(*) from public.accounts)) end;
         repaired := result.rows;
+        total := total + repaired;
         return next;
     end loop;
 
@@ -1301,7 +1304,11 @@ begin
         returning 1
     )
     select (select count(*) from written) + (select count(*) from gone) into repaired;
+    total := total + repaired;
     return next;
+    insert into lifecycle.refresh_states as s (name, refreshed_at, rows) values ('reconcile_statistics', now(), total)
+    on conflict on constraint refresh_states_pkey do update set refreshed_at = excluded.refreshed_at, rows = excluded.rows;
+    perform lifecycle.record_outcome('reconcile_statistics', '', null, jsonb_build_object('repaired', total));
 end $$;
 
 revoke all on function public.refresh_derived_statistics(timestamptz, timestamptz) from public;
