@@ -16,14 +16,8 @@ from sqlalchemy.exc import OperationalError
 from lifecycle.database import Connection, connect_directly, operation_lock, sqlalchemy_url
 from lifecycle.errors import BusyError
 from lifecycle.indexes import build_supporting_indexes, create_statement
-from lifecycle.policy import (
-    DATA_QUALITY,
-    EVENT_TABLES,
-    MATERIALIZED_VIEWS,
-    ROTATION_LOCKS,
-    STATE_SCHEMA,
-    SUPPORTING_INDEXES,
-)
+from lifecycle.policy import STATE_SCHEMA, SUPPORTING_INDEXES
+from lifecycle.policy_tables import policy_statements
 
 # DDL of a migration may wait this long behind the application, then gives way and tries again.
 MIGRATION_LOCK_TIMEOUT = "500ms"
@@ -33,62 +27,12 @@ MIGRATION_TRIES = 30
 INDEXES_FOLLOW = "-- Outside of any transaction, one statement at a time:"
 
 CREATE_STATE_SCHEMA = sql.SQL("create schema if not exists {schema}").format(schema=sql.Identifier(STATE_SCHEMA))
-WRITE_POLICY = sql.SQL(
-    """insert into lifecycle.event_table_policies
-    (schema_name, table_name, time_column, retention, months_ahead, lock_timeout_ms, lock_tries)
-values ({schema}, {name}, {time_column}, {retention}, {months_ahead}, {lock_timeout_ms}, {lock_tries})
-on conflict (schema_name, table_name) do update set
-    time_column = excluded.time_column, retention = excluded.retention, months_ahead = excluded.months_ahead,
-    lock_timeout_ms = excluded.lock_timeout_ms, lock_tries = excluded.lock_tries"""
-)
-
-FORGET_QUALITY = sql.SQL("delete from lifecycle.data_quality_thresholds")
-WRITE_QUALITY = sql.SQL(
-    "insert into lifecycle.data_quality_thresholds (metric_name, threshold, healthy_if) values ({}, {}, {})"
-)
-FORGET_VIEWS = sql.SQL("delete from lifecycle.materialized_view_policies")
-WRITE_VIEW = sql.SQL(
-    """insert into lifecycle.materialized_view_policies (schema_name, view_name, sources, max_age)
-values ({}, {}, {}, {})"""
-)
 
 
 def _config() -> Config:
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parents[1] / "migrations").replace("%", "%%"))
     return config
-
-
-def _policy_statements() -> list[sql.SQL | sql.Composed]:
-    """Fill the policy tables from lifecycle/policy.py, in one transaction."""
-    return [*_event_tables(), *_statistics()]
-
-
-def _statistics() -> list[sql.SQL | sql.Composed]:
-    thresholds = [
-        WRITE_QUALITY.format(*map(sql.Literal, (quality.metric_name, quality.threshold, quality.healthy_if)))
-        for quality in DATA_QUALITY
-    ]
-    views = [
-        WRITE_VIEW.format(*map(sql.Literal, (view.schema, view.name, list(view.sources), view.max_age)))
-        for view in MATERIALIZED_VIEWS
-    ]
-    return [FORGET_QUALITY, *thresholds, FORGET_VIEWS, *views]
-
-
-def _event_tables() -> list[sql.SQL | sql.Composed]:
-    return [
-        WRITE_POLICY.format(
-            schema=sql.Literal(table.schema),
-            name=sql.Literal(table.name),
-            time_column=sql.Literal(table.time_column),
-            retention=sql.SQL("interval {}").format(sql.Literal(table.retention)),
-            months_ahead=sql.Literal(table.months_ahead),
-            lock_timeout_ms=sql.Literal(round(ROTATION_LOCKS.timeout * 1000)),
-            lock_tries=sql.Literal(ROTATION_LOCKS.tries),
-        )
-        for table in EVENT_TABLES
-    ]
 
 
 def _upgrade_once(conn: Connection, url: str) -> None:
@@ -111,7 +55,7 @@ def _upgrade_once(conn: Connection, url: str) -> None:
         connection.commit()
     engine.dispose()
     with conn.transaction():
-        for statement in _policy_statements():
+        for statement in policy_statements():
             conn.execute(statement)
 
 
@@ -148,6 +92,6 @@ def migration_sql() -> str:
     config.output_buffer = script
     with redirect_stdout(io.StringIO()):
         command.upgrade(config, "head", sql=True)
-    policies = ";\n\n".join(statement.as_string(None) for statement in _policy_statements())
+    policies = ";\n\n".join(statement.as_string(None) for statement in policy_statements())
     indexes = "".join(f"{create_statement(index).as_string(None)};\n" for index in SUPPORTING_INDEXES)
     return f"{CREATE_STATE_SCHEMA.as_string(None)};\n\n{script.getvalue()}\n{policies};\n\n{INDEXES_FOLLOW}\n{indexes}"

@@ -7,7 +7,7 @@ from typing import Any, Final
 import dagster as dg
 import pandas as pd
 from pydantic import Field
-from sqlalchemy import Connection, MetaData, Select, Table, create_engine, select
+from sqlalchemy import Connection, Date, MetaData, Select, Table, create_engine, select
 from sqlalchemy.pool import NullPool
 
 from lifecycle.database import sqlalchemy_url
@@ -48,7 +48,10 @@ class DataFrames(dg.ConfigurableIOManager):
             query = select(*chosen).limit(self.most_rows + 1)
             if context.has_asset_partitions:
                 query = self._of_partitions(context, query, table.c[str(definition["time_column"])])
-            frames = list(pd.read_sql(query, conn, chunksize=CHUNK_ROWS, dtype_backend="numpy_nullable"))
+            dates = [column.name for column in chosen if isinstance(column.type, Date)]
+            frames = list(
+                pd.read_sql(query, conn, chunksize=CHUNK_ROWS, parse_dates=dates, dtype_backend="numpy_nullable")
+            )
         if sum(map(len, frames)) > self.most_rows:
             raise RefusedError(
                 f"{schema}.{name} has more than {self.most_rows:,} rows here; load some partitions or some columns, or "

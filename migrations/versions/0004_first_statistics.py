@@ -1,6 +1,7 @@
 """First statistics: the whole history counted once"""
 
-from migrations.sql_file import run_sql_file
+from lifecycle.policy_tables import statistics_statements
+from migrations.sql_file import run_sql_file, run_statements
 
 revision = "0004"
 down_revision = "0003"
@@ -9,6 +10,7 @@ depends_on = None
 
 
 def upgrade() -> None:
+    run_statements(statistics_statements())
     run_sql_file(__file__, "upgrade")
 
 

@@ -1,0 +1,58 @@
+"""The policy, written into the tables where the database functions read it."""
+
+from psycopg import sql
+
+from lifecycle.policy import DATA_QUALITY, EVENT_TABLES, MATERIALIZED_VIEWS, ROTATION_LOCKS
+
+WRITE_POLICY = sql.SQL(
+    """insert into lifecycle.event_table_policies
+    (schema_name, table_name, time_column, retention, months_ahead, lock_timeout_ms, lock_tries)
+values ({schema}, {name}, {time_column}, {retention}, {months_ahead}, {lock_timeout_ms}, {lock_tries})
+on conflict (schema_name, table_name) do update set
+    time_column = excluded.time_column, retention = excluded.retention, months_ahead = excluded.months_ahead,
+    lock_timeout_ms = excluded.lock_timeout_ms, lock_tries = excluded.lock_tries"""
+)
+
+FORGET_QUALITY = sql.SQL("delete from lifecycle.data_quality_thresholds")
+WRITE_QUALITY = sql.SQL(
+    "insert into lifecycle.data_quality_thresholds (metric_name, threshold, healthy_if) values ({}, {}, {})"
+)
+FORGET_VIEWS = sql.SQL("delete from lifecycle.materialized_view_policies")
+WRITE_VIEW = sql.SQL(
+    """insert into lifecycle.materialized_view_policies (schema_name, view_name, sources, max_age)
+values ({}, {}, {}, {})"""
+)
+
+
+def policy_statements() -> list[sql.SQL | sql.Composed]:
+    """Fill the policy tables from lifecycle/policy.py, in one transaction."""
+    return [*event_table_statements(), *statistics_statements()]
+
+
+def statistics_statements() -> list[sql.SQL | sql.Composed]:
+    """Thresholds and materialized views, as far as revision 0003 knows them."""
+    thresholds = [
+        WRITE_QUALITY.format(*map(sql.Literal, (quality.metric_name, quality.threshold, quality.healthy_if)))
+        for quality in DATA_QUALITY
+    ]
+    views = [
+        WRITE_VIEW.format(*map(sql.Literal, (view.schema, view.name, list(view.sources), view.max_age)))
+        for view in MATERIALIZED_VIEWS
+    ]
+    return [FORGET_QUALITY, *thresholds, FORGET_VIEWS, *views]
+
+
+def event_table_statements() -> list[sql.SQL | sql.Composed]:
+    """Retention and patience of each event table."""
+    return [
+        WRITE_POLICY.format(
+            schema=sql.Literal(table.schema),
+            name=sql.Literal(table.name),
+            time_column=sql.Literal(table.time_column),
+            retention=sql.SQL("interval {}").format(sql.Literal(table.retention)),
+            months_ahead=sql.Literal(table.months_ahead),
+            lock_timeout_ms=sql.Literal(round(ROTATION_LOCKS.timeout * 1000)),
+            lock_tries=sql.Literal(ROTATION_LOCKS.tries),
+        )
+        for table in EVENT_TABLES
+    ]
