@@ -30,7 +30,7 @@ def policy_statements() -> list[sql.SQL | sql.Composed]:
 
 
 def statistics_statements() -> list[sql.SQL | sql.Composed]:
-    """Thresholds and materialized views, as far as revision 0003 knows them."""
+    """Thresholds and materialized views, as revision 0004 knows them."""
     thresholds = [
         WRITE_QUALITY.format(*map(sql.Literal, (quality.metric_name, quality.threshold, quality.healthy_if)))
         for quality in DATA_QUALITY

@@ -1,4 +1,4 @@
--- The roll-ups and tables go with everything in them; the application's tables lose nothing but the triggers.
+-- The roll-ups go with everything in them; the application's tables lose nothing but the triggers.
 drop trigger lifecycle_late_insert on public.chat_messages;
 drop trigger lifecycle_late_update on public.chat_messages;
 drop trigger lifecycle_late_delete on public.chat_messages;
@@ -8,25 +8,6 @@ drop trigger lifecycle_delete on public.chat_sessions;
 drop trigger lifecycle_late_insert on public.user_behavior_events;
 drop trigger lifecycle_late_update on public.user_behavior_events;
 drop trigger lifecycle_late_delete on public.user_behavior_events;
-drop view lifecycle.data_quality_history;
-drop function lifecycle.reconcile_statistics(int, int);
-drop function public.refresh_analytics_hourly(text);
-drop function lifecycle.refresh_materialized_view(lifecycle.materialized_view_policies);
-drop function lifecycle.source_changes(text[]);
-drop function public.refresh_derived_statistics(timestamptz, timestamptz);
-drop function lifecycle.lock_analytics();
-drop function lifecycle.refresh_statistics(text[], text);
-drop function lifecycle.statistic_names();
-drop function lifecycle.refresh_hourly_usage_patterns(timestamptz);
-drop function lifecycle.refresh_chat_usage_by_account(timestamptz);
-drop function lifecycle.refresh_user_engagement_scores(timestamptz);
-drop function lifecycle.refresh_weekly_monthly_active_users(timestamptz);
-drop function lifecycle.refresh_daily_active_users(timestamptz);
-drop function lifecycle.refresh_data_quality_metrics(timestamptz);
-drop function lifecycle.data_quality_status(numeric, lifecycle.data_quality_thresholds);
-drop function lifecycle.refresh_chat_performance_metrics(timestamptz);
-drop function lifecycle.refresh_feature_usage_summary(timestamptz);
-drop function lifecycle.refresh_account_function_usage(timestamptz);
 drop function lifecycle.milliseconds_since(timestamptz);
 drop function lifecycle.roll_up_changes(timestamptz, timestamptz);
 drop function lifecycle.refresh_roll_ups(timestamptz, timestamptz, text);
@@ -46,16 +27,7 @@ drop function lifecycle.note_changed_events();
 drop function lifecycle.note_changed_sessions();
 drop function lifecycle.note_changed_messages();
 drop view lifecycle.chat_message_facts;
-drop table lifecycle.hourly_usage_patterns,
-    lifecycle.chat_usage_by_account,
-    lifecycle.feature_usage_summary,
-    lifecycle.user_engagement_scores,
-    lifecycle.weekly_monthly_active_users,
-    lifecycle.daily_active_users,
-    lifecycle.data_quality_metrics,
-    lifecycle.chat_performance_metrics,
-    lifecycle.function_usage_totals,
-    lifecycle.data_quality_hourly,
+drop table lifecycle.data_quality_hourly,
     lifecycle.account_session_days,
     lifecycle.chat_performance_history,
     lifecycle.function_usage_hourly,
@@ -64,7 +36,4 @@ drop table lifecycle.hourly_usage_patterns,
     lifecycle.changed_activity,
     lifecycle.changed_chat_sessions,
     lifecycle.changed_chat_hours,
-    lifecycle.roll_up_watermarks,
-    lifecycle.refresh_states,
-    lifecycle.materialized_view_policies,
-    lifecycle.data_quality_thresholds;
+    lifecycle.roll_up_watermarks;

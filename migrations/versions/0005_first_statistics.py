@@ -3,8 +3,8 @@
 from lifecycle.policy_tables import statistics_statements
 from migrations.sql_file import run_sql_file, run_statements
 
-revision = "0004"
-down_revision = "0003"
+revision = "0005"
+down_revision = "0004"
 branch_labels = None
 depends_on = None
 

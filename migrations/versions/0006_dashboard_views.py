@@ -1,9 +1,9 @@
-"""Statistics: roll-ups that notice what changed, tables for the dashboards, refresh of materialized views"""
+"""Dashboard views: the application's views answer from the tables behind them"""
 
 from migrations.sql_file import run_sql_file
 
-revision = "0003"
-down_revision = "0002"
+revision = "0006"
+down_revision = "0005"
 branch_labels = None
 depends_on = None
 

@@ -1,9 +1,9 @@
-"""Dashboard views: the application's views answer from the tables behind them"""
+"""Statistics: tables for the dashboards, refresh of materialized views, comparison with the sources"""
 
 from migrations.sql_file import run_sql_file
 
-revision = "0005"
-down_revision = "0004"
+revision = "0004"
+down_revision = "0003"
 branch_labels = None
 depends_on = None
 

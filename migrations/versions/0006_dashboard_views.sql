@@ -1,4 +1,4 @@
--- The dashboards' views answer from the tables that revision 0004 filled. Names, columns, types, owners and grants stay.
+-- The dashboards' views answer from the tables that revision 0005 filled. Names, columns, types, owners and grants stay.
 -- The application's views ------------------------------------------------------------------------------------
 
 create table lifecycle.original_relations (
