@@ -15,7 +15,10 @@ from assets.partitions import PARTITION_ASSETS
 from orchestration.jobs import convert_event_tables, rotate_event_partitions, run_daily_maintenance
 from orchestration.schedules import SCHEDULES
 from resources.postgres import ApplicationDatabase
-from resources.variables import URL_VARIABLE
+from resources.slack import BASE_URL, UI_URL, Slack
+from resources.variables import CHANNEL_VARIABLE, TOKEN_VARIABLE, URL_VARIABLE
+from sensors.freshness import freshness
+from sensors.notifications import notifications
 from sensors.run_outcomes import run_outcomes
 
 
@@ -31,13 +34,21 @@ def build_definitions(
     *, loggers: Mapping[str, dg.LoggerDefinition] | None = None, **resource_overrides: Any
 ) -> dg.Definitions:
     """All assets, checks, jobs, schedules and sensors; tests and the demo override resources by name."""
-    resources = {"database": ApplicationDatabase(url=environment_variable(URL_VARIABLE))} | resource_overrides
+    resources = {
+        "database": ApplicationDatabase(url=environment_variable(URL_VARIABLE)),
+        "slack": Slack(
+            token=environment_variable(TOKEN_VARIABLE),
+            channel=environment_variable(CHANNEL_VARIABLE),
+            base_url=environment_variable("SLACK_BASE_URL") or BASE_URL,
+            ui_url=environment_variable("LIFECYCLE_UI_URL") or UI_URL,
+        ),
+    } | resource_overrides
     return dg.Definitions(
         assets=[*application_assets(), *PARTITION_ASSETS],
         asset_checks=PARTITION_CHECKS,
         jobs=[convert_event_tables, rotate_event_partitions, run_daily_maintenance],
         schedules=SCHEDULES,
-        sensors=[run_outcomes],
+        sensors=[run_outcomes, freshness, notifications],
         resources=resources,
         executor=dg.in_process_executor,
         loggers=loggers,
