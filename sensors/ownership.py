@@ -47,8 +47,10 @@ def _chosen(run: dg.DagsterRun) -> frozenset[dg.AssetKey]:
 
 def coverage(instance: dg.DagsterInstance, run: dg.DagsterRun, makers: Mapping[dg.AssetKey, str]) -> Coverage:
     """Whether a run did its whole job. One that was launched again from its failure did what its first run left."""
-    if run.tags.get(FROM_FAILURE_TAG) == "true" and (root := run.tags.get(ROOT_RUN_TAG)):
-        run = instance.get_run_by_id(root) or run
+    root_id = run.tags.get(ROOT_RUN_TAG)
+    root = (instance.get_run_by_id(root_id) if root_id else None) or run
+    if run.tags.get(FROM_FAILURE_TAG) == "true":
+        run = root
     chosen = _chosen(run)
     if run.job_name.startswith(BY_HAND):
         owners = {makers.get(key, BY_HAND) for key in chosen}
@@ -59,8 +61,11 @@ def coverage(instance: dg.DagsterInstance, run: dg.DagsterRun, makers: Mapping[d
         return Coverage(about, f"backfill {backfill}", proves_part=False)
     if run.job_name.startswith(BY_HAND):
         return Coverage(about, _listed(key.to_user_string() for key in chosen))
-    if steps := run.resolved_op_selection or run.step_keys_to_execute:
-        return Coverage(about, _listed(steps))
     if chosen and not chosen >= {key for key, job in makers.items() if job == run.job_name}:
         return Coverage(about, _listed(key.to_user_string() for key in chosen))
+    if run.resolved_op_selection:
+        return Coverage(about, _listed(run.resolved_op_selection))
+    steps = set(run.step_keys_to_execute or ())
+    if steps < set(root.step_keys_to_execute or ()):
+        return Coverage(about, _listed(steps))
     return Coverage(about, None)

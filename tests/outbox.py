@@ -14,7 +14,8 @@ JOB = "refresh_analytics_hourly"
 
 def slack_for(server: SlackServer, **values: Any) -> Slack:
     """A resource that talks to the server and loses its patience quickly."""
-    return Slack(**{"token": TOKEN, "channel": "C0SANDBOX", "base_url": server.base_url, "timeout_seconds": 1} | values)
+    chosen: dict[str, Any] = {"token": TOKEN, "channel": "C0SANDBOX", "base_url": server.base_url, "timeout_seconds": 1}
+    return Slack(**chosen | values)
 
 
 def kinds(conn: Connection) -> list[tuple[str, str]]:
@@ -55,6 +56,5 @@ def heal(conn: Connection, *causes: str, job: str = JOB) -> None:
 
 def ended(conn: Connection, run_id: str, error: str | None = None, **values: Any) -> bool:
     """Record that a run of JOB ended."""
-    return record_job_outcome(
-        conn, JobOutcome(**{"job": JOB, "run_id": run_id, "duration_ms": 5, "error": error} | values)
-    )
+    facts: dict[str, Any] = {"job": JOB, "run_id": run_id, "duration_ms": 5, "error": error}
+    return record_job_outcome(conn, JobOutcome(**facts | values))
