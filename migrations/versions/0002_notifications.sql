@@ -160,14 +160,16 @@ begin
 end $$;
 
 -- New functions are open to everyone until somebody says otherwise.
-revoke all on table lifecycle.open_problems, lifecycle.notifications from public;
-revoke all on all functions in schema lifecycle from public;
 do $$
 declare
-    api_role name;
+    reader text;
 begin
-    for api_role in select r.rolname from pg_roles r where r.rolname in ('anon', 'authenticated') loop
-        execute format('revoke all on table lifecycle.open_problems, lifecycle.notifications from %I', api_role);
-        execute format('revoke all on all functions in schema lifecycle from %I', api_role);
+    for reader in
+        select 'public' union all select quote_ident(r.rolname) from pg_roles r where r.rolname in ('anon', 'authenticated')
+    loop
+        execute format('revoke all on table lifecycle.open_problems, lifecycle.notifications from %s', reader);
+        execute format('revoke all on function lifecycle.first_line(text), lifecycle.describe_problems(text),
+                            lifecycle.report_outcome(text, text, text, text), lifecycle.link_run(text, text, timestamptz),
+                            lifecycle.record_outcome(text, text, text, jsonb, boolean) from %s', reader);
     end loop;
 end $$;
