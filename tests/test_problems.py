@@ -10,6 +10,9 @@ from lifecycle.database import connect, rows, value
 from lifecycle.problems import open_causes, record
 from tests.conftest import AsRole, MakeApplicationDb
 from tests.outbox import JOB, ended, fail, heal, kinds, outbox, problems
+from tests.partitioned import BEHAVIOR, MakePartitionedDb, insert_events, rotate_all
+
+pytest_plugins = ("tests.partitioned_fixtures",)
 
 LEDGER = "select entity_id, event_type, payload from audit_events order by created_at, event_type"
 
@@ -192,3 +195,31 @@ def test_a_rotation_that_fails_by_psql_is_heard_of(conn: psycopg.Connection) -> 
     assert (job, kind, payload["table"]) == ("rotate_event_partitions", "job_failure", "user_behavior_events")
     assert kinds(conn) == [("failure", "rotate_event_partitions")]
     assert problems(conn) == {("rotate_event_partitions", "user_behavior_events"): (payload["error"], 2)}
+
+
+def test_a_rotation_that_does_the_rest_does_not_recover_in_between(make_partitioned_db: MakePartitionedDb) -> None:
+    """Somebody else's old partition is skipped each day; what rotation does besides makes the table no healthier."""
+    with connect(make_partitioned_db()) as conn:
+        conn.execute(
+            "create table event_partitions.strange partition of user_behavior_events "
+            "for values from ('2001-01-01') to ('2001-02-01')"
+        )
+        for number in range(3):
+            insert_events(conn, BEHAVIOR, "2002-01-01", session=f"late {number}")
+            outcomes = {(action.action, action.outcome) for action in rotate_all(conn, table=BEHAVIOR)}
+            assert ("purge", "success") in outcomes
+            assert ("skipped", "failure") in outcomes
+        assert kinds(conn) == [("failure", "rotate_event_partitions")]
+        assert problems(conn)["rotate_event_partitions", BEHAVIOR.name][1] == 3
+        conn.execute("drop table event_partitions.strange")
+        rotate_all(conn, table=BEHAVIOR)
+        assert kinds(conn) == [("failure", "rotate_event_partitions"), ("recovery", "rotate_event_partitions")]
+
+
+def test_a_lock_that_stayed_taken_calls_nobody(conn: psycopg.Connection) -> None:
+    audit = "select lifecycle.audit_rotation('a_table', 'skipped', null, 0, 0, 'failure', %s, now())"
+    conn.execute(audit, ("no lock on a_table within 50 ms (tries: 30)",))
+    assert kinds(conn) == []
+    conn.execute(audit, ("must be owner of table a_table",))
+    assert kinds(conn) == [("failure", "rotate_event_partitions")]
+    assert [row[1] for row in rows(conn, LEDGER)] == ["job_failure", "job_failure"]
