@@ -12,7 +12,9 @@ from lifecycle.problems import CHECK, LINK_RUN, LOCK_TIMEOUT, RUN, open_causes, 
 LOCK_RUN: Final = "select pg_advisory_xact_lock(hashtextextended('lifecycle.audit.' || %(run_id)s, 0))"
 INSERT_OUTCOME: Final = """
 insert into public.audit_events (entity_type, entity_id, event_type, payload)
-select 'job', %(job)s, %(event_type)s, %(payload)s
+select 'job', %(job)s, %(event_type)s,
+       %(payload)s || case when %(error)s::text is null then '{}'
+                           else jsonb_build_object('error', lifecycle.first_line(%(error)s)) end
  where not exists (select from public.audit_events
                     where entity_type = 'job' and entity_id = %(job)s
                       and event_type in ('job_success', 'job_failure') and payload ->> 'run_id' = %(run_id)s)
@@ -41,8 +43,9 @@ class CheckOutcome:
 class JobOutcome:
     """How one run ended.
 
-    `error` is a single line and None for a success; `step` is where it failed, when that is known;
-    `duration_ms` is None for a run that never started; `ended_ago` is how many seconds ago it ended.
+    `error` is None for a success; of a failure the database keeps the first line, without values of rows. `step` is
+    where it failed, when that is known; `duration_ms` is None for a run that never started; `ended_ago` is how many
+    seconds ago it ended.
 
     `about` is the job whose conversation hears of it, when that is not `job`. `part` says what a run covered that
     did not do its whole job. `proves_part` is False when its success says nothing of that part, as with one of
@@ -68,8 +71,7 @@ class JobOutcome:
     def payload(self) -> dict[str, str | int | None]:
         payload: dict[str, str | int | None] = {"run_id": self.run_id, "duration_ms": self.duration_ms}
         if self.error is not None:
-            # PostgreSQL's further lines quote rows, and the ledger holds no personal data.
-            payload |= {"error": self.error.strip().partition("\n")[0], "step": self.step}
+            payload |= {"step": self.step}
         return payload
 
 
@@ -83,6 +85,7 @@ def record_job_outcome(conn: Connection, outcome: JobOutcome) -> bool:
         "run_id": outcome.run_id,
         "event_type": outcome.event_type,
         "payload": Jsonb(outcome.payload),
+        "error": outcome.error,
     }
     with conn.transaction():
         conn.execute(LOCK_TIMEOUT)

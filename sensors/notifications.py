@@ -7,7 +7,7 @@ before it is sent again. Where the app may not read the channel, it is sent agai
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, timedelta
 from typing import Any, Final
 
 import dagster as dg
@@ -82,7 +82,7 @@ def deliver(slack: Slack, taken: Claim) -> Receipt:
     if taken.channel and taken.message_ts:
         return _edit(slack, taken, taken.channel, taken.message_ts)
     # The moment tells two databases apart that share a channel.
-    payload = {"id": taken.id, "created_at": taken.created_at.isoformat()}
+    payload = {"id": taken.id, "created_at": taken.created_at.astimezone(UTC).isoformat()}
     note = None
     if taken.in_doubt:
         try:

@@ -48,6 +48,25 @@ def test_more_causes_join_the_conversation_and_the_last_one_ends_it(conn: psycop
     assert problems(conn)[JOB, "a_view"][1] == 1
 
 
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        ('invalid input syntax for type uuid: "alice"', 'invalid input syntax for type uuid: "..."'),
+        ('date/time field value out of range: "1980-13-01"', 'date/time field value out of range: "..."'),
+        ('the database refused: malformed array literal: "{alice" (22P02)', "malformed array literal"),
+        ("mail to <alice@example.com> bounced", "mail to <...> bounced"),
+        ("\n first \nDETAIL: Key (name)=(alice)", "first"),
+        ('relation "a_view" does not exist', 'relation "a_view" does not exist'),
+    ],
+)
+def test_values_of_rows_stay_out_of_ledger_and_message(conn: psycopg.Connection, error: str, told: str) -> None:
+    record(conn, JOB, "a_view", error)
+    ledger, message = str(rows(conn, LEDGER)), outbox(conn)["content"]["problems"][0]["error"]
+    assert told in message
+    assert "alice" not in ledger + message
+    assert "1980" not in message
+
+
 def test_success_writes_no_message(conn: psycopg.Connection) -> None:
     assert ended(conn, "run-1")
     record(conn, JOB, "a_view", None)

@@ -35,10 +35,15 @@ create unique index notifications_open_failure_idx on lifecycle.notifications (j
     where kind = 'failure' and closed_at is null;
 create index notifications_waiting_idx on lifecycle.notifications (id) where sent_version < version;
 
--- PostgreSQL's further lines quote rows, and neither the ledger nor Slack holds personal data.
+-- PostgreSQL's further lines quote rows, its first line a value that it cannot read; and neither the ledger nor Slack
+-- holds personal data.
 create function lifecycle.first_line(message text) returns text
 language sql immutable set search_path = ''
-as $$ select left(split_part(btrim(message, E' \t\r\n'), E'\n', 1), 500) $$;
+as $$
+    select left(regexp_replace(regexp_replace(split_part(btrim(message, E' \t\r\n'), E'\n', 1),
+                    '((invalid input|out of range|malformed)[^"]*: )".*"', '\1"..."'),
+                    '[^[:space:]"''(<]+@[^[:space:]"'')>]+', '...', 'g'), 500)
+$$;
 
 -- The open message of a job tells its problems anew. Slack edits the message it has, so people see one, not many.
 create function lifecycle.describe_problems(job text) returns void
@@ -145,7 +150,8 @@ begin
     values ('job', 'rotate_event_partitions', 'job_' || outcome,
             jsonb_build_object(
                 'table', table_name, 'action', action, 'partition', partition_name, 'rows', row_count, 'bytes', bytes,
-                'duration_ms', round(extract(epoch from clock_timestamp() - started) * 1000), 'error', error));
+                'duration_ms', round(extract(epoch from clock_timestamp() - started) * 1000),
+                'error', lifecycle.first_line(error)));
     if outcome = 'failure' then
         if error like 'no lock on %' then
             return;
