@@ -23,3 +23,17 @@ class VerificationError(LifecycleError):
 
 class SandboxError(LifecycleError):
     """The throwaway PostgreSQL could not be found, started or filled."""
+
+
+class NotDeliveredError(LifecycleError):
+    """Slack did not take a message. It stays in the outbox; the message says what to change when waiting is no cure.
+
+    `code` is Slack's word for it. `retry_after` is how many seconds Slack asked to wait. `in_doubt`: no answer came,
+    so Slack may have the message all the same. `permanent`: waiting alone cures nothing.
+    """
+
+    def __init__(
+        self, message: str, *, code: str = "", retry_after: float = 0, in_doubt: bool = False, permanent: bool = False
+    ) -> None:
+        super().__init__(message)
+        self.code, self.retry_after, self.in_doubt, self.permanent = code, retry_after, in_doubt, permanent

@@ -19,7 +19,10 @@ from orchestration.jobs import JOBS
 from orchestration.schedules import SCHEDULES
 from resources.dataframes import DataFrames
 from resources.postgres import ApplicationDatabase
-from resources.variables import URL_VARIABLE
+from resources.slack import BASE_URL, UI_URL, Slack
+from resources.variables import CHANNEL_VARIABLE, TOKEN_VARIABLE, URL_VARIABLE
+from sensors.freshness import freshness
+from sensors.notifications import notifications
 from sensors.run_outcomes import run_outcomes
 
 ASSETS: Final = [*PARTITION_ASSETS, *VIEW_ASSETS, *STATISTICS_ASSETS]
@@ -39,14 +42,23 @@ def build_definitions(
 ) -> dg.Definitions:
     """All assets, checks, jobs, schedules and sensors; tests and the demo override resources by name."""
     url = environment_variable(URL_VARIABLE)
-    resources = {"database": ApplicationDatabase(url=url), "dataframes": DataFrames(url=url)} | resource_overrides
+    resources = {
+        "database": ApplicationDatabase(url=url),
+        "dataframes": DataFrames(url=url),
+        "slack": Slack(
+            token=environment_variable(TOKEN_VARIABLE),
+            channel=environment_variable(CHANNEL_VARIABLE),
+            base_url=environment_variable("SLACK_BASE_URL") or BASE_URL,
+            ui_url=environment_variable("LIFECYCLE_UI_URL") or UI_URL,
+        ),
+    } | resource_overrides
     made_here = {key for assets in ASSETS for key in assets.keys}
     return dg.Definitions(
         assets=[*application_assets(made_here), *ASSETS],
         asset_checks=CHECKS,
         jobs=JOBS,
         schedules=SCHEDULES,
-        sensors=[run_outcomes],
+        sensors=[run_outcomes, freshness, notifications],
         resources=resources,
         executor=dg.in_process_executor,
         loggers=loggers,

@@ -9,3 +9,5 @@ MISSING_URL: Final = (
     f"{URL_VARIABLE} is not set. It says which database to work on. Set it where the command or the run starts, "
     f"for example: export {URL_VARIABLE}={URL_EXAMPLE}"
 )
+TOKEN_VARIABLE: Final = "SLACK_BOT_TOKEN"  # noqa: S105 - its name
+CHANNEL_VARIABLE: Final = "SLACK_CHANNEL"

@@ -1,16 +1,18 @@
-"""How every run ended, written to the application's ledger.
+"""How every run and every check of it ended: into the application's ledger, and into the outbox where people must know.
 
 Dagster's run-failure sensors move their cursor even when they raise, and a database that is away is just
 when runs fail. This sensor keeps its own cursor: what could not be written is written at the next look.
 """
 
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import dagster as dg
 
-from lifecycle.audit import JobOutcome, record_job_outcome
+from lifecycle.audit import CANCELED, CheckOutcome, JobOutcome, record_job_outcome
 from resources.postgres import ApplicationDatabase
+from sensors.ownership import coverage, jobs_of_assets
 
 ENDED: Final = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 # A run whose end was stored late, behind the cursor, is still seen; the ledger takes each run once.
@@ -38,25 +40,57 @@ def failure_of(instance: dg.DagsterInstance, run_id: str) -> tuple[str, str | No
     return "its process ended without a word", None
 
 
-def outcome_of(instance: dg.DagsterInstance, record: dg.RunRecord) -> JobOutcome:
-    """A run that ended, in the ledger's terms; a cancelled run counts as failed."""
+def checks_of(
+    instance: dg.DagsterInstance, run: dg.DagsterRun, makers: Mapping[dg.AssetKey, str]
+) -> list[CheckOutcome]:
+    """How each check of a run ended; of one that was evaluated again, the last time."""
+    found: dict[tuple[dg.AssetKey, str], CheckOutcome] = {}
+    records = instance.get_records_for_run(run.run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION).records
+    for record in records:
+        evaluation = record.event_log_entry.get_dagster_event().asset_check_evaluation_data
+        failed = not evaluation.passed and evaluation.severity is dg.AssetCheckSeverity.ERROR
+        found[evaluation.asset_key, evaluation.check_name] = CheckOutcome(
+            job=makers.get(evaluation.asset_key, run.job_name),
+            asset=evaluation.asset_key.to_user_string(),
+            check=evaluation.check_name,
+            error=(evaluation.description or "failed") if failed else None,
+        )
+    return list(found.values())
+
+
+def outcome_of(
+    instance: dg.DagsterInstance, record: dg.RunRecord, makers: Mapping[dg.AssetKey, str], now: datetime
+) -> JobOutcome:
+    """A run that ended, in the ledger's terms; a canceled run counts as failed, and alarms nobody."""
     run = record.dagster_run
     error, step = None, None
     if run.status is dg.DagsterRunStatus.FAILURE:
         error, step = failure_of(instance, run.run_id)
     elif run.status is dg.DagsterRunStatus.CANCELED:
-        error = "canceled"
+        error = CANCELED
     duration = None
     if record.start_time is not None and record.end_time is not None:
         duration = round((record.end_time - record.start_time) * 1000)
-    return JobOutcome(job=run.job_name, run_id=run.run_id, duration_ms=duration, error=error, step=step)
+    covered = coverage(instance, run, makers)
+    return JobOutcome(
+        job=run.job_name,
+        run_id=run.run_id,
+        duration_ms=duration,
+        error=error,
+        step=step,
+        about=covered.about,
+        part=covered.part,
+        proves_part=covered.proves_part,
+        ended_ago=max(0.0, now.timestamp() - record.end_time) if record.end_time is not None else 0,
+        checks=tuple(checks_of(instance, run, makers)),
+    )
 
 
 @dg.sensor(
     name="run_outcomes",
     default_status=dg.DefaultSensorStatus.RUNNING,
     minimum_interval_seconds=30,
-    description="Writes one job_success or job_failure row per run to public.audit_events.",
+    description="Writes how each run and each failed check ended to public.audit_events and reports what fails.",
 )
 def run_outcomes(context: dg.SensorEvaluationContext, database: ApplicationDatabase) -> dg.SensorResult:
     """Record every run of this code location that ended since the last look."""
@@ -66,7 +100,10 @@ def run_outcomes(context: dg.SensorEvaluationContext, database: ApplicationDatab
         dg.RunsFilter(statuses=ENDED, updated_after=since), order_by="update_timestamp", ascending=True
     )
     ours = set(context.repository_def.job_names) if context.repository_def else set()
-    outcomes = [outcome_of(context.instance, record) for record in records if record.dagster_run.job_name in ours]
+    makers = jobs_of_assets(context.repository_def) if context.repository_def else {}
+    outcomes = [
+        outcome_of(context.instance, record, makers, now) for record in records if record.dagster_run.job_name in ours
+    ]
     written = 0
     if outcomes:
         with database.connect() as conn:

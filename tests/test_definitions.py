@@ -211,8 +211,11 @@ def test_a_permanent_error_fails_once_and_reaches_the_ledger(
     assert isinstance(conversion[2]["duration_ms"], int)
 
 
-def test_outcomes_wait_until_the_ledger_answers(instance: dg.DagsterInstance, empty_application_db: str) -> None:
-    run("run_daily_maintenance", empty_application_db, instance)
+def test_outcomes_wait_until_the_ledger_answers(
+    instance: dg.DagsterInstance, make_application_db: MakeApplicationDb
+) -> None:
+    url = make_application_db(rows=False, migrated=True)
+    run("run_daily_maintenance", url, instance)
     away = ApplicationDatabase(url="postgresql://nobody:x@127.0.0.1:1/none")
     with (
         dg.build_sensor_context(instance=instance, definitions=defs) as context,
@@ -220,18 +223,19 @@ def test_outcomes_wait_until_the_ledger_answers(instance: dg.DagsterInstance, em
     ):
         run_outcomes(context, database=away)
     with dg.build_sensor_context(instance=instance, definitions=defs) as context:
-        run_outcomes(context, database=ApplicationDatabase(url=empty_application_db))
-    assert len(audit_rows(empty_application_db)) == 1
+        run_outcomes(context, database=ApplicationDatabase(url=url))
+    assert len(audit_rows(url)) == 1
 
 
-def test_one_row_per_run(empty_application_db: str) -> None:
-    with connect(empty_application_db) as conn:
+def test_one_row_per_run(make_application_db: MakeApplicationDb) -> None:
+    url = make_application_db(rows=False, migrated=True)
+    with connect(url) as conn:
         assert record_job_outcome(
             conn, JobOutcome("a_job", "run-1", 12, "first\nDETAIL: (alice@example.com)", "a_step")
         )
         assert not record_job_outcome(conn, JobOutcome("a_job", "run-1", 12))
         assert record_job_outcome(conn, JobOutcome("a_job", "run-2", None))
-    failure, success = audit_rows(empty_application_db)
+    failure, success = audit_rows(url)
     assert failure[1:] == ("job_failure", {"run_id": "run-1", "duration_ms": 12, "error": "first", "step": "a_step"})
     assert success[1:] == ("job_success", {"run_id": "run-2", "duration_ms": None})
 

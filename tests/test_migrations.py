@@ -31,12 +31,12 @@ def is_ours(line: str) -> bool:
     return any(word in line.partition(" as ")[0] for word in OURS)
 
 
-def downgrade(url: str) -> None:
+def downgrade(url: str, target: str = "base") -> None:
     config: Config = migrate._config()
     engine = create_engine(sqlalchemy_url(url), poolclass=pool.NullPool)
     with engine.connect() as connection:
         config.attributes["connection"] = connection
-        command.downgrade(config, "base")
+        command.downgrade(config, target)
         connection.commit()
 
 
@@ -100,7 +100,7 @@ def test_the_version_table_lives_in_our_schema(make_application_db: MakeApplicat
     with session(make_application_db(rows=False, migrated=True)) as conn:
         found = rows(conn, "select relnamespace::regnamespace::text from pg_class where relname = 'alembic_version'")
         assert found == [("lifecycle",)]
-        assert rows(conn, "select version_num from lifecycle.alembic_version") == [("0001",)]
+        assert rows(conn, "select version_num from lifecycle.alembic_version") == [("0002",)]
 
 
 def test_the_printed_sql_makes_the_same_objects(make_application_db: MakeApplicationDb) -> None:
@@ -128,7 +128,7 @@ def test_a_held_ledger_is_waited_for(make_application_db: MakeApplicationDb) -> 
         upgrade(url, sleep=pause)
     assert pauses
     with session(url) as conn:
-        assert value(conn, "select version_num from lifecycle.alembic_version") == "0001"
+        assert value(conn, "select version_num from lifecycle.alembic_version") == "0002"
 
 
 def test_a_ledger_that_stays_held_ends_in_a_busy_error(
@@ -198,6 +198,7 @@ def test_the_way_back_leaves_the_database_as_it_was(
 
 def test_the_way_back_refuses_while_partitions_exist(make_partitioned_db: MakePartitionedDb) -> None:
     url = make_partitioned_db()
+    downgrade(url, "0001")
     with session(url) as conn:
         before = catalog_snapshot(conn)
         with pytest.raises(psycopg.errors.RaiseException, match="still holds tables"):

@@ -115,6 +115,10 @@ def test_a_role_without_privileges_gets_a_clear_error_or_a_failure_row(partition
             conn.execute(call)
         owner.execute("grant usage on schema lifecycle, event_partitions to service_role")
         owner.execute("grant select on all tables in schema lifecycle, event_partitions to service_role")
+        owner.execute("grant execute on all functions in schema lifecycle to service_role")
+        owner.execute(
+            "grant insert, update, delete on lifecycle.open_problems, lifecycle.notifications to service_role"
+        )
         before = partition_tables(owner)
         with as_role(partitioned_db, "service_role") as conn:
             found = conn.execute(call).fetchall()

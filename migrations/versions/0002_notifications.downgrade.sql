@@ -13,5 +13,7 @@ as $$
 $$;
 drop function lifecycle.record_outcome(text, text, text, jsonb, boolean);
 drop function lifecycle.report_outcome(text, text, text, text);
+drop function lifecycle.link_run(text, text, timestamptz);
+drop function lifecycle.describe_problems(text);
 drop function lifecycle.first_line(text);
 drop table lifecycle.notifications, lifecycle.open_problems;

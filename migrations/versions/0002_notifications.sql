@@ -23,20 +23,40 @@ create table lifecycle.notifications (
     sent_version    int not null default 0,
     channel         text,
     message_ts      text,
+    in_doubt        boolean not null default false,
     attempts        int not null default 0,
     next_attempt_at timestamptz not null default now(),
     claimed_until   timestamptz,
     last_error      text
 );
 comment on table lifecycle.notifications is 'Outbox of messages for people. Waiting while sent_version < version; a message that was sent and then changed is edited in place.';
+comment on column lifecycle.notifications.in_doubt is 'An attempt to send it ended without an answer: Slack may have it, so it is looked for before it is sent again.';
 create unique index notifications_open_failure_idx on lifecycle.notifications (job)
     where kind = 'failure' and closed_at is null;
 create index notifications_waiting_idx on lifecycle.notifications (id) where sent_version < version;
 
--- PostgreSQL's further lines quote rows, and neither the ledger nor Slack holds personal data.
+-- PostgreSQL's further lines quote rows, its first line a value that it cannot read; and neither the ledger nor Slack
+-- holds personal data.
 create function lifecycle.first_line(message text) returns text
 language sql immutable set search_path = ''
-as $$ select left(split_part(btrim(message, E' \t\r\n'), E'\n', 1), 500) $$;
+as $$
+    select left(regexp_replace(regexp_replace(split_part(btrim(message, E' \t\r\n'), E'\n', 1),
+                    '((invalid input|out of range|malformed)[^"]*: )".*"', '\1"..."'),
+                    '[^[:space:]"''(<]+@[^[:space:]"'')>]+', '...', 'g'), 500)
+$$;
+
+-- The open message of a job tells its problems anew. Slack edits the message it has, so people see one, not many.
+create function lifecycle.describe_problems(job text) returns void
+language sql set search_path = ''
+as $$
+    update lifecycle.notifications n
+       set content = n.content || jsonb_build_object('problems', p.problems), version = n.version + 1
+      from (select jsonb_agg(jsonb_build_object('cause', o.cause, 'error', o.error, 'run_id', o.run_id,
+                                                'times', o.times, 'since', o.since)
+                             order by o.since, o.cause) as problems
+              from lifecycle.open_problems o where o.job = describe_problems.job) p
+     where n.job = describe_problems.job and n.kind = 'failure' and n.closed_at is null and p.problems is not null
+$$;
 
 -- One job, one conversation: the first fault opens a message, further faults and repetitions only change it, and
 -- when the last cause is gone one message says so. An error of null means that this cause is well.
@@ -45,44 +65,63 @@ language plpgsql set search_path = ''
 as $$
 #variable_conflict use_column
 declare
-    failing constant boolean := report_outcome.error is not null;
-    closed  lifecycle.notifications;
+    closed lifecycle.notifications;
 begin
-    if failing then
+    if report_outcome.error is null and not exists (
+        select from lifecycle.open_problems p where p.job = report_outcome.job and p.cause = report_outcome.cause) then
+        return;  -- nearly every outcome; it shall wait for nobody
+    end if;
+    -- A recovery and a new fault at the same moment would each describe the job without the other.
+    perform pg_advisory_xact_lock(hashtextextended('lifecycle.report_outcome.' || report_outcome.job, 0));
+    if report_outcome.error is not null then
         insert into lifecycle.open_problems as p (job, cause, error, run_id)
         values (report_outcome.job, report_outcome.cause, lifecycle.first_line(report_outcome.error), report_outcome.run_id)
         on conflict (job, cause) do update
            set error = excluded.error, run_id = coalesce(excluded.run_id, p.run_id), times = p.times + 1,
-               last_seen = now();
-        insert into lifecycle.notifications as n (kind, job)
-        values ('failure', report_outcome.job)
-        on conflict (job) where kind = 'failure' and closed_at is null do update set version = n.version + 1;
-    else
-        delete from lifecycle.open_problems p where p.job = report_outcome.job and p.cause = report_outcome.cause;
-        if not found then
-            return;
-        end if;
+               last_seen = excluded.last_seen;
+        insert into lifecycle.notifications as n (kind, job, version, content)
+        values ('failure', report_outcome.job, 0, '{"failures": 1}')
+        on conflict (job) where kind = 'failure' and closed_at is null
+           do update set content = n.content || jsonb_build_object('failures', (n.content ->> 'failures')::int + 1);
+        perform lifecycle.describe_problems(report_outcome.job);
+        return;
     end if;
-    update lifecycle.notifications n
-       set content = jsonb_build_object('problems', p.problems), version = n.version + (not failing)::int
-      from (select jsonb_agg(jsonb_build_object('cause', p.cause, 'error', p.error, 'run_id', p.run_id,
-                                                'times', p.times, 'since', p.since)
-                             order by p.since, p.cause) as problems
-              from lifecycle.open_problems p where p.job = report_outcome.job) p
-     where n.job = report_outcome.job and n.kind = 'failure' and n.closed_at is null and p.problems is not null;
-    if not failing and not exists (select from lifecycle.open_problems p where p.job = report_outcome.job) then
-        update lifecycle.notifications n set closed_at = now()
-         where n.job = report_outcome.job and n.kind = 'failure' and n.closed_at is null
-        returning n.* into closed;
-        if found then
-            insert into lifecycle.notifications (kind, job, content)
-            values ('recovery', closed.job, jsonb_build_object('failure_id', closed.id, 'since', closed.created_at));
-        end if;
+    delete from lifecycle.open_problems p where p.job = report_outcome.job and p.cause = report_outcome.cause;
+    if exists (select from lifecycle.open_problems p where p.job = report_outcome.job) then
+        perform lifecycle.describe_problems(report_outcome.job);
+        return;
+    end if;
+    update lifecycle.notifications n set closed_at = now(), version = n.version + 1
+     where n.job = report_outcome.job and n.kind = 'failure' and n.closed_at is null
+    returning n.* into closed;
+    if found then
+        insert into lifecycle.notifications (kind, job, content)
+        values ('recovery', closed.job, jsonb_build_object('failure_id', closed.id, 'since', closed.created_at,
+                                                           'failures', closed.content -> 'failures'));
     end if;
 end $$;
 
--- The ledger and the message in one transaction. `details` are counts and names, never a value of a row. `alert`
--- is false for what passes by itself and is tried again, such as a lock that stayed taken.
+-- What a database function has reported needs no second mention when Dagster's run that called it fails in turn: the
+-- run is linked to it. False when nothing was reported since the run started.
+create function lifecycle.link_run(job text, run_id text, started timestamptz) returns boolean
+language plpgsql set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+    perform pg_advisory_xact_lock(hashtextextended('lifecycle.report_outcome.' || link_run.job, 0));
+    update lifecycle.open_problems p set run_id = link_run.run_id
+     where p.job = link_run.job and p.last_seen >= link_run.started
+       and p.cause <> '' and p.cause !~ '^(run of|check|stale) ';
+    if not found then
+        return false;
+    end if;
+    perform lifecycle.describe_problems(link_run.job);
+    return true;
+end $$;
+
+-- The ledger and the message in one transaction. `details` are counts and names, never a value of a row; its
+-- `seen_in_run` is the run that the message links to. `alert` is false for what passes by itself and is tried again,
+-- such as a lock that stayed taken.
 create function lifecycle.record_outcome(job text, cause text, error text, details jsonb default '{}',
                                          alert boolean default true)
 returns void
@@ -94,7 +133,7 @@ begin
     values ('job', job, case when error is null then 'job_success' else 'job_failure' end,
             details || jsonb_build_object('object', nullif(cause, ''), 'error', lifecycle.first_line(error)));
     if error is null or alert then
-        perform lifecycle.report_outcome(job, cause, error);
+        perform lifecycle.report_outcome(job, cause, error, details ->> 'seen_in_run');
     end if;
 end $$;
 
@@ -103,15 +142,40 @@ end $$;
 create or replace function lifecycle.audit_rotation(table_name text, action text, partition_name text, row_count bigint,
                                                     bytes bigint, outcome text, error text, started timestamptz)
 returns void
-language sql set search_path = ''
+language plpgsql set search_path = ''
 as $$
+#variable_conflict use_variable
+begin
     insert into public.audit_events (entity_type, entity_id, event_type, payload)
     values ('job', 'rotate_event_partitions', 'job_' || outcome,
-            pg_catalog.jsonb_build_object(
+            jsonb_build_object(
                 'table', table_name, 'action', action, 'partition', partition_name, 'rows', row_count, 'bytes', bytes,
-                'duration_ms', pg_catalog.round(extract(epoch from pg_catalog.clock_timestamp() - started) * 1000),
-                'error', error));
-    select lifecycle.report_outcome('rotate_event_partitions', table_name,
-                                    case when outcome = 'failure' then coalesce(error, 'failed without a message') end)
-     where outcome = 'success' or error not like 'no lock on %';
-$$;
+                'duration_ms', round(extract(epoch from clock_timestamp() - started) * 1000),
+                'error', lifecycle.first_line(error)));
+    if outcome = 'failure' then
+        if error like 'no lock on %' then
+            return;
+        end if;
+        perform lifecycle.report_outcome('rotate_event_partitions', table_name, coalesce(error, 'failed without a message'));
+    elsif not exists (  -- One rotation skips somebody else's partition and does the rest: the table is not well then.
+        select from lifecycle.event_table_policies p
+         cross join lateral lifecycle.expired_event_partitions(p, now()) e
+         where p.table_name = audit_rotation.table_name and e.marker is null) then
+        perform lifecycle.report_outcome('rotate_event_partitions', table_name, null);
+    end if;
+end $$;
+
+-- New functions are open to everyone until somebody says otherwise.
+do $$
+declare
+    reader text;
+begin
+    for reader in
+        select 'public' union all select quote_ident(r.rolname) from pg_roles r where r.rolname in ('anon', 'authenticated')
+    loop
+        execute format('revoke all on table lifecycle.open_problems, lifecycle.notifications from %s', reader);
+        execute format('revoke all on function lifecycle.first_line(text), lifecycle.describe_problems(text),
+                            lifecycle.report_outcome(text, text, text, text), lifecycle.link_run(text, text, timestamptz),
+                            lifecycle.record_outcome(text, text, text, jsonb, boolean) from %s', reader);
+    end loop;
+end $$;

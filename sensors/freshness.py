@@ -1,0 +1,76 @@
+"""Assets that are older than their freshness policy allows, or were never made.
+
+Dagster evaluates the policies and tells nobody. Only a change is reported: a stale asset is one fact, however often
+it is looked at.
+"""
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+import dagster as dg
+
+from lifecycle.problems import STALE, open_causes, record
+from resources.postgres import ApplicationDatabase
+from sensors.ownership import BY_HAND, jobs_of_assets
+
+# A new asset gets its first materialization from the timetable or by hand, not from an alarm.
+GRACE: Final = timedelta(hours=1)
+FRESH: Final = ("PASS", "WARN")
+
+
+def watched_assets(repository: dg.RepositoryDefinition) -> list[dg.AssetKey]:
+    """Every asset with a freshness policy."""
+    graph = repository.asset_graph
+    return sorted(key for key in graph.get_all_asset_keys() if graph.get(key).freshness_policy)
+
+
+def staleness(
+    instance: dg.DagsterInstance, key: dg.AssetKey, state: str, known_for: timedelta, now: datetime
+) -> str | None:
+    """Why an asset in this freshness state counts as stale; "" while that is undecided, None when it is fresh."""
+    if state in FRESH:
+        return None
+    event = instance.get_latest_materialization_event(key)
+    if event is None:
+        return "never materialized" if known_for > GRACE else ""
+    if state != "FAIL":
+        return ""  # the daemon has not looked yet
+    last = datetime.fromtimestamp(event.timestamp, UTC)
+    ago = round((now - last) / timedelta(hours=1))
+    return f"last materialized {last:%Y-%m-%d %H:%M} UTC, {ago} hours ago, longer than its freshness policy allows"
+
+
+@dg.sensor(
+    name="freshness",
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    minimum_interval_seconds=60,
+    description="Reports assets that are older than their freshness policy allows or were never materialized.",
+)
+def freshness(context: dg.SensorEvaluationContext, database: ApplicationDatabase) -> dg.SensorResult:
+    """Compare what is stale now with what was reported, and report the difference."""
+    if context.repository_def is None:
+        return dg.SensorResult(skip_reason="no code location")
+    now = datetime.now(UTC)
+    seen: dict[str, str] = json.loads(context.cursor or "{}")
+    makers = jobs_of_assets(context.repository_def)
+    keys = watched_assets(context.repository_def)
+    first_seen = {key.to_user_string(): seen.get(key.to_user_string(), now.isoformat()) for key in keys}
+    states = context.instance.get_freshness_state_records(keys)
+    found: dict[tuple[str, str], str] = {}
+    for key in keys:
+        name = key.to_user_string()
+        state = states[key].freshness_state.value if key in states else "UNKNOWN"
+        why = staleness(context.instance, key, state, now - datetime.fromisoformat(first_seen[name]), now)
+        if why is not None:
+            found[makers.get(key, BY_HAND), f"{STALE}{name}"] = why
+    with database.connect() as conn:
+        reported = open_causes(conn, STALE)
+        for (job, cause), why in found.items():
+            if why and (job, cause) not in reported:
+                record(conn, job, cause, why)
+        for job, cause in reported:
+            if (job, cause) not in found:
+                record(conn, job, cause, None)
+    stale = sum(bool(why) for why in found.values())
+    return dg.SensorResult(skip_reason=f"{stale} of {len(keys)} assets are stale", cursor=json.dumps(first_seen))

@@ -1,0 +1,149 @@
+"""Hands the messages of the outbox to Slack, in order, until Slack says ok.
+
+A message is never sent twice because its answer was lost: it carries its own number, and is looked for in the channel
+before it is sent again. Where the app may not read the channel, it is sent again all the same: at least once.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, timedelta
+from typing import Any, Final
+
+import dagster as dg
+
+from lifecycle.database import Connection
+from lifecycle.errors import NotDeliveredError
+from lifecycle.notifications import LONGEST_BACKOFF_SECONDS, Claim, backoff, claim, mark_failed, mark_sent, waiting
+from resources.postgres import ApplicationDatabase
+from resources.slack import Slack
+from sensors.messages import slack_message
+
+MOST_MESSAGES: Final = 20
+# Dagster ends a sensor that takes longer than a minute.
+MOST_SECONDS: Final = 40
+# The database's clock and Slack's may differ.
+CLOCK_SKEW: Final = timedelta(minutes=5)
+# Nobody can edit these any more; the next message of the job is a new one.
+NO_MORE_EDITS: Final = (
+    "message_not_found",
+    "cant_update_message",
+    "edit_window_closed",
+    "channel_not_found",
+    "is_archived",
+    "is_inactive",
+)
+CANNOT_LOOK: Final = ("missing_scope", "channel_not_found", "not_in_channel", "invalid_channel")
+BAD_BLOCKS: Final = ("invalid_blocks", "invalid_blocks_format", "msg_blocks_too_long", "invalid_arguments")
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """Where a message is now, in which version (0: unknown), and what is to be said about it."""
+
+    channel: str
+    ts: str
+    version: int
+    note: str | None = None
+
+
+@dataclass(frozen=True)
+class Drained:
+    """What one look at the outbox did. `problem` is why it ended early."""
+
+    delivered: int
+    waiting: int
+    problem: str | None = None
+
+
+def _without_bad_blocks(send: Callable[[dict[str, Any]], Any], message: dict[str, Any]) -> Any:
+    """A message whose looks Slack refuses goes as plain text: it would keep all later ones waiting for ever."""
+    try:
+        return send(message)
+    except NotDeliveredError as error:
+        if error.code not in BAD_BLOCKS:
+            raise
+        return send({"text": message["text"]})
+
+
+def _edit(slack: Slack, taken: Claim, channel: str, ts: str) -> Receipt:
+    message = slack_message(taken, slack.ui_url)
+    try:
+        _without_bad_blocks(lambda text: slack.edit(channel, ts, text), message)
+    except NotDeliveredError as error:
+        if error.code not in NO_MORE_EDITS:
+            raise
+        return Receipt(channel, ts, taken.version, f"not edited: {error}")
+    return Receipt(channel, ts, taken.version)
+
+
+def deliver(slack: Slack, taken: Claim) -> Receipt:
+    """Send or edit one message. Raises NotDeliveredError."""
+    if taken.channel and taken.message_ts:
+        return _edit(slack, taken, taken.channel, taken.message_ts)
+    # The moment tells two databases apart that share a channel.
+    payload = {"id": taken.id, "created_at": taken.created_at.astimezone(UTC).isoformat()}
+    note = None
+    if taken.in_doubt:
+        try:
+            found = slack.find(payload, taken.created_at - CLOCK_SKEW)
+        except NotDeliveredError as error:
+            if error.code not in CANNOT_LOOK:
+                raise NotDeliveredError(
+                    str(error), code=error.code, retry_after=error.retry_after, in_doubt=True, permanent=error.permanent
+                ) from None
+            note = f"may have been sent twice, the app cannot look: {error}"
+        else:
+            if found:
+                return Receipt(*found, version=0)
+    channel, ts = _without_bad_blocks(lambda message: slack.post(message, payload), slack_message(taken, slack.ui_url))
+    return Receipt(channel, ts, taken.version, note)
+
+
+def drain(
+    conn: Connection,
+    slack: Slack,
+    *,
+    most_messages: int = MOST_MESSAGES,
+    most_seconds: float = MOST_SECONDS,
+    clock: Callable[[], float] = time.monotonic,
+) -> Drained:
+    """Hand over what is due, until nothing is, the time is up, or Slack does not take one."""
+    delivered, end = 0, clock() + most_seconds
+    for _ in range(most_messages):
+        taken = claim(conn) if clock() < end else None
+        if taken is None:
+            break
+        try:
+            receipt = deliver(slack, taken)
+        except NotDeliveredError as error:
+            wait = LONGEST_BACKOFF_SECONDS if error.permanent else backoff(taken.attempts)
+            wait = error.retry_after or wait
+            mark_failed(conn, taken, str(error), wait=wait, in_doubt=error.in_doubt and taken.message_ts is None)
+            problem = f"message {taken.id} ({taken.kind} of {taken.job}) is tried again in {wait:.0f} s: {error}"
+            return Drained(delivered, waiting(conn), problem)
+        mark_sent(conn, taken, receipt.channel, receipt.ts, version=receipt.version, note=receipt.note)
+        delivered += 1
+    return Drained(delivered, waiting(conn))
+
+
+@dg.sensor(
+    name="notifications",
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    minimum_interval_seconds=30,
+    description="Hands the messages of lifecycle.notifications to Slack, in order, until Slack says ok.",
+)
+def notifications(context: dg.SensorEvaluationContext, database: ApplicationDatabase, slack: Slack) -> dg.SkipReason:
+    """Drain the outbox once; without a token or a channel say how many messages wait."""
+    with database.connect() as conn:
+        if missing := slack.missing_variables:
+            count = waiting(conn)
+            text = f"{count} messages wait in lifecycle.notifications: set {' and '.join(missing)}"
+            if count:
+                context.log.warning(text)
+            return dg.SkipReason(text)
+        drained = drain(conn, slack)
+    if drained.problem:
+        context.log.warning(drained.problem)
+    tail = f"; {drained.problem}" if drained.problem else ""
+    return dg.SkipReason(f"{drained.delivered} delivered, {drained.waiting} waiting{tail}")
