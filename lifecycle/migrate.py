@@ -10,12 +10,13 @@ import psycopg
 from alembic import command
 from alembic.config import Config
 from psycopg import sql
+from psycopg.types.json import Jsonb
 from sqlalchemy import create_engine, pool
 from sqlalchemy.exc import OperationalError
 
 from lifecycle.database import Connection, connect_directly, operation_lock, sqlalchemy_url
 from lifecycle.errors import BusyError
-from lifecycle.policy import EVENT_TABLES, ROTATION_LOCKS, STATE_SCHEMA
+from lifecycle.policy import EVENT_TABLES, ROTATION_LOCKS, SEGMENTS, STATE_SCHEMA
 
 # DDL of a migration may wait this long behind the application, then gives way and tries again.
 MIGRATION_LOCK_TIMEOUT = "500ms"
@@ -29,6 +30,18 @@ values ({schema}, {name}, {time_column}, {retention}, {months_ahead}, {lock_time
 on conflict (schema_name, table_name) do update set
     time_column = excluded.time_column, retention = excluded.retention, months_ahead = excluded.months_ahead,
     lock_timeout_ms = excluded.lock_timeout_ms, lock_tries = excluded.lock_tries"""
+)
+
+# A policy that is already there is not written again: writing it asks for everybody's segments anew.
+WRITE_SEGMENT_POLICY = sql.SQL(
+    """insert into lifecycle.segment_policy as held
+    (version, questions, interaction_weights, half_life, quiz_weight, interaction_weight)
+values ({version}, {questions}, {interaction_weights}, {half_life}, {quiz_weight}, {interaction_weight})
+on conflict (singleton) do update set
+    version = excluded.version, questions = excluded.questions, interaction_weights = excluded.interaction_weights,
+    half_life = excluded.half_life, quiz_weight = excluded.quiz_weight,
+    interaction_weight = excluded.interaction_weight
+where held is distinct from excluded"""
 )
 
 
@@ -50,6 +63,15 @@ def _policy_statements() -> list[sql.Composed]:
             lock_tries=sql.Literal(ROTATION_LOCKS.tries),
         )
         for table in EVENT_TABLES
+    ] + [
+        WRITE_SEGMENT_POLICY.format(
+            version=sql.Literal(SEGMENTS.version),
+            questions=sql.Literal(list(SEGMENTS.questions)),
+            interaction_weights=sql.Literal(Jsonb(dict(SEGMENTS.interaction_weights))),
+            half_life=sql.SQL("interval {}").format(sql.Literal(SEGMENTS.half_life)),
+            quiz_weight=sql.Literal(SEGMENTS.quiz_weight),
+            interaction_weight=sql.Literal(SEGMENTS.interaction_weight),
+        )
     ]
 
 
