@@ -1,7 +1,8 @@
 """What is kept, for how long, and with which patience: the one place where these values live.
 
 `lifecycle migrate` copies the event tables into `lifecycle.event_table_policies` and the segments into
-`lifecycle.segment_policy`, where the database functions read them. `docs/reference/retention.md` is generated from here.
+`lifecycle.segment_policy`, where the database functions read them. `docs/reference/retention.md` is generated from
+here.
 """
 
 from collections.abc import Mapping
@@ -101,7 +102,8 @@ class SegmentPolicy:
     # What people say they like comes before what they clicked on.
     quiz_weight: float = 0.6
     interaction_weight: float = 0.4
-    batch_size: int = 5000
+    # An edit of a profile waits for the batch that holds it: some tenths of a second for so many accounts.
+    batch_size: int = 1000
 
 
 SEGMENTS: Final = SegmentPolicy()

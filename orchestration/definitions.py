@@ -12,7 +12,13 @@ import dagster as dg
 from assets.application import application_assets
 from assets.checks import PARTITION_CHECKS
 from assets.partitions import PARTITION_ASSETS
-from orchestration.jobs import convert_event_tables, rotate_event_partitions, run_daily_maintenance
+from assets.segments import SEGMENT_ASSETS, SEGMENT_CHECKS
+from orchestration.jobs import (
+    convert_event_tables,
+    refresh_account_segments,
+    rotate_event_partitions,
+    run_daily_maintenance,
+)
 from orchestration.schedules import SCHEDULES
 from resources.postgres import ApplicationDatabase
 from resources.variables import URL_VARIABLE
@@ -33,9 +39,9 @@ def build_definitions(
     """All assets, checks, jobs, schedules and sensors; tests and the demo override resources by name."""
     resources = {"database": ApplicationDatabase(url=environment_variable(URL_VARIABLE))} | resource_overrides
     return dg.Definitions(
-        assets=[*application_assets(), *PARTITION_ASSETS],
-        asset_checks=PARTITION_CHECKS,
-        jobs=[convert_event_tables, rotate_event_partitions, run_daily_maintenance],
+        assets=[*application_assets(), *PARTITION_ASSETS, *SEGMENT_ASSETS],
+        asset_checks=[*PARTITION_CHECKS, *SEGMENT_CHECKS],
+        jobs=[convert_event_tables, rotate_event_partitions, refresh_account_segments, run_daily_maintenance],
         schedules=SCHEDULES,
         sensors=[run_outcomes],
         resources=resources,

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from assets.checks import PARTITION_CHECKS
 from assets.partitions import PARTITION_ASSETS, POOL, partitions_key
+from assets.segments import SEGMENT_ASSETS, SEGMENT_CHECKS
 from lifecycle.database import value, without_statement_timeout
 from lifecycle.partitions.convert import ConversionResult, convert_table
 from lifecycle.policy import EVENT_TABLES, event_table
@@ -108,6 +109,14 @@ rotate_event_partitions = dg.define_asset_job(
     "rotate_event_partitions",
     selection=dg.AssetSelection.assets(*PARTITION_ASSETS) | dg.AssetSelection.checks(*PARTITION_CHECKS),
     description="Make the months ahead, drop those past retention, empty the default partition; then check.",
+    executor_def=dg.in_process_executor,
+)
+
+
+refresh_account_segments = dg.define_asset_job(
+    "refresh_account_segments",
+    selection=dg.AssetSelection.assets(*SEGMENT_ASSETS) | dg.AssetSelection.checks(*SEGMENT_CHECKS),
+    description="Compute the segments of accounts whose quiz, interactions or consent changed; then check.",
     executor_def=dg.in_process_executor,
 )
 

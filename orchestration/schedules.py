@@ -5,13 +5,14 @@
 | 1st of the month, 00:30 | rotate the event partitions: the month ahead exists before anyone needs it |
 | every day, 01:30        | the same, so that a missed month never matters                             |
 | every day, 03:10        | the application's daily maintenance                                        |
+| every hour, :40         | segments of accounts that changed                                          |
 """
 
 from typing import Final
 
 import dagster as dg
 
-from orchestration.jobs import rotate_event_partitions, run_daily_maintenance
+from orchestration.jobs import refresh_account_segments, rotate_event_partitions, run_daily_maintenance
 
 TIMEZONE: Final = "Asia/Tokyo"
 RUNNING: Final = dg.DefaultScheduleStatus.RUNNING
@@ -40,5 +41,13 @@ SCHEDULES: Final = [
         execution_timezone=TIMEZONE,
         default_status=RUNNING,
         description="Refreshes account_function_usage and renews the planner's statistics.",
+    ),
+    dg.ScheduleDefinition(
+        name="refresh_account_segments_hourly",
+        job=refresh_account_segments,
+        cron_schedule="40 * * * *",
+        execution_timezone=TIMEZONE,
+        default_status=RUNNING,
+        description="Recommendations follow what people did within the hour; costs what changed.",
     ),
 ]

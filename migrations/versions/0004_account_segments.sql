@@ -285,45 +285,51 @@ end $$;
 
 -- The recommendation read: one query over the cache. It runs as the caller, so the policies of account_profiles
 -- decide whose segments are seen; consent withdrawn a moment ago counts at once. What is no tag and score is passed
--- over: an owner may write anything into their own preferences.
+-- over: an owner may write anything into their own preferences. plpgsql keeps the plan, which costs more than the read.
 create function public.recommend_activities(account_id uuid, result_limit int default 10)
 returns table (activity_id uuid, slug text, title text, score numeric, matched_tags text[])
-language sql stable set search_path = ''
+language plpgsql stable set search_path = ''
 as $$
-    select a.id, a.slug, a.title, pg_catalog.sum(l.score),
-           pg_catalog.array_agg(l.slug order by l.score desc, l.slug collate "C")
-      from public.account_profiles p
-     cross join lateral (
-           select e.tag ->> 'slug' as slug, (e.tag -> 'score')::numeric as score
-             from pg_catalog.jsonb_path_query(
-                  p.preferences, '$.segments.tags[*] ? (@.slug.type() == "string" && @.score.type() == "number")'
-                  ) e(tag)) l
-      join public.activity_tags t on t.slug = l.slug and t.is_active
-      join public.activity_tag_map m on m.tag_id = t.id
-      join public.activities a on a.id = m.activity_id and a.status = 'published' and a.is_active
-     where p.account_id = recommend_activities.account_id
-       and p.preferences #>> '{consent,preferences,personalization}' = 'true'
-     group by a.id
-     order by 4 desc, a.slug
-     limit greatest(coalesce(result_limit, 10), 0)
-$$;
+#variable_conflict use_column
+begin
+    return query
+        select a.id, a.slug, a.title, sum(l.score),
+               array_agg(l.slug order by l.score desc, l.slug collate "C")
+          from public.account_profiles p
+         cross join lateral (
+               select e.tag ->> 'slug' as slug, (e.tag -> 'score')::numeric as score
+                 from jsonb_path_query(
+                      p.preferences, '$.segments.tags[*] ? (@.slug.type() == "string" && @.score.type() == "number")'
+                      ) e(tag)) l
+          join public.activity_tags t on t.slug = l.slug and t.is_active
+          join public.activity_tag_map m on m.tag_id = t.id
+          join public.activities a on a.id = m.activity_id and a.status = 'published' and a.is_active
+         where p.account_id = recommend_activities.account_id
+           and p.preferences #>> '{consent,preferences,personalization}' = 'true'
+         group by a.id
+         order by 4 desc, a.slug
+         limit greatest(coalesce(result_limit, 10), 0);
+end $$;
 
 -- The same answer without the cache: what tests and benchmarks compare with.
 create function lifecycle.recommend_activities_uncached(account_id uuid, result_limit int default 10)
 returns table (activity_id uuid, slug text, title text, score numeric, matched_tags text[])
-language sql stable set search_path = ''
+language plpgsql stable set search_path = ''
 as $$
-    select a.id, a.slug, a.title, pg_catalog.sum(l.score),
-           pg_catalog.array_agg(l.slug order by l.score desc, l.slug collate "C")
-      from lifecycle.compute_segments(array[recommend_activities_uncached.account_id]) c
-     cross join lateral pg_catalog.jsonb_to_recordset(c.tags) l(slug text, score numeric)
-      join public.activity_tags t on t.slug = l.slug and t.is_active
-      join public.activity_tag_map m on m.tag_id = t.id
-      join public.activities a on a.id = m.activity_id and a.status = 'published' and a.is_active
-     group by a.id
-     order by 4 desc, a.slug
-     limit greatest(coalesce(result_limit, 10), 0)
-$$;
+#variable_conflict use_column
+begin
+    return query
+        select a.id, a.slug, a.title, sum(l.score),
+               array_agg(l.slug order by l.score desc, l.slug collate "C")
+          from lifecycle.compute_segments(array[recommend_activities_uncached.account_id]) c
+         cross join lateral jsonb_to_recordset(c.tags) l(slug text, score numeric)
+          join public.activity_tags t on t.slug = l.slug and t.is_active
+          join public.activity_tag_map m on m.tag_id = t.id
+          join public.activities a on a.id = m.activity_id and a.status = 'published' and a.is_active
+         group by a.id
+         order by 4 desc, a.slug
+         limit greatest(coalesce(result_limit, 10), 0);
+end $$;
 
 revoke all on function public.refresh_account_segments(int), public.recommend_activities(uuid, int) from public;
 do $$
