@@ -1,24 +1,19 @@
 -- Segments that were written stay in the profiles; the application owns those rows.
 drop function public.recommend_activities(uuid, int);
 drop function public.refresh_account_segments(int);
-drop trigger lifecycle_segments_changed on public.account_profiles;
-drop trigger lifecycle_segments_inserted on public.account_profiles;
-drop trigger lifecycle_segments_changed on public.quiz_sessions;
-drop trigger lifecycle_segments_deleted on public.quiz_sessions;
-drop trigger lifecycle_segments_truncated on public.quiz_sessions;
-drop trigger lifecycle_segments_changed on public.quiz_answers;
-drop trigger lifecycle_segments_added_or_deleted on public.quiz_answers;
-drop trigger lifecycle_segments_truncated on public.quiz_answers;
-drop trigger lifecycle_segments_changed on public.activity_interactions;
-drop trigger lifecycle_segments_added_or_deleted on public.activity_interactions;
-drop trigger lifecycle_segments_truncated on public.activity_interactions;
-drop trigger lifecycle_segments_changed on public.activity_tag_map;
-drop trigger lifecycle_segments_added_or_deleted on public.activity_tag_map;
-drop trigger lifecycle_segments_truncated on public.activity_tag_map;
-drop trigger lifecycle_segments_changed on public.activity_tags;
-drop trigger lifecycle_segments_added_or_deleted on public.activity_tags;
-drop trigger lifecycle_segments_truncated on public.activity_tags;
-drop trigger lifecycle_segments_changed on public.activities;
+do $$
+declare
+    watcher record;
+begin
+    for watcher in
+        select t.tgname, t.tgrelid::regclass as relation from pg_trigger t
+         where t.tgrelid in (select c.oid from pg_class c where c.relnamespace = to_regnamespace('public'))
+           and t.tgfoid in (select p.oid from pg_proc p where p.pronamespace = to_regnamespace('lifecycle'))
+           and t.tgname like 'lifecycle\_segments\_%'
+    loop
+        execute format('drop trigger %I on %s', watcher.tgname, watcher.relation);
+    end loop;
+end $$;
 drop function lifecycle.recommend_activities_uncached(uuid, int);
 drop function lifecycle.refresh_segment_batch(int);
 drop function lifecycle.compute_segments(uuid[]);

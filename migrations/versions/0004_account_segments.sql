@@ -54,61 +54,60 @@ end $$;
 create trigger segment_policy_changed after insert or update or delete on lifecycle.segment_policy
     for each row execute function lifecycle.log_all_segment_accounts();
 
-create trigger lifecycle_segments_added_or_deleted after insert or delete on public.quiz_answers
-    for each row execute function lifecycle.log_segment_answer();
-create trigger lifecycle_segments_changed
-    after update of id, session_id, question_ref, answer_value, answered_at on public.quiz_answers
-    for each row when (old is distinct from new) execute function lifecycle.log_segment_answer();
-create trigger lifecycle_segments_truncated after truncate on public.quiz_answers
-    for each statement execute function lifecycle.log_all_segment_accounts();
-
--- Answers of a deleted session go with it, and no longer know whose they were.
-create trigger lifecycle_segments_deleted after delete on public.quiz_sessions
-    for each row execute function lifecycle.log_segment_account();
-create trigger lifecycle_segments_changed after update of account_id on public.quiz_sessions
-    for each row when (old.account_id is distinct from new.account_id) execute function lifecycle.log_segment_account();
-create trigger lifecycle_segments_truncated after truncate on public.quiz_sessions
-    for each statement execute function lifecycle.log_all_segment_accounts();
-
-create trigger lifecycle_segments_added_or_deleted after insert or delete on public.activity_interactions
-    for each row execute function lifecycle.log_segment_account();
-create trigger lifecycle_segments_changed
-    after update of account_id, activity_id, activity_slug, interaction_type, created_at on public.activity_interactions
-    for each row when ((old.account_id, old.activity_id, old.activity_slug, old.interaction_type, old.created_at)
-                       is distinct from
-                       (new.account_id, new.activity_id, new.activity_slug, new.interaction_type, new.created_at))
-    execute function lifecycle.log_segment_account();
-create trigger lifecycle_segments_truncated after truncate on public.activity_interactions
-    for each statement execute function lifecycle.log_all_segment_accounts();
-
--- The refresh writes here itself; noting that would compute the same accounts for ever.
-create trigger lifecycle_segments_inserted after insert on public.account_profiles
-    for each row execute function lifecycle.log_segment_account();
-create trigger lifecycle_segments_changed after update of account_id, preferences on public.account_profiles
-    for each row when ((old.account_id is distinct from new.account_id
-                        or old.preferences #> '{consent,preferences,personalization}'
-                           is distinct from new.preferences #> '{consent,preferences,personalization}'
-                        or old.preferences -> 'segments' is distinct from new.preferences -> 'segments')
-                       and current_setting('lifecycle.writes_segments', true) is distinct from 'yes')
-    execute function lifecycle.log_segment_account();
-
--- Tags and what they hang on change seldom and for many accounts at once.
-create trigger lifecycle_segments_added_or_deleted after insert or delete on public.activity_tag_map
-    for each row execute function lifecycle.log_all_segment_accounts();
-create trigger lifecycle_segments_changed after update on public.activity_tag_map
-    for each row when (old is distinct from new) execute function lifecycle.log_all_segment_accounts();
-create trigger lifecycle_segments_truncated after truncate on public.activity_tag_map
-    for each statement execute function lifecycle.log_all_segment_accounts();
-create trigger lifecycle_segments_added_or_deleted after insert or delete on public.activity_tags
-    for each row execute function lifecycle.log_all_segment_accounts();
-create trigger lifecycle_segments_changed after update of id, slug, is_active on public.activity_tags
-    for each row when ((old.id, old.slug, old.is_active) is distinct from (new.id, new.slug, new.is_active))
-    execute function lifecycle.log_all_segment_accounts();
-create trigger lifecycle_segments_truncated after truncate on public.activity_tags
-    for each statement execute function lifecycle.log_all_segment_accounts();
--- An interaction without activity_id finds its activity by slug.
-create trigger lifecycle_segments_changed after update of slug on public.activities
-    for each row when (old.slug is distinct from new.slug) execute function lifecycle.log_all_segment_accounts();
+-- An application without one of these tables has nothing to note there.
+do $$
+declare
+    watched record;
+begin
+    for watched in
+        select * from (values
+            ('quiz_answers', 'added_or_deleted', 'insert or delete', 'row', 'log_segment_answer'),
+            ('quiz_answers', 'changed', 'update of id, session_id, question_ref, answer_value, answered_at',
+             'row when (old is distinct from new)', 'log_segment_answer'),
+            -- Answers of a deleted session go with it, and no longer know whose they were.
+            ('quiz_sessions', 'deleted', 'delete', 'row', 'log_segment_account'),
+            ('quiz_sessions', 'changed', 'update of account_id',
+             'row when (old.account_id is distinct from new.account_id)', 'log_segment_account'),
+            ('activity_interactions', 'added_or_deleted', 'insert or delete', 'row', 'log_segment_account'),
+            ('activity_interactions', 'changed',
+             'update of account_id, activity_id, activity_slug, interaction_type, created_at',
+             'row when ((old.account_id, old.activity_id, old.activity_slug, old.interaction_type, old.created_at)
+                        is distinct from
+                        (new.account_id, new.activity_id, new.activity_slug, new.interaction_type, new.created_at))',
+             'log_segment_account'),
+            -- The refresh writes here itself; noting that would compute the same accounts for ever.
+            ('account_profiles', 'added', 'insert', 'row', 'log_segment_account'),
+            ('account_profiles', 'changed', 'update of account_id, preferences',
+             $when$row when ((old.account_id is distinct from new.account_id
+                              or old.preferences #> '{consent,preferences,personalization}'
+                                 is distinct from new.preferences #> '{consent,preferences,personalization}'
+                              or old.preferences -> 'segments' is distinct from new.preferences -> 'segments')
+                             and current_setting('lifecycle.writes_segments', true) is distinct from 'yes')$when$,
+             'log_segment_account'),
+            -- Tags and what they hang on change seldom, and for many accounts at once.
+            ('activity_tag_map', 'added_or_deleted', 'insert or delete', 'row', 'log_all_segment_accounts'),
+            ('activity_tag_map', 'changed', 'update', 'row when (old is distinct from new)', 'log_all_segment_accounts'),
+            ('activity_tags', 'added_or_deleted', 'insert or delete', 'row', 'log_all_segment_accounts'),
+            ('activity_tags', 'changed', 'update of id, slug, is_active',
+             'row when ((old.id, old.slug, old.is_active) is distinct from (new.id, new.slug, new.is_active))',
+             'log_all_segment_accounts'),
+            -- An interaction without activity_id finds its activity by slug.
+            ('activities', 'changed', 'update of slug', 'row when (old.slug is distinct from new.slug)',
+             'log_all_segment_accounts'),
+            ('quiz_answers', 'truncated', 'truncate', 'statement', 'log_all_segment_accounts'),
+            ('quiz_sessions', 'truncated', 'truncate', 'statement', 'log_all_segment_accounts'),
+            ('activity_interactions', 'truncated', 'truncate', 'statement', 'log_all_segment_accounts'),
+            ('activity_tag_map', 'truncated', 'truncate', 'statement', 'log_all_segment_accounts'),
+            ('activity_tags', 'truncated', 'truncate', 'statement', 'log_all_segment_accounts')
+        ) w(relation, name, event, each, noter)
+    loop
+        if to_regclass(format('public.%I', watched.relation)) is not null then
+            execute format('create trigger %I after %s on public.%I for each %s execute function lifecycle.%I()',
+                           'lifecycle_segments_' || watched.name, watched.event, watched.relation, watched.each,
+                           watched.noter);
+        end if;
+    end loop;
+end $$;
 
 -- Consent that was never given is consent withheld.
 create function lifecycle.may_personalize(preferences jsonb) returns boolean
@@ -118,70 +117,74 @@ return coalesce(preferences #>> '{consent,preferences,personalization}' = 'true'
 -- The whole computation: the tags of accounts that consented, best first; no row for an account without any.
 -- An interaction weighs half after each half-life, counted back from the account's latest one. That moment cancels
 -- out when the account's strongest tag becomes 1, so a score changes only when the account does something, never
--- because time passes. Powers are rounded to numeric first: sums of float8 depend on the order of the rows.
+-- because time passes. Powers are rounded to numeric first: sums of float8 depend on the order of the rows. A plan made
+-- for one account is a poor one for a thousand, so each call makes its own.
 create function lifecycle.compute_segments(account_ids uuid[]) returns table (account_id uuid, tags jsonb)
-language sql stable set search_path = ''
+language plpgsql stable set search_path = '' set plan_cache_mode = force_custom_plan
 as $$
-    with chosen_account as (
-        select p.account_id from public.account_profiles p
-         where p.account_id = any (account_ids) and lifecycle.may_personalize(p.preferences)
-    ), answer as (
-        select distinct on (s.account_id, q.question_ref) s.account_id, q.answer_value
-          from chosen_account c
-          join public.quiz_sessions s on s.account_id = c.account_id
-          join public.quiz_answers q on q.session_id = s.id
-          join lifecycle.segment_policy p on q.question_ref = any (p.questions)
-         order by s.account_id, q.question_ref, q.answered_at desc, q.id desc
-    ), taste as (
-        select distinct a.account_id, t.slug
-          from answer a
-         cross join lateral pg_catalog.jsonb_array_elements(
-               case pg_catalog.jsonb_typeof(a.answer_value) when 'array' then a.answer_value
-                    else pg_catalog.jsonb_build_array(a.answer_value) end) e(choice)
-          join public.activity_tags t on t.is_active and t.slug = e.choice #>> '{}'
-         where pg_catalog.jsonb_typeof(e.choice) = 'string'
-    ), interaction as (
-        select i.id, i.account_id, coalesce(i.activity_id, a.id) as activity_id, i.created_at,
-               (p.interaction_weights ->> i.interaction_type::text)::numeric as weight
-          from chosen_account c
-          join public.activity_interactions i on i.account_id = c.account_id
-          join lifecycle.segment_policy p on p.interaction_weights ? i.interaction_type::text
-          left join public.activities a on i.activity_id is null and a.slug = i.activity_slug
-         where pg_catalog.isfinite(i.created_at)
-    ), tagged as (
-        select i.account_id, t.slug, i.weight, i.created_at,
-               pg_catalog.max(i.created_at) over (partition by i.account_id) as latest,
-               -- One interaction is one vote, however many tags share it.
-               pg_catalog.count(*) over (partition by i.id) as shares
-          from interaction i
-          join public.activity_tag_map m on m.activity_id = i.activity_id
-          join public.activity_tags t on t.id = m.tag_id and t.is_active
-    ), affinity as (
-        select g.account_id, g.slug,
-               pg_catalog.sum(g.weight / g.shares * pg_catalog.round(pg_catalog.power(0.5::float8, least(64,
-                   (extract(epoch from g.latest) - extract(epoch from g.created_at)) / extract(epoch from p.half_life)
-               )::float8)::numeric, 12)) as strength
-          from tagged g cross join lifecycle.segment_policy p
-         group by g.account_id, g.slug
-    ), relative as (
-        select a.account_id, a.slug,
-               a.strength / nullif(pg_catalog.max(a.strength) over (partition by a.account_id), 0) as strength
-          from affinity a
-    ), scored as (
-        select account_id, slug,
-               pg_catalog.round(case when t.slug is null then 0 else p.quiz_weight end
-                                + coalesce(r.strength, 0) * p.interaction_weight, 4) as score,
-               case when r.slug is null then 'quiz' when t.slug is null then 'interactions' else 'both' end as source
-          from taste t full join relative r using (account_id, slug)
-         cross join lifecycle.segment_policy p
-    )
-    select s.account_id,
-           pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object('slug', s.slug, 'score', s.score, 'source', s.source)
-                                order by s.score desc, s.slug collate "C")
-      from scored s
-     where s.score > 0
-     group by s.account_id
-$$;
+#variable_conflict use_column
+begin
+    return query
+        with chosen_account as (
+            select p.account_id from public.account_profiles p
+             where p.account_id = any (account_ids) and lifecycle.may_personalize(p.preferences)
+        ), answer as (
+            select distinct on (s.account_id, q.question_ref) s.account_id, q.answer_value
+              from chosen_account c
+              join public.quiz_sessions s on s.account_id = c.account_id
+              join public.quiz_answers q on q.session_id = s.id
+              join lifecycle.segment_policy p on q.question_ref = any (p.questions)
+             order by s.account_id, q.question_ref, q.answered_at desc, q.id desc
+        ), taste as (
+            select distinct a.account_id, t.slug
+              from answer a
+             cross join lateral jsonb_array_elements(
+                   case jsonb_typeof(a.answer_value) when 'array' then a.answer_value
+                        else jsonb_build_array(a.answer_value) end) e(choice)
+              join public.activity_tags t on t.is_active and t.slug = e.choice #>> '{}'
+             where jsonb_typeof(e.choice) = 'string'
+        ), interaction as (
+            select i.id, i.account_id, coalesce(i.activity_id, a.id) as activity_id, i.created_at,
+                   (p.interaction_weights ->> i.interaction_type::text)::numeric as weight
+              from chosen_account c
+              join public.activity_interactions i on i.account_id = c.account_id
+              join lifecycle.segment_policy p on p.interaction_weights ? i.interaction_type::text
+              left join public.activities a on i.activity_id is null and a.slug = i.activity_slug
+             where isfinite(i.created_at)
+        ), tagged as (
+            select i.account_id, t.slug, i.weight, i.created_at,
+                   max(i.created_at) over (partition by i.account_id) as latest,
+                   -- One interaction is one vote, however many tags share it.
+                   count(*) over (partition by i.id) as shares
+              from interaction i
+              join public.activity_tag_map m on m.activity_id = i.activity_id
+              join public.activity_tags t on t.id = m.tag_id and t.is_active
+        ), affinity as (
+            select g.account_id, g.slug,
+                   sum(g.weight / g.shares * round(power(0.5::float8, least(64,
+                       (extract(epoch from g.latest) - extract(epoch from g.created_at)) / extract(epoch from p.half_life)
+                   )::float8)::numeric, 12)) as strength
+              from tagged g cross join lifecycle.segment_policy p
+             group by g.account_id, g.slug
+        ), relative as (
+            select a.account_id, a.slug,
+                   a.strength / nullif(max(a.strength) over (partition by a.account_id), 0) as strength
+              from affinity a
+        ), scored as (
+            select account_id, slug,
+                   round(case when t.slug is null then 0 else p.quiz_weight end
+                         + coalesce(r.strength, 0) * p.interaction_weight, 4) as score,
+                   case when r.slug is null then 'quiz' when t.slug is null then 'interactions' else 'both' end as source
+              from taste t full join relative r using (account_id, slug)
+             cross join lifecycle.segment_policy p
+        )
+        select s.account_id,
+               jsonb_agg(jsonb_build_object('slug', s.slug, 'score', s.score, 'source', s.source)
+                         order by s.score desc, s.slug collate "C")
+          from scored s
+         where s.score > 0
+         group by s.account_id;
+end $$;
 
 -- One batch: the accounts that have waited longest. A profile that somebody edits just now stays in the log.
 create function lifecycle.refresh_segment_batch(batch_size int)
