@@ -29,7 +29,6 @@ ACCOUNTS: Final = (
     "select account_id from public.account_profiles where preferences -> 'segments' is not null order by 1"
 )
 WARM_UP: Final = 50
-AIM: Final = 2.0
 
 
 @dataclass(frozen=True)
@@ -110,7 +109,7 @@ def main(
         report.step(f"filling the database, scale {scale}")
         generate(url, scale, now=datetime.now(UTC), progress=lambda _table, _rows: None)
         upgrade(url)
-        title = f"Recommendation read: {scale} rows, {describe(url)}"
+        title = f"Segments, sample rows {scale}, {describe(url)}"
         with connect_directly(url, application_name="benchmark") as conn:
             report.step("refreshing")
             refreshes = measure_refreshes(conn)
@@ -118,19 +117,18 @@ def main(
             report.step(f"reading {reads:,} times each")
             cached, uncached = measure_reads(conn, reads)
         report.step("done")
+    report.line(title)
     report.table(
         "Refresh",
         ("refresh", "accounts", "written", "time"),
         [(r.name, f"{r.accounts:,}", f"{r.written:,}", f"{r.seconds * 1000:,.0f} ms") for r in refreshes],
     )
     report.table(
-        title,
+        "Read",
         ("read", "p50", "p99"),
         [(read.name, f"{read.p50:.2f} ms", f"{read.p99:.2f} ms") for read in (cached, uncached)],
     )
-    ratio = uncached.p50 / cached.p50
-    report.line(f"uncached / cached: p50 {ratio:.1f}, p99 {uncached.p99 / cached.p99:.1f}")
-    report.aim(f"the cached read at least {AIM:.0f} times faster", ratio >= AIM)
+    report.line(f"uncached / cached: p50 {uncached.p50 / cached.p50:.1f}, p99 {uncached.p99 / cached.p99:.1f}")
     if json:
         write_json(json, title, [cached, uncached, *refreshes])
 
