@@ -145,6 +145,13 @@ def test_what_is_refused(db: str, conn: Connection, as_role: AsRole, call: str) 
             session.execute(call.encode())
 
 
+def test_who_may_execute_what(conn: Connection) -> None:
+    may = "select array(select r from unnest(array['anon', 'authenticated', 'service_role']) r \
+           where has_function_privilege(r, %s, 'execute'))"
+    assert value(conn, may, ("public.recommend_activities(uuid, int)",)) == ["authenticated", "service_role"]
+    assert not {"anon", "authenticated"} & set(value(conn, may, ("public.refresh_account_segments(int)",)))
+
+
 def writes(person: Person) -> list[tuple[str, tuple[object, ...]]]:
     """What the application does with the watched tables."""
     return [

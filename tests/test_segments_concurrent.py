@@ -61,6 +61,7 @@ def refresh(url: str) -> None:
 
 def test_a_profile_under_edit_is_skipped_and_done_next_time(db: str) -> None:
     with connect(db) as conn, psycopg.connect(db) as editor:
+        conn.execute("set lock_timeout = '5s'")
         person, other = make_keen_person(conn), make_keen_person(conn)
         editor.execute(EDIT.encode(), ('"light"', person.account))
         result = refresh_segments(conn)
@@ -75,6 +76,7 @@ def test_a_profile_under_edit_is_skipped_and_done_next_time(db: str) -> None:
 
 def test_busy_profiles_do_not_keep_a_refresh_going(db: str) -> None:
     with connect(db) as conn, psycopg.connect(db) as editor:
+        conn.execute("set lock_timeout = '5s'")
         people = [make_keen_person(conn) for _ in range(4)]
         for person in people[:2]:
             editor.execute(EDIT.encode(), ('"light"', person.account))
