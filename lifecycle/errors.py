@@ -21,6 +21,10 @@ class VerificationError(LifecycleError):
     """Copied rows differ from their source. Nothing was switched over and nothing was dropped."""
 
 
+class RefreshError(LifecycleError):
+    """A database function reported an error. It is in audit_events too; correct the cause, then run it again."""
+
+
 class SandboxError(LifecycleError):
     """The throwaway PostgreSQL could not be found, started or filled."""
 

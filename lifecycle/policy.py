@@ -1,11 +1,14 @@
 """What is kept, for how long, and with which patience: the one place where these values live.
 
-`lifecycle migrate` copies the event tables into `lifecycle.event_table_policies`, where the database
-functions read them. `docs/reference/retention.md` is generated from here.
+`lifecycle migrate` copies the event tables into `lifecycle.event_table_policies` and the segments into
+`lifecycle.segment_policy`, where the database functions read them. `docs/reference/retention.md` is generated from
+here.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import timedelta
+from types import MappingProxyType
 from typing import Final, Literal
 
 
@@ -144,6 +147,41 @@ class LockPolicy:
 LOCKS: Final = LockPolicy()
 # Rotation is one transaction, behind which an ALTER TABLE of the application would wait: about half a minute.
 ROTATION_LOCKS: Final = LockPolicy(tries=30)
+
+
+@dataclass(frozen=True)
+class SegmentPolicy:
+    """How tastes and interactions become the tags that an account likes.
+
+    `questions` are the quiz questions whose answers are slugs of activity_tags. An interaction counts its weight,
+    halved once per `half_life` (a PostgreSQL interval); types without a weight do not count. A tag's score is
+    `quiz_weight` when it was chosen, plus up to `interaction_weight`. `version` is that of the stored document: raise
+    it when the application must read it differently.
+    """
+
+    version: int = 1
+    questions: tuple[str, ...] = (
+        "dietary_preferences",
+        "favorite_themes",
+        "travel_party",
+        "atmosphere",
+        "rainy_day_plan",
+    )
+    # Looking costs nothing; keeping and passing on say more, and most of all going there.
+    interaction_weights: Mapping[str, int] = field(
+        default_factory=lambda: MappingProxyType(
+            {"view": 1, "like": 3, "bookmark": 3, "ai_save": 3, "share": 3, "qr_scan": 5, "book": 5}
+        )
+    )
+    half_life: str = "60 days"
+    # What people say they like comes before what they clicked on.
+    quiz_weight: float = 0.6
+    interaction_weight: float = 0.4
+    # An edit of a profile waits for the batch that holds it: some tenths of a second for so many accounts.
+    batch_size: int = 1000
+
+
+SEGMENTS: Final = SegmentPolicy()
 
 
 def event_table(name: str) -> EventTable:

@@ -1,8 +1,9 @@
 """The policy, written into the tables where the database functions read it."""
 
 from psycopg import sql
+from psycopg.types.json import Jsonb
 
-from lifecycle.policy import DATA_QUALITY, EVENT_TABLES, MATERIALIZED_VIEWS, ROTATION_LOCKS
+from lifecycle.policy import DATA_QUALITY, EVENT_TABLES, MATERIALIZED_VIEWS, ROTATION_LOCKS, SEGMENTS
 
 WRITE_POLICY = sql.SQL(
     """insert into lifecycle.event_table_policies
@@ -22,11 +23,22 @@ WRITE_VIEW = sql.SQL(
     """insert into lifecycle.materialized_view_policies (schema_name, view_name, sources, max_age)
 values ({}, {}, {}, {})"""
 )
+# A policy that is already there is not written again: writing it asks for everybody's segments anew.
+WRITE_SEGMENT_POLICY = sql.SQL(
+    """insert into lifecycle.segment_policy as held
+    (version, questions, interaction_weights, half_life, quiz_weight, interaction_weight)
+values ({version}, {questions}, {interaction_weights}, {half_life}, {quiz_weight}, {interaction_weight})
+on conflict (singleton) do update set
+    version = excluded.version, questions = excluded.questions, interaction_weights = excluded.interaction_weights,
+    half_life = excluded.half_life, quiz_weight = excluded.quiz_weight,
+    interaction_weight = excluded.interaction_weight
+where held is distinct from excluded"""
+)
 
 
 def policy_statements() -> list[sql.SQL | sql.Composed]:
     """Fill the policy tables from lifecycle/policy.py, in one transaction."""
-    return [*event_table_statements(), *statistics_statements()]
+    return [*event_table_statements(), *statistics_statements(), _segments()]
 
 
 def statistics_statements() -> list[sql.SQL | sql.Composed]:
@@ -56,3 +68,14 @@ def event_table_statements() -> list[sql.SQL | sql.Composed]:
         )
         for table in EVENT_TABLES
     ]
+
+
+def _segments() -> sql.Composed:
+    return WRITE_SEGMENT_POLICY.format(
+        version=sql.Literal(SEGMENTS.version),
+        questions=sql.Literal(list(SEGMENTS.questions)),
+        interaction_weights=sql.Literal(Jsonb(dict(SEGMENTS.interaction_weights))),
+        half_life=sql.SQL("interval {}").format(sql.Literal(SEGMENTS.half_life)),
+        quiz_weight=sql.Literal(SEGMENTS.quiz_weight),
+        interaction_weight=sql.Literal(SEGMENTS.interaction_weight),
+    )

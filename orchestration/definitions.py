@@ -13,6 +13,7 @@ from assets.application import application_assets
 from assets.checks import PARTITION_CHECKS
 from assets.materialized_views import VIEW_ASSETS
 from assets.partitions import PARTITION_ASSETS
+from assets.segments import SEGMENT_ASSETS, SEGMENT_CHECKS
 from assets.statistics import STATISTICS_ASSETS
 from assets.statistics_checks import RECONCILIATION_CHECKS, STATISTICS_CHECKS, VIEW_CHECKS
 from orchestration.jobs import JOBS
@@ -25,8 +26,8 @@ from sensors.freshness import freshness
 from sensors.notifications import notifications
 from sensors.run_outcomes import run_outcomes
 
-ASSETS: Final = [*PARTITION_ASSETS, *VIEW_ASSETS, *STATISTICS_ASSETS]
-CHECKS: Final = [*PARTITION_CHECKS, *VIEW_CHECKS, *STATISTICS_CHECKS, *RECONCILIATION_CHECKS]
+ASSETS: Final = [*PARTITION_ASSETS, *VIEW_ASSETS, *STATISTICS_ASSETS, *SEGMENT_ASSETS]
+CHECKS: Final = [*PARTITION_CHECKS, *VIEW_CHECKS, *STATISTICS_CHECKS, *RECONCILIATION_CHECKS, *SEGMENT_CHECKS]
 
 
 def environment_variable(name: str) -> str:

@@ -12,6 +12,7 @@ from pydantic import Field
 from assets.checks import PARTITION_CHECKS
 from assets.materialized_views import VIEW_ASSETS
 from assets.partitions import PARTITION_ASSETS, POOL, partitions_key
+from assets.segments import SEGMENT_ASSETS, SEGMENT_CHECKS
 from assets.statistics import derived_statistics, roll_ups, statistics_reconciliation
 from assets.statistics_checks import RECONCILIATION_CHECKS, STATISTICS_CHECKS, VIEW_CHECKS
 from lifecycle.database import value, without_statement_timeout
@@ -149,6 +150,14 @@ reconcile_statistics = asset_job(
 )
 
 
+refresh_account_segments = asset_job(
+    "refresh_account_segments",
+    SEGMENT_ASSETS,
+    SEGMENT_CHECKS,
+    "Compute the segments of accounts whose quiz, interactions or consent changed; then check.",
+)
+
+
 @dg.op(pool=MAINTENANCE_POOL)
 def maintain(context: dg.OpExecutionContext, database: ApplicationDatabase) -> None:
     """Call the database function, which works without Dagster too."""
@@ -170,5 +179,6 @@ JOBS: Final[list[dg.JobDefinition | UnresolvedAssetJobDefinition]] = [
     refresh_analytics_hourly,
     refresh_derived_statistics,
     reconcile_statistics,
+    refresh_account_segments,
     run_daily_maintenance,
 ]

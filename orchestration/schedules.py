@@ -4,6 +4,7 @@
 |-------------------------|----------------------------------------------------------------------------|
 | every hour, :05         | roll up what changed, bring the dashboards' tables up to date              |
 | every hour, :20         | refresh account_function_usage and the materialized views                  |
+| every hour, :40         | segments of accounts that changed                                          |
 | 1st of the month, 00:30 | rotate the event partitions: the month ahead exists before anyone needs it |
 | every day, 01:30        | the same, so that a missed month never matters                             |
 | every day, 02:45        | compare the statistics with the application's tables                       |
@@ -18,6 +19,7 @@ import dagster as dg
 from assets.statistics import DAYS, Recompute
 from orchestration.jobs import (
     reconcile_statistics,
+    refresh_account_segments,
     refresh_analytics_hourly,
     refresh_derived_statistics,
     rotate_event_partitions,
@@ -84,5 +86,13 @@ SCHEDULES: Final = [
         execution_timezone=TIMEZONE,
         default_status=RUNNING,
         description="Renews the planner's statistics; cleans event tables that are not partitioned yet.",
+    ),
+    dg.ScheduleDefinition(
+        name="refresh_account_segments_hourly",
+        job=refresh_account_segments,
+        cron_schedule="40 * * * *",
+        execution_timezone=TIMEZONE,
+        default_status=RUNNING,
+        description="Recommendations follow what people did within the hour; costs what changed.",
     ),
 ]

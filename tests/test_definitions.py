@@ -78,7 +78,7 @@ def test_every_job_runs_in_its_own_process_and_every_asset_is_described() -> Non
     for spec in defs.resolve_all_asset_specs():
         assert spec.description, spec.key
         assert spec.owners, spec.key
-        assert spec.group_name in ("application", "event_partitions")
+        assert spec.group_name in ("application", "event_partitions", "segments")
         assert "postgres" in spec.kinds
     for asset in PARTITION_ASSETS:
         assert asset.op.pool == "event_partitions"
@@ -101,8 +101,9 @@ def test_no_two_schedules_of_one_pool_start_within_half_an_hour() -> None:
         job = defs.resolve_job_def(schedule.job_name)
         pools = {node.definition.pool for node in job.graph.nodes if isinstance(node.definition, dg.OpDefinition)}
         for pool in pools - {None}:
-            starts[str(pool)].append(int(hour) * 60 + int(minute))
-    assert set(starts) == {"event_partitions", "maintenance"}
+            hours = range(24) if hour == "*" else [int(hour)]
+            starts[str(pool)] += [hour * 60 + int(minute) for hour in hours]
+    assert set(starts) == {"event_partitions", "maintenance", "segments"}
     for pool, minutes in starts.items():
         for one, other in pairwise(sorted(minutes)):
             assert other - one >= 30, pool

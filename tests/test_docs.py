@@ -126,7 +126,12 @@ def test_database_objects_names_every_object(make_application_db: MakeApplicatio
                 union select relname from pg_class where relnamespace = 'lifecycle'::regnamespace and relkind = 'r'"""
         ).fetchall()
     named = set(re.findall(r"^\| `(\w+)[`(]", page.partition("## Rows in audit_events")[0], re.MULTILINE))
-    assert named == {name for (name,) in found} | {"rotate_event_partitions", "run_daily_maintenance"}
+    assert named == {name for (name,) in found} | {
+        "rotate_event_partitions",
+        "run_daily_maintenance",
+        "refresh_account_segments",
+        "recommend_activities",
+    }
 
 
 def test_sql_of_the_how_to_pages_runs(make_application_db: MakeApplicationDb) -> None:

@@ -23,7 +23,15 @@ from tests.partitioned import MakePartitionedDb
 
 pytest_plugins = ("tests.partitioned_fixtures",)
 
-OURS = ("lifecycle.", "event_partitions", "rotate_event_partitions", " lifecycle ", "run_daily_maintenance")
+OURS = (
+    "lifecycle.",
+    "event_partitions",
+    "rotate_event_partitions",
+    " lifecycle ",
+    "run_daily_maintenance",
+    "refresh_account_segments",
+    "recommend_activities",
+)
 TABLES = "select relname from pg_class where relnamespace = 'public'::regnamespace and relkind in ('r', 'm')"
 
 
@@ -100,7 +108,7 @@ def test_the_version_table_lives_in_our_schema(make_application_db: MakeApplicat
     with session(make_application_db(rows=False, migrated=True)) as conn:
         found = rows(conn, "select relnamespace::regnamespace::text from pg_class where relname = 'alembic_version'")
         assert found == [("lifecycle",)]
-        assert rows(conn, "select version_num from lifecycle.alembic_version") == [("0002",)]
+        assert rows(conn, "select version_num from lifecycle.alembic_version") == [("0008",)]
 
 
 def test_the_printed_sql_makes_the_same_objects(make_application_db: MakeApplicationDb) -> None:
@@ -128,7 +136,7 @@ def test_a_held_ledger_is_waited_for(make_application_db: MakeApplicationDb) -> 
         upgrade(url, sleep=pause)
     assert pauses
     with session(url) as conn:
-        assert value(conn, "select version_num from lifecycle.alembic_version") == "0002"
+        assert value(conn, "select version_num from lifecycle.alembic_version") == "0008"
 
 
 def test_a_ledger_that_stays_held_ends_in_a_busy_error(

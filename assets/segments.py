@@ -1,0 +1,168 @@
+"""The segment cache: what each account likes, inside its profile; brought up to date every hour."""
+
+import base64
+import time
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime, timedelta
+from io import BytesIO
+from typing import Final
+
+import dagster as dg
+
+from assets.application import application_key
+from assets.checks import Finding
+from lifecycle.database import Connection
+from lifecycle.policy import SEGMENTS
+from lifecycle.segments import SegmentRefresh, SegmentsStatus, refresh_segments, segments_status
+from resources.postgres import ApplicationDatabase, retried_when_busy
+
+KEY: Final = dg.AssetKey(["account_segments"])
+POOL: Final = "segments"
+GROUP: Final = "segments"
+OWNERS: Final = ["team:data-platform"]
+CODE_VERSION: Final = "1"
+SOURCES: Final = (
+    "quiz_answers",
+    "quiz_sessions",
+    "activity_interactions",
+    "activities",
+    "activity_tag_map",
+    "activity_tags",
+    "account_profiles",
+)
+# The refresh is scheduled every hour: one missed is worth a look, three are a fault.
+FRESHNESS: Final = dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=4), warn_window=timedelta(hours=2))
+LONGEST_WAIT: Final = timedelta(hours=2)
+TAGS_SHOWN: Final = 20
+BAR: Final = "#2f6f9f"
+
+COLUMNS: Final = dg.TableSchema(
+    columns=[
+        dg.TableColumn("account_id", "uuid", description="whose segments; key of public.account_profiles"),
+        dg.TableColumn("version", "int", description="of the document's format"),
+        dg.TableColumn("computed_at", "timestamptz", description="when the tags last changed"),
+        dg.TableColumn("tags", "jsonb", description="slug, score and source of each tag, best first"),
+    ]
+)
+TAG_COLUMNS: Final = dg.TableSchema(columns=[dg.TableColumn("tag", "string"), dg.TableColumn("accounts", "int")])
+
+
+def tags_chart(status: SegmentsStatus) -> str:
+    """Bars of accounts per tag as a Markdown image that needs no file server."""
+    # Loading matplotlib takes a quarter of the time that definitions may take to load.
+    from matplotlib.figure import Figure
+
+    shown = status.accounts_per_tag[:TAGS_SHOWN][::-1]
+    figure = Figure(figsize=(7, 1.2 + 0.24 * len(shown)), dpi=96, layout="constrained")
+    axes = figure.add_subplot()
+    axes.barh([tag for tag, _ in shown], [accounts for _, accounts in shown], color=BAR)
+    axes.set_title(f"{status.with_segments:,} accounts with segments, by tag", loc="left", fontsize=11)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(labelsize=8)
+    target = BytesIO()
+    figure.savefig(target, format="png")
+    return f"![accounts per tag](data:image/png;base64,{base64.b64encode(target.getvalue()).decode()})"
+
+
+def segments_metadata(refresh: SegmentRefresh, status: SegmentsStatus, seconds: float) -> dict[str, dg.MetadataValue]:
+    """What a refresh did and what the cache holds now: counts, never an account."""
+    counts = [dg.TableRecord({"tag": tag, "accounts": accounts}) for tag, accounts in status.accounts_per_tag]
+    return {
+        "dagster/row_count": dg.MetadataValue.int(status.with_segments),
+        "accounts_seen": dg.MetadataValue.int(refresh.accounts_seen),
+        "written": dg.MetadataValue.int(refresh.written),
+        "cleared": dg.MetadataValue.int(refresh.cleared),
+        "unchanged": dg.MetadataValue.int(refresh.unchanged),
+        "skipped_busy": dg.MetadataValue.int(refresh.skipped_busy),
+        "remaining": dg.MetadataValue.int(refresh.remaining),
+        "batches": dg.MetadataValue.int(refresh.batches),
+        "consented": dg.MetadataValue.int(status.consented),
+        "seconds": dg.MetadataValue.float(round(seconds, 3)),
+        "accounts_per_tag": dg.MetadataValue.table(counts, schema=TAG_COLUMNS),
+        "chart": dg.MetadataValue.md(tags_chart(status)),
+    }
+
+
+def refresh_and_describe(conn: Connection, progress: Callable[[str, float], None]) -> dg.MaterializeResult[None]:
+    """Refresh the segments of changed accounts and describe the cache; errors as in `refresh_segments`."""
+    started = time.perf_counter()
+    refresh = refresh_segments(conn, progress=progress)
+    seconds = time.perf_counter() - started
+    return dg.MaterializeResult(metadata=segments_metadata(refresh, segments_status(conn), seconds))
+
+
+@dg.asset(
+    key=KEY,
+    deps=[application_key(name) for name in SOURCES],
+    group_name=GROUP,
+    description=(
+        "Tags that each account likes, in `public.account_profiles.preferences -> 'segments'`: tastes from the quiz "
+        f"({', '.join(SEGMENTS.questions)}) and affinity from interactions, halved every {SEGMENTS.half_life}. "
+        "Materializing it computes the accounts whose sources changed; an account without consent to personalization "
+        "has none. Read by `public.recommend_activities()`."
+    ),
+    kinds={"postgres"},
+    owners=OWNERS,
+    metadata={"dagster/table_name": "public.account_profiles", "dagster/column_schema": COLUMNS},
+    freshness_policy=FRESHNESS,
+    pool=POOL,
+    code_version=CODE_VERSION,
+)
+def account_segments(context: dg.AssetExecutionContext, database: ApplicationDatabase) -> dg.MaterializeResult[None]:
+    def progress(message: str, fraction: float) -> None:
+        context.log.info(f"{message} ({fraction:.0%})")
+
+    with retried_when_busy(), database.connect() as conn:
+        return refresh_and_describe(conn, progress)
+
+
+def segments_not_behind(status: SegmentsStatus, now: datetime) -> Finding:
+    """No change of an account's tastes, interactions or consent has waited for more than two hours."""
+    metadata = {"waiting": status.waiting}
+    if status.oldest_waiting is not None and now - status.oldest_waiting > LONGEST_WAIT:
+        return Finding(
+            False,
+            f"{status.waiting:,} accounts wait, the first since {status.oldest_waiting:%Y-%m-%d %H:%M} UTC; "
+            "run the job refresh_account_segments",
+            metadata,
+        )
+    return Finding(True, f"{status.waiting:,} accounts wait, none for long", metadata)
+
+
+def no_segments_without_consent(status: SegmentsStatus, now: datetime) -> Finding:  # noqa: ARG001 - as its sibling
+    """No account that withheld or withdrew consent to personalization holds segments."""
+    metadata = {"without_consent": status.without_consent}
+    if status.without_consent:
+        return Finding(
+            False,
+            f"{status.without_consent:,} accounts hold segments without consent and wait for no refresh: insert "
+            "a row into lifecycle.changed_segment_accounts, then run the job refresh_account_segments",
+            metadata,
+        )
+    return Finding(True, f"{status.with_segments:,} accounts hold segments, all with consent", metadata)
+
+
+CHECKS: Final = (segments_not_behind, no_segments_without_consent)
+
+
+@dg.multi_asset_check(
+    name="account_segments_checks",
+    specs=[dg.AssetCheckSpec(check.__name__, asset=KEY, description=check.__doc__) for check in CHECKS],
+)
+def account_segments_checks(database: ApplicationDatabase) -> Iterable[dg.AssetCheckResult]:
+    with retried_when_busy(), database.connect() as conn:
+        status = segments_status(conn)
+    for check in CHECKS:
+        finding = check(status, datetime.now(UTC))
+        yield dg.AssetCheckResult(
+            asset_key=KEY,
+            check_name=check.__name__,
+            passed=finding.passed,
+            severity=dg.AssetCheckSeverity.ERROR,
+            description=finding.description,
+            metadata=finding.metadata,
+        )
+
+
+SEGMENT_ASSETS: Final = [account_segments]
+SEGMENT_CHECKS: Final = [account_segments_checks]

@@ -1,0 +1,336 @@
+"""The refresh of segments: which changes it notices, what it writes, what it leaves alone, how it reports."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from jsonschema import Draft202012Validator  # type: ignore[import-untyped]  # comes with dagster-dg-cli
+from psycopg.types.json import Jsonb
+
+from lifecycle.database import Connection, connect, rows, value
+from lifecycle.errors import RefreshError
+from lifecycle.migrate import upgrade
+from lifecycle.policy import SEGMENTS
+from lifecycle.segments import SegmentRefresh, refresh_segments, segments_status
+from tests.conftest import MakeApplicationDb
+from tests.segmented import (
+    CONSENT,
+    Person,
+    answer,
+    disagreements,
+    everybody,
+    interact,
+    make_keen_person,
+    make_person,
+    preferences,
+    profiles,
+    segments,
+    waiting,
+)
+
+SCHEMA = Path(__file__).parents[1] / "docs/reference/segments.schema.json"
+
+
+@pytest.fixture
+def db(make_application_db: MakeApplicationDb) -> str:
+    return make_application_db(migrated=True)
+
+
+@pytest.fixture
+def conn(db: str) -> Iterator[Connection]:
+    """A session on the generator's rows, all segments computed."""
+    with connect(db) as session:
+        refresh_segments(session)
+        yield session
+
+
+def test_the_first_refresh_computes_every_account_that_consented(db: str) -> None:
+    with connect(db) as conn:
+        assert waiting(conn) == {None}
+        result = refresh_segments(conn)
+        status = segments_status(conn)
+        assert disagreements(conn) == []
+        computed = value(
+            conn, "select count(*) from lifecycle.compute_segments(array(select account_id from account_profiles))"
+        )
+        assert result.written == status.with_segments == computed > 100
+        assert result.accounts_seen == status.consented < value(conn, "select count(*) from account_profiles")
+        assert (status.without_consent, status.waiting, status.oldest_waiting) == (0, 0, None)
+        # "quiet" is a tag, and a choice in the quiz, that the generator makes inactive.
+        assert "quiet" not in dict(status.accounts_per_tag)
+        assert dict(status.accounts_per_tag)["craft"] == value(
+            conn,
+            'select count(*) from account_profiles where preferences @> \'{"segments":{"tags":[{"slug":"craft"}]}}\'',
+        )
+
+
+def test_every_document_is_valid_and_in_order(conn: Connection) -> None:
+    validator = Draft202012Validator(json.loads(SCHEMA.read_text(encoding="utf-8")))
+    documents = [row[0] for row in rows(conn, "select preferences -> 'segments' from account_profiles") if row[0]]
+    assert {tag["source"] for document in documents for tag in document["tags"]} == {"quiz", "interactions", "both"}
+    for document in documents:
+        validator.validate(document)
+        ranks = [(-tag["score"], tag["slug"]) for tag in document["tags"]]
+        assert ranks == sorted(ranks)
+        assert len({slug for _, slug in ranks}) == len(ranks)
+    assert not validator.is_valid(documents[0] | {"version": 2})
+
+
+def test_a_refresh_without_a_change_writes_nothing(conn: Connection) -> None:
+    before = profiles(conn)
+    assert refresh_segments(conn) == SegmentRefresh(batches=1)
+    everybody(conn)
+    result = refresh_segments(conn)
+    assert (result.written, result.cleared, result.unchanged) == (0, 0, result.accounts_seen)
+    assert result.accounts_seen > 100
+    assert profiles(conn) == before
+
+
+def test_other_keys_and_other_accounts_stay_as_they_are(conn: Connection) -> None:
+    before = {row[0]: row for row in profiles(conn)}
+    person = make_keen_person(conn)
+    assert refresh_segments(conn).written == 1
+    assert {key: held for key, held in preferences(conn, person).items() if key != "segments"} == CONSENT
+    assert {row[0]: row for row in profiles(conn) if row[0] != person.account} == before
+
+
+# Each a change of something that segments are made of; %s is the account.
+CHANGES = {
+    "a new answer": """
+        insert into quiz_answers (session_id, question_ref, answer_value)
+        select id, 'favorite_themes', '["nature"]' from quiz_sessions where account_id = %s""",
+    "a corrected answer": """
+        update quiz_answers set answer_value = '"history"' where question_ref = 'favorite_themes'
+           and session_id in (select id from quiz_sessions where account_id = %s)""",
+    "an answer to another question": """
+        update quiz_answers set question_ref = 'shoe_size' where question_ref = 'favorite_themes'
+           and session_id in (select id from quiz_sessions where account_id = %s)""",
+    "a deleted answer": """
+        delete from quiz_answers where session_id in (select id from quiz_sessions where account_id = %s)""",
+    "a deleted quiz": "delete from quiz_sessions where account_id = %s",
+    "a new interaction": """
+        insert into activity_interactions (account_id, activity_slug, interaction_type)
+        values (%s, 'ichijodani', 'book')""",
+    "a changed interaction": """
+        update activity_interactions set interaction_type = 'view'
+         where interaction_type = 'book' and account_id = %s""",
+    "an older interaction": """
+        update activity_interactions set created_at = created_at - interval '60 days'
+         where interaction_type = 'book' and account_id = %s""",
+    "a deleted interaction": "delete from activity_interactions where interaction_type = 'book' and account_id = %s",
+    "consent withdrawn": """
+        update account_profiles
+           set preferences = jsonb_set(preferences, '{consent,preferences,personalization}', 'false')
+         where account_id = %s""",
+    "consent deleted": "update account_profiles set preferences = preferences - 'consent' where account_id = %s",
+    "a deactivated tag": "update activity_tags set is_active = false where slug = 'onsen' and %s is not null",
+    "an activated tag": """
+        with chosen as (insert into quiz_answers (session_id, question_ref, answer_value)
+                        select id, 'atmosphere', '"quiet"' from quiz_sessions where account_id = %s)
+        update activity_tags set is_active = true where slug = 'quiet'""",
+    "a renamed tag": "update activity_tags set slug = 'spa' where slug = 'onsen' and %s is not null",
+    "a deleted tag": "delete from activity_tags where slug = 'nature' and %s is not null",
+    "a tag taken off an activity": """
+        delete from activity_tag_map where %s is not null
+           and activity_id = (select id from activities where slug = 'tojinbo')
+           and tag_id = (select id from activity_tags where slug = 'family')""",
+    "a tag put on an activity": """
+        insert into activity_tag_map select a.id, t.id from activities a, activity_tags t
+         where a.slug = 'tojinbo' and t.slug = 'history' and %s is not null""",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_every_change_of_a_source_is_noticed(conn: Connection, change: str) -> None:
+    person = make_keen_person(conn)
+    refresh_segments(conn)
+    before = segments(conn, person)
+    assert before.keys() >= {"craft", "onsen", "indoor", "nature", "family"}
+    assert not waiting(conn)
+    conn.execute(CHANGES[change].encode(), (person.account,))
+    assert waiting(conn) in ({person.account}, {None}, {person.account, None})
+    refresh_segments(conn)
+    assert segments(conn, person) != before
+    assert disagreements(conn) == []
+    assert not waiting(conn)
+    if change.startswith("consent"):
+        assert "segments" not in preferences(conn, person)
+
+
+@pytest.mark.parametrize("table", ["quiz_answers", "activity_interactions", "activity_tag_map"])
+def test_a_truncated_source_is_noticed(conn: Connection, table: str) -> None:
+    conn.execute(f"truncate {table}".encode())
+    assert refresh_segments(conn).written > 0
+    assert disagreements(conn) == []
+
+
+def test_a_slug_that_moves_takes_its_interactions_along(conn: Connection) -> None:
+    person = make_person(conn)
+    interact(conn, person, "tojinbo", by_slug=True)
+    refresh_segments(conn)
+    assert segments(conn, person)
+    conn.execute("update activities set slug = 'tojinbo-old' where slug = 'tojinbo'")
+    refresh_segments(conn)
+    assert preferences(conn, person) == CONSENT
+
+
+def test_a_quiz_that_changes_hands_changes_both_accounts(conn: Connection) -> None:
+    one, other = make_keen_person(conn), make_person(conn)
+    refresh_segments(conn)
+    conn.execute("update quiz_sessions set account_id = %s where id = %s", (other.account, one.session))
+    assert waiting(conn) == {one.account, other.account}
+    refresh_segments(conn)
+    assert "craft" not in segments(conn, one)
+    assert segments(conn, other)["craft"] == (0.6, "quiz")
+
+
+@pytest.mark.parametrize(
+    "written_back", [CONSENT, CONSENT | {"segments": {"version": 1, "tags": []}}, {}, ["segments"]]
+)
+def test_a_profile_that_the_application_writes_back_is_repaired(
+    conn: Connection, written_back: dict[str, object] | list[str]
+) -> None:
+    person = make_keen_person(conn)
+    refresh_segments(conn)
+    conn.execute(
+        "update account_profiles set preferences = %s where account_id = %s",
+        (Jsonb(written_back), person.account),
+    )
+    assert waiting(conn) == {person.account}
+    refresh_segments(conn)
+    assert disagreements(conn) == []
+    held = value(
+        conn, "select preferences #> '{segments,tags}' from account_profiles where account_id = %s", (person.account,)
+    )
+    assert (held is not None) == ("consent" in written_back)
+
+
+def test_segments_that_stand_where_no_consent_is_are_taken_away(conn: Connection) -> None:
+    person = make_person(conn, {"segments": {"version": 1, "tags": []}, "display": {}})
+    refresh = refresh_segments(conn)
+    assert (refresh.written, refresh.cleared) == (0, 1)
+    assert preferences(conn, person) == {"display": {}}
+
+
+def test_unrelated_updates_note_nothing(conn: Connection) -> None:
+    person = make_keen_person(conn)
+    refresh_segments(conn)
+    for statement in (
+        "update account_profiles set display_name = 'x', preferences = jsonb_set(preferences, '{display}', '1')"
+        " where account_id = %s",
+        "update activity_interactions set metadata = '{\"a\": 1}', score_delta = 9 where account_id = %s",
+        "update quiz_sessions set status = 'abandoned', completed_at = now() where account_id = %s",
+        "insert into quiz_sessions (account_id) values (%s)",
+        "insert into quiz_answers (session_id, question_ref, answer_value)"
+        " select id, 'shoe_size', '43' from quiz_sessions where account_id = %s",
+        "update quiz_answers set answer_value = answer_value"
+        " where session_id in (select id from quiz_sessions where account_id = %s)",
+        "update activities set title = title || '!', status = 'archived' where %s is not null",
+        "update activity_tags set name = name || '!', slug = slug, color = null where %s is not null",
+    ):
+        conn.execute(statement.encode(), (person.account,))
+    assert not waiting(conn)
+
+
+def test_a_deleted_account_leaves_no_note(conn: Connection) -> None:
+    person = make_keen_person(conn)
+    refresh_segments(conn)
+    conn.execute("delete from accounts where id = %s", (person.account,))
+    assert not waiting(conn)
+    gone = make_keen_person(conn)
+    conn.execute("delete from accounts where id = %s", (gone.account,))
+    assert waiting(conn) == {gone.account}
+    assert refresh_segments(conn).accounts_seen == 1
+    assert not waiting(conn)
+
+
+def test_batches_take_everybody_once(db: str) -> None:
+    with connect(db) as conn:
+        seen: list[tuple[str, float]] = []
+        result = refresh_segments(conn, batch_size=40, progress=lambda message, part: seen.append((message, part)))
+        assert result.batches == len(seen) == result.accounts_seen // 40 + 1
+        assert [part for _, part in seen] == sorted(part for _, part in seen)
+        assert seen[-1][1] == 1
+        assert disagreements(conn) == []
+        call = rows(conn, "select accounts_seen, remaining from refresh_account_segments(40)")
+        assert call == [(0, 0)]
+        everybody(conn)
+        (seen_once, remaining) = rows(conn, "select accounts_seen, remaining from refresh_account_segments(40)")[0]
+        assert (seen_once, remaining) == (40, result.accounts_seen - 40)
+
+
+@pytest.mark.parametrize("size", [0, -1, None])
+def test_a_batch_of_nobody_is_refused(conn: Connection, size: int | None) -> None:
+    with pytest.raises(psycopg.errors.InvalidParameterValue, match="batch_size"):
+        conn.execute("select * from refresh_account_segments(%s)", (size,))
+
+
+def test_an_empty_database(make_application_db: MakeApplicationDb) -> None:
+    with connect(make_application_db(rows=False, migrated=True)) as conn:
+        assert refresh_segments(conn) == SegmentRefresh(batches=1)
+        assert segments_status(conn).accounts_per_tag == ()
+        assert not waiting(conn)
+
+
+def test_every_call_is_one_row_of_the_ledger_without_personal_data(conn: Connection) -> None:
+    person = make_keen_person(conn)
+    conn.execute("delete from audit_events")
+    refresh_segments(conn)
+    ((kind, payload),) = rows(
+        conn, "select event_type, payload from audit_events where entity_id = 'refresh_account_segments'"
+    )
+    assert kind == "job_success"
+    assert payload.pop("duration_ms") >= 0
+    assert payload == {
+        "accounts_seen": 1, "written": 1, "cleared": 0, "unchanged": 0, "skipped_busy": 0, "remaining": 0,
+        "object": None, "error": None,
+    }  # fmt: skip
+    assert str(person.account) not in json.dumps(payload)
+
+
+def test_an_error_undoes_the_batch_and_is_told(db: str) -> None:
+    with connect(db) as conn:
+        conn.execute("delete from lifecycle.segment_policy")
+        with pytest.raises(RefreshError, match="segment_policy is empty"):
+            refresh_segments(conn)
+        outcome = rows(conn, "select outcome, error, accounts_seen from refresh_account_segments()")
+        assert outcome == [("failure", "lifecycle.segment_policy is empty", None)]
+        assert segments_status(conn).with_segments == 0
+        assert waiting(conn) == {None}
+        problem = rows(conn, "select job, error, times from lifecycle.open_problems")
+        assert problem == [("refresh_account_segments", "lifecycle.segment_policy is empty", 2)]
+        failures = "select count(*) from audit_events where event_type = 'job_failure' and entity_id = %s"
+        assert value(conn, failures, ("refresh_account_segments",)) == 2
+        upgrade(db)
+        assert refresh_segments(conn).written > 0
+        assert rows(conn, "select * from lifecycle.open_problems") == []
+
+
+def test_a_changed_policy_asks_for_everybody_and_a_repeated_one_for_nobody(db: str, conn: Connection) -> None:
+    upgrade(db)
+    assert not waiting(conn)
+    conn.execute("update lifecycle.segment_policy set quiz_weight = 0.5, version = 7")
+    result = refresh_segments(conn)
+    assert result.written == segments_status(conn).with_segments > 0
+    assert rows(conn, "select distinct preferences #> '{segments,version}' from account_profiles"
+                      " where preferences ? 'segments'") == [(7,)]  # fmt: skip
+    upgrade(db)
+    found = rows(conn, "select version, questions, half_life = %s::interval from lifecycle.segment_policy",
+                 (SEGMENTS.half_life,))  # fmt: skip
+    assert found == [(SEGMENTS.version, list(SEGMENTS.questions), True)]
+    refresh_segments(conn)
+    assert disagreements(conn) == []
+
+
+def test_a_change_in_the_transaction_of_the_refresh_is_still_noticed(conn: Connection) -> None:
+    person: Person = make_keen_person(conn)
+    with conn.transaction():
+        refresh_segments(conn)
+        conn.execute("update account_profiles set preferences = preferences - 'segments' where account_id = %s",
+                     (person.account,))  # fmt: skip
+    assert waiting(conn) == {person.account}
+    answer(conn, person, "favorite_themes", [])
+    refresh_segments(conn)
+    assert disagreements(conn) == []
