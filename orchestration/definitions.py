@@ -12,9 +12,17 @@ import dagster as dg
 from assets.application import application_assets
 from assets.checks import PARTITION_CHECKS
 from assets.partitions import PARTITION_ASSETS
-from orchestration.jobs import convert_event_tables, rotate_event_partitions, run_daily_maintenance
+from assets.weekly_review import REVIEW_ASSETS, REVIEW_CHECKS
+from orchestration.jobs import (
+    convert_event_tables,
+    record_storage,
+    rotate_event_partitions,
+    run_daily_maintenance,
+    weekly_job_review,
+)
 from orchestration.schedules import SCHEDULES
 from resources.postgres import ApplicationDatabase
+from resources.timetable import Timetable
 from resources.variables import URL_VARIABLE
 from sensors.run_outcomes import run_outcomes
 
@@ -31,11 +39,20 @@ def build_definitions(
     *, loggers: Mapping[str, dg.LoggerDefinition] | None = None, **resource_overrides: Any
 ) -> dg.Definitions:
     """All assets, checks, jobs, schedules and sensors; tests and the demo override resources by name."""
-    resources = {"database": ApplicationDatabase(url=environment_variable(URL_VARIABLE))} | resource_overrides
+    resources = {
+        "database": ApplicationDatabase(url=environment_variable(URL_VARIABLE)),
+        "timetable": Timetable(jobs=sorted({schedule.job_name for schedule in SCHEDULES})),
+    } | resource_overrides
     return dg.Definitions(
-        assets=[*application_assets(), *PARTITION_ASSETS],
-        asset_checks=PARTITION_CHECKS,
-        jobs=[convert_event_tables, rotate_event_partitions, run_daily_maintenance],
+        assets=[*application_assets(), *PARTITION_ASSETS, *REVIEW_ASSETS],
+        asset_checks=[*PARTITION_CHECKS, *REVIEW_CHECKS],
+        jobs=[
+            convert_event_tables,
+            rotate_event_partitions,
+            run_daily_maintenance,
+            record_storage,
+            weekly_job_review,
+        ],
         schedules=SCHEDULES,
         sensors=[run_outcomes],
         resources=resources,

@@ -10,6 +10,8 @@ from pydantic import Field
 
 from assets.checks import PARTITION_CHECKS
 from assets.partitions import PARTITION_ASSETS, POOL, partitions_key
+from assets.weekly_review import REVIEW_CHECKS, storage_history
+from assets.weekly_review import weekly_job_review as weekly_job_review_asset
 from lifecycle.database import value, without_statement_timeout
 from lifecycle.partitions.convert import ConversionResult, convert_table
 from lifecycle.policy import EVENT_TABLES, event_table
@@ -125,3 +127,18 @@ def maintain(context: dg.OpExecutionContext, database: ApplicationDatabase) -> N
 )
 def run_daily_maintenance() -> None:
     maintain()
+
+
+weekly_job_review = dg.define_asset_job(
+    "weekly_job_review",
+    selection=dg.AssetSelection.assets(weekly_job_review_asset) | dg.AssetSelection.checks(*REVIEW_CHECKS),
+    description="The week of the jobs: outcomes, durations, deletions due, storage growth; to Slack once a week.",
+    executor_def=dg.in_process_executor,
+)
+
+record_storage = dg.define_asset_job(
+    "record_storage",
+    selection=dg.AssetSelection.assets(storage_history) | dg.AssetSelection.checks(*REVIEW_CHECKS),
+    description="Keep the size of every table for the review's growth; look daily at deletions due and the outbox.",
+    executor_def=dg.in_process_executor,
+)

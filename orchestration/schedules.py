@@ -5,13 +5,15 @@
 | 1st of the month, 00:30 | rotate the event partitions: the month ahead exists before anyone needs it |
 | every day, 01:30        | the same, so that a missed month never matters                             |
 | every day, 03:10        | the application's daily maintenance                                        |
+| every day, 04:20        | the size of every table; deletions due and the outbox are looked at        |
+| Monday, 09:00           | the weekly review                                                          |
 """
 
 from typing import Final
 
 import dagster as dg
 
-from orchestration.jobs import rotate_event_partitions, run_daily_maintenance
+from orchestration.jobs import record_storage, rotate_event_partitions, run_daily_maintenance, weekly_job_review
 
 TIMEZONE: Final = "Asia/Tokyo"
 RUNNING: Final = dg.DefaultScheduleStatus.RUNNING
@@ -40,5 +42,21 @@ SCHEDULES: Final = [
         execution_timezone=TIMEZONE,
         default_status=RUNNING,
         description="Refreshes account_function_usage and renews the planner's statistics.",
+    ),
+    dg.ScheduleDefinition(
+        name="record_storage_daily",
+        job=record_storage,
+        cron_schedule="20 4 * * *",
+        execution_timezone=TIMEZONE,
+        default_status=RUNNING,
+        description="Growth needs a measurement per day; a deletion that falls due is heard of within a day.",
+    ),
+    dg.ScheduleDefinition(
+        name="weekly_job_review_monday",
+        job=weekly_job_review,
+        cron_schedule="0 9 * * 1",
+        execution_timezone=TIMEZONE,
+        default_status=RUNNING,
+        description="The week that ended last midnight, when people start theirs.",
     ),
 ]
