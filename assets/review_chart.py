@@ -27,6 +27,7 @@ def _finish(axes: Axes, title: str) -> None:
 
 
 def _nothing(axes: Axes, text: str) -> None:
+    axes.set_yticks([])
     axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", color=QUIET, fontsize=9)
 
 
@@ -44,8 +45,8 @@ def _draw_outcomes(axes: Axes, review: WeeklyReview) -> None:
     axes.set_xlabel("week from (Monday, Asia/Tokyo)", fontsize=8)
     highest = max(good + bad for good, bad in zip(successes, failures, strict=True))
     axes.set_ylim(0, highest * 1.12 or 1)
-    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     if highest:
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2, frameon=False, fontsize=8)
     else:
         _nothing(axes, "no outcome in eight weeks")
@@ -58,13 +59,15 @@ def _draw_storage(axes: Axes, review: WeeklyReview) -> None:
     factor, unit = next(((f, u) for f, u in ((1e9, "GB"), (1e6, "MB")) if largest >= f), (1e3, "kB"))
     sizes = [size / factor for _, size in review.storage_totals]
     axes.fill_between(days, sizes, color=STORAGE, alpha=0.15, linewidth=0)  # type: ignore[arg-type]
-    axes.plot(days, sizes, color=STORAGE, marker="o", markersize=3, linewidth=1.5)  # type: ignore[arg-type]
+    # A few days make no line yet: their points must be seen.
+    dot = 3 if len(days) > 14 else 7
+    axes.plot(days, sizes, color=STORAGE, marker="o", markersize=dot, linewidth=1.5)  # type: ignore[arg-type]
     axes.set_ylim(0, max(sizes, default=0) * 1.15 or 1)
-    axes.set_ylabel(unit, fontsize=8)
     if not days:
         axes.set_xticks([])
         _nothing(axes, "never measured")
     else:
+        axes.set_ylabel(unit, fontsize=8)
         step = max(1, (days[-1] - days[0]).days // 5)
         ticks = [day for day in days if (days[-1] - day).days % step == 0]
         axes.set_xticks(ticks, [f"{day:%d %b}" for day in ticks])  # type: ignore[arg-type]

@@ -136,7 +136,7 @@ def outbox_result(found: Outbox) -> dg.AssetCheckResult:
     return dg.AssetCheckResult(
         passed=found.oldest_hours <= LONGEST_WAIT_HOURS,
         severity=dg.AssetCheckSeverity.WARN,
-        description=f"{found.waiting} messages wait, the oldest for {found.oldest_hours:.0f} hours",
+        description=f"{found.waiting} waiting, the oldest for {found.oldest_hours:.0f} hours",
         metadata={"waiting": found.waiting, "oldest_hours": found.oldest_hours},
     )
 

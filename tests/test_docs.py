@@ -133,7 +133,7 @@ def test_sql_of_the_how_to_pages_runs(make_application_db: MakeApplicationDb) ->
     url = make_application_db(migrated=True)
     statements = [
         text
-        for name in ("rotate-without-dagster", "read-an-alert-or-a-failed-run")
+        for name in ("rotate-without-dagster", "read-an-alert-or-a-failed-run", "weekly-review")
         for text in blocks(ROOT / f"docs/how-to/{name}.md", "sql")
         if "cron.schedule" not in text
     ]

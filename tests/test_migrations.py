@@ -100,7 +100,7 @@ def test_the_version_table_lives_in_our_schema(make_application_db: MakeApplicat
     with session(make_application_db(rows=False, migrated=True)) as conn:
         found = rows(conn, "select relnamespace::regnamespace::text from pg_class where relname = 'alembic_version'")
         assert found == [("lifecycle",)]
-        assert rows(conn, "select version_num from lifecycle.alembic_version") == [("0001",)]
+        assert rows(conn, "select version_num from lifecycle.alembic_version") == [("0005",)]
 
 
 def test_the_printed_sql_makes_the_same_objects(make_application_db: MakeApplicationDb) -> None:

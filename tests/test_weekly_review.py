@@ -110,7 +110,7 @@ def test_outcomes_at_the_microseconds_around_the_edges(conn: Connection) -> None
 
 
 def test_durations_trend_and_last_success(conn: Connection) -> None:
-    durations = [100, 300, 200, 900, 250.5]
+    durations = [100.0, 300.0, 200.0, 900.0, 250.5]
     for number, duration in enumerate(durations):
         ran(conn, "a_job", MONDAY - timedelta(days=1, hours=number), duration)
     ran(conn, "a_job", MONDAY - timedelta(days=2), 5, failed=True)
@@ -420,7 +420,9 @@ def test_the_jobs_run_and_nobody_is_named(make_application_db: MakeApplicationDb
     (second,) = results[2].asset_materializations_for_node("weekly_job_review")
     assert [e.metadata["sent_to_outbox"].value for e in (event, second)] == [True, False]
     assert {"jobs", "storage", "chart", "deletions_overdue"} <= set(event.metadata)
-    names = {record.data["job"] for record in event.metadata["jobs"].value}  # type: ignore[union-attr]
+    table = event.metadata["jobs"]
+    assert isinstance(table, dg.TableMetadataValue)
+    names = {record.data["job"] for record in table.records}
     assert {"rotate_event_partitions", "run_daily_maintenance", "weekly_job_review", "record_storage"} <= names
     with connect(url) as conn:
         content = value(conn, "select content from lifecycle.notifications where kind = 'report'")
