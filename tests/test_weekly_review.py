@@ -416,8 +416,8 @@ def test_the_jobs_run_and_nobody_is_named(make_application_db: MakeApplicationDb
         for job in ("record_storage", "weekly_job_review", "weekly_job_review")
     ]
     assert all(len(result.get_asset_check_evaluations()) == 2 for result in results)
-    (event,) = results[1].asset_materializations_for_node("weekly_job_review")
-    (second,) = results[2].asset_materializations_for_node("weekly_job_review")
+    (event,) = results[1].asset_materializations_for_node("review_the_week")
+    (second,) = results[2].asset_materializations_for_node("review_the_week")
     assert [e.metadata["sent_to_outbox"].value for e in (event, second)] == [True, False]
     assert {"jobs", "storage", "chart", "deletions_overdue"} <= set(event.metadata)
     table = event.metadata["jobs"]
