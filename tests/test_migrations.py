@@ -128,7 +128,7 @@ def test_a_held_ledger_is_waited_for(make_application_db: MakeApplicationDb) -> 
         upgrade(url, sleep=pause)
     assert pauses
     with session(url) as conn:
-        assert value(conn, "select version_num from lifecycle.alembic_version") == "0001"
+        assert value(conn, "select version_num from lifecycle.alembic_version") == "0005"
 
 
 def test_a_ledger_that_stays_held_ends_in_a_busy_error(
