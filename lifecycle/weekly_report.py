@@ -119,7 +119,7 @@ def report_lines(review: WeeklyReview) -> list[str]:
     """The review in sentences, the most pressing first."""
     before, this = review.history[-2], review.history[-1]
     idle = [job.job for job in review.jobs if job.scheduled and job.never_ran]
-    late = sum(job.object_failures for job in review.jobs)
+    others = sum(job.other_failures for job in review.jobs)
     stray = {name: count for name, count in review.default_rows.items() if count}
     lines = [
         f"Outcomes: {this.successes:,} succeeded, {this.failures:,} failed (week before: {before.failures:,} failed)",
@@ -128,8 +128,8 @@ def report_lines(review: WeeklyReview) -> list[str]:
         _storage_line(review),
         "Default partitions: " + (", ".join(f"{name} {count:,} rows" for name, count in stray.items()) or "empty"),
     ]
-    if late:
-        lines.append(f"Failures of single tables or views within runs: {late:,}")
+    if others:
+        lines.append(f"Single tables or views that failed within runs, failed checks, stale assets: {others:,}")
     if idle:
         lines.append(f"Scheduled, but did not run: {', '.join(idle)}")
     if review.outbox.waiting:

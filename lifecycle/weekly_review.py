@@ -21,12 +21,14 @@ WEEKS_SHOWN: Final = 8
 LAST_WEEK: Final = WEEKS_SHOWN - 1
 
 # Several writers fill the ledger: whatever is not as we write it is left out rather than stumbled over. A job that
-# Dagster ran is counted by its runs; a row that its database function wrote within such a run is the same work again,
-# and only its failures are told. A job that Dagster never ran is counted by those rows.
+# Dagster ran is counted by its runs; a row that its database function wrote within such a run is the same work again.
+# A job that Dagster never ran is counted by those rows. That an asset is stale or a check failed is no outcome of
+# anything. The failures among all that is not counted are told apart.
 OUTCOMES: Final = """
 with outcome as materialized (
     select entity_id as job, event_type = 'job_success' as success, created_at,
-           coalesce(jsonb_typeof(payload -> 'run_id') = 'string', false) as is_run,
+           case when jsonb_typeof(payload -> 'run_id') = 'string' then 'run'
+                when payload ->> 'object' ~ '^(run of|check|stale) ' then 'notice' else 'object' end as kind,
            case when jsonb_typeof(payload -> 'duration_ms') = 'number'
                 then case when (payload ->> 'duration_ms')::numeric between 0 and 1e12
                           then (payload ->> 'duration_ms')::double precision end end as duration_ms,
@@ -35,15 +37,18 @@ with outcome as materialized (
      where created_at >= %(first)s and created_at <= %(now)s
        and entity_type = 'job' and event_type in ('job_success', 'job_failure')
        and entity_id ~ '^[A-Za-z_][A-Za-z0-9_./:]{0,99}$'),
-counted as (select *, bool_or(is_run) over (partition by job) as by_run from outcome)
+judged as (
+    select *, kind = case when bool_or(kind = 'run') over (partition by job) then 'run' else 'object' end as counts,
+           bool_or(kind = 'run') over (partition by job) as by_run
+      from outcome)
 select job, week, by_run,
-       count(*) filter (where is_run = by_run and success),
-       count(*) filter (where is_run = by_run and not success),
-       percentile_cont(0.5) within group (order by duration_ms) filter (where is_run = by_run and success),
-       percentile_cont(0.95) within group (order by duration_ms) filter (where is_run = by_run and success),
-       count(*) filter (where is_run <> by_run and not success),
-       max(created_at) filter (where is_run = by_run and success)
-  from counted group by job, week, by_run order by job, week
+       count(*) filter (where counts and success),
+       count(*) filter (where counts and not success),
+       percentile_cont(0.5) within group (order by duration_ms) filter (where counts and success),
+       percentile_cont(0.95) within group (order by duration_ms) filter (where counts and success),
+       count(*) filter (where not counts and not success),
+       max(created_at) filter (where counts and success)
+  from judged group by job, week, by_run order by job, week
 """
 DELETIONS: Final = """
 with request as (
@@ -77,7 +82,8 @@ class JobReview:
     """One job's week. Durations in milliseconds, of successes only; None where there was none.
 
     `counted_by` says what a success or failure is: a run of Dagster's, or a row per object (a table, a view) that the
-    database function wrote. `object_failures` are such rows of a job that is counted by its runs.
+    database function wrote, for a job that Dagster never ran in eight weeks. `other_failures` are told apart: objects
+    that failed within runs, checks that failed, assets that were stale.
     """
 
     job: str
@@ -89,7 +95,7 @@ class JobReview:
     p50_ms: float | None = None
     p95_ms: float | None = None
     p50_before_ms: float | None = None
-    object_failures: int = 0
+    other_failures: int = 0
     last_success: datetime | None = None
 
     @property
@@ -170,14 +176,14 @@ def job_outcomes(
 ) -> tuple[tuple[JobReview, ...], tuple[WeekOutcomes, ...]]:
     """Each job's week, and eight weeks of all jobs together.
 
-    Jobs of which the ledger knows nothing in these two weeks are told only when they are scheduled. `last_success`
+    Jobs without an outcome in these two weeks are told only when they are scheduled. `last_success`
     looks eight weeks back, and up to `now`.
     """
     first = week.end - WEEKS_SHOWN * WEEK
     jobs = {job: JobReview(job, scheduled=True) for job in scheduled}
     per_week: dict[int, list[int]] = defaultdict(lambda: [0, 0])
     seen = set(scheduled)
-    for job, number, by_run, successes, failures, p50, p95, object_failures, last_success in rows(
+    for job, number, by_run, successes, failures, p50, p95, other_failures, last_success in rows(
         conn, OUTCOMES, {"first": first, "now": now}
     ):
         review = replace(jobs.get(job, JobReview(job, scheduled=False)), counted_by="run" if by_run else "object")
@@ -185,10 +191,10 @@ def job_outcomes(
             review = replace(review, last_success=last_success)
         if number == LAST_WEEK:
             review = replace(review, successes=successes, failures=failures, p50_ms=p50, p95_ms=p95)
-            review = replace(review, object_failures=object_failures)
+            review = replace(review, other_failures=other_failures)
         elif number == LAST_WEEK - 1:
             review = replace(review, failures_before=failures, p50_before_ms=p50)
-        if number in (LAST_WEEK, LAST_WEEK - 1):
+        if number in (LAST_WEEK, LAST_WEEK - 1) and successes + failures:
             seen.add(job)
         jobs[job] = review
         per_week[number][0] += successes

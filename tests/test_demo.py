@@ -133,7 +133,7 @@ def test_ui_daemon_and_ledger(served: tuple[subprocess.Popen[bytes], int, Path])
     (repository,) = query(port, AUTOMATION)["repositoriesOrError"]["nodes"]
     states = [schedule["scheduleState"]["status"] for schedule in repository["schedules"]]
     states += [sensor["sensorState"]["status"] for sensor in repository["sensors"]]
-    assert states == ["RUNNING"] * 4
+    assert set(states) == {"RUNNING"}
 
     # A run from the UI goes through queue, daemon and a process of its own, and comes out in the ledger.
     target = {

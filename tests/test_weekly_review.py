@@ -137,10 +137,15 @@ def test_nothing_counts_twice(conn: Connection) -> None:
     outcome(conn, "by_dagster", moment, {"object": "c", "duration_ms": 7, "error": "no"}, failed=True)
     for table in ("a", "b"):
         outcome(conn, "by_psql", moment, {"object": table, "duration_ms": 7})
-    review = weekly_review(conn, NINE)
+    for notice in ("stale a/b", "check c on a/b"):
+        for job in ("by_dagster", "by_psql", "never_ran"):
+            outcome(conn, job, moment, {"object": notice, "error": "late"}, failed=True)
+    review = weekly_review(conn, NINE, ["never_ran"])
+    idle = job_named(review, "never_ran")
+    assert (idle.never_ran, idle.other_failures) == (True, 2)
     both, alone = job_named(review, "by_dagster"), job_named(review, "by_psql")
-    assert (both.counted_by, both.successes, both.failures, both.object_failures, both.p50_ms) == ("run", 2, 1, 1, 1000)
-    assert (alone.counted_by, alone.successes, alone.p50_ms, alone.object_failures) == ("object", 2, 7, 0)
+    assert (both.counted_by, both.successes, both.failures, both.other_failures, both.p50_ms) == ("run", 2, 1, 3, 1000)
+    assert (alone.counted_by, alone.successes, alone.p50_ms, alone.other_failures) == ("object", 2, 7, 2)
     assert (review.history[-1].successes, review.history[-1].failures) == (4, 1)
     assert "by_psql*" in report_content(review)["table"]
 
