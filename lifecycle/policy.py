@@ -129,6 +129,11 @@ LATE_AFTER: Final = timedelta(hours=2)
 PARTITION_SCHEMA: Final = "event_partitions"
 STATE_SCHEMA: Final = "lifecycle"
 
+# A person who asks to be erased has a right to it within one month (GDPR, article 12).
+DELETION_DEADLINE: Final = "1 month"
+# Weeks of the review and deadlines of requests are counted by the calendar of the people who read them.
+CALENDAR: Final = "Asia/Tokyo"
+
 
 @dataclass(frozen=True)
 class LockPolicy:

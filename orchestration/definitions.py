@@ -16,18 +16,27 @@ from assets.partitions import PARTITION_ASSETS
 from assets.segments import SEGMENT_ASSETS, SEGMENT_CHECKS
 from assets.statistics import STATISTICS_ASSETS
 from assets.statistics_checks import RECONCILIATION_CHECKS, STATISTICS_CHECKS, VIEW_CHECKS
+from assets.weekly_review import REVIEW_ASSETS, REVIEW_CHECKS
 from orchestration.jobs import JOBS
 from orchestration.schedules import SCHEDULES
 from resources.dataframes import DataFrames
 from resources.postgres import ApplicationDatabase
 from resources.slack import BASE_URL, UI_URL, Slack
+from resources.timetable import Timetable
 from resources.variables import CHANNEL_VARIABLE, TOKEN_VARIABLE, URL_VARIABLE
 from sensors.freshness import freshness
 from sensors.notifications import notifications
 from sensors.run_outcomes import run_outcomes
 
-ASSETS: Final = [*PARTITION_ASSETS, *VIEW_ASSETS, *STATISTICS_ASSETS, *SEGMENT_ASSETS]
-CHECKS: Final = [*PARTITION_CHECKS, *VIEW_CHECKS, *STATISTICS_CHECKS, *RECONCILIATION_CHECKS, *SEGMENT_CHECKS]
+ASSETS: Final = [*PARTITION_ASSETS, *VIEW_ASSETS, *STATISTICS_ASSETS, *SEGMENT_ASSETS, *REVIEW_ASSETS]
+CHECKS: Final = [
+    *PARTITION_CHECKS,
+    *VIEW_CHECKS,
+    *STATISTICS_CHECKS,
+    *RECONCILIATION_CHECKS,
+    *SEGMENT_CHECKS,
+    *REVIEW_CHECKS,
+]
 
 
 def environment_variable(name: str) -> str:
@@ -46,6 +55,7 @@ def build_definitions(
     resources = {
         "database": ApplicationDatabase(url=url),
         "dataframes": DataFrames(url=url),
+        "timetable": Timetable(jobs=sorted({schedule.job_name for schedule in SCHEDULES})),
         "slack": Slack(
             token=environment_variable(TOKEN_VARIABLE),
             channel=environment_variable(CHANNEL_VARIABLE),

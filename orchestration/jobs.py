@@ -15,6 +15,8 @@ from assets.partitions import PARTITION_ASSETS, POOL, partitions_key
 from assets.segments import SEGMENT_ASSETS, SEGMENT_CHECKS
 from assets.statistics import derived_statistics, roll_ups, statistics_reconciliation
 from assets.statistics_checks import RECONCILIATION_CHECKS, STATISTICS_CHECKS, VIEW_CHECKS
+from assets.weekly_review import REVIEW_CHECKS, storage_history
+from assets.weekly_review import weekly_job_review as weekly_job_review_asset
 from lifecycle.database import value, without_statement_timeout
 from lifecycle.partitions.convert import ConversionResult, convert_table
 from lifecycle.policy import EVENT_TABLES, event_table
@@ -173,6 +175,20 @@ def run_daily_maintenance() -> None:
     maintain()
 
 
+weekly_job_review = asset_job(
+    "weekly_job_review",
+    [weekly_job_review_asset],
+    REVIEW_CHECKS,
+    "The week of the jobs: outcomes, durations, deletions due, storage growth; to Slack once a week.",
+)
+record_storage = asset_job(
+    "record_storage",
+    [storage_history],
+    REVIEW_CHECKS,
+    "Keep the size of every table for the review's growth; look daily at deletions due and the outbox.",
+)
+
+
 JOBS: Final[list[dg.JobDefinition | UnresolvedAssetJobDefinition]] = [
     convert_event_tables,
     rotate_event_partitions,
@@ -181,4 +197,6 @@ JOBS: Final[list[dg.JobDefinition | UnresolvedAssetJobDefinition]] = [
     reconcile_statistics,
     refresh_account_segments,
     run_daily_maintenance,
+    record_storage,
+    weekly_job_review,
 ]

@@ -9,6 +9,8 @@
 | every day, 01:30        | the same, so that a missed month never matters                             |
 | every day, 02:45        | compare the statistics with the application's tables                       |
 | every day, 03:10        | the application's daily maintenance                                        |
+| every day, 04:20        | the size of every table; deletions due and the outbox are looked at        |
+| Monday, 09:00           | the weekly review                                                          |
 """
 
 from datetime import UTC
@@ -19,11 +21,13 @@ import dagster as dg
 from assets.statistics import DAYS, Recompute
 from orchestration.jobs import (
     reconcile_statistics,
+    record_storage,
     refresh_account_segments,
     refresh_analytics_hourly,
     refresh_derived_statistics,
     rotate_event_partitions,
     run_daily_maintenance,
+    weekly_job_review,
 )
 
 TIMEZONE: Final = "Asia/Tokyo"
@@ -94,5 +98,21 @@ SCHEDULES: Final = [
         execution_timezone=TIMEZONE,
         default_status=RUNNING,
         description="Recommendations follow what people did within the hour; costs what changed.",
+    ),
+    dg.ScheduleDefinition(
+        name="record_storage_daily",
+        job=record_storage,
+        cron_schedule="20 4 * * *",
+        execution_timezone=TIMEZONE,
+        default_status=RUNNING,
+        description="Growth needs a measurement per day; a deletion that falls due is heard of within a day.",
+    ),
+    dg.ScheduleDefinition(
+        name="weekly_job_review_monday",
+        job=weekly_job_review,
+        cron_schedule="0 9 * * 1",
+        execution_timezone=TIMEZONE,
+        default_status=RUNNING,
+        description="The week that ended last midnight, when people start theirs.",
     ),
 ]

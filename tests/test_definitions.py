@@ -4,11 +4,9 @@ import os
 import subprocess
 import sys
 import time
-from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
-from itertools import pairwise
 from pathlib import Path
 
 import dagster as dg
@@ -27,12 +25,12 @@ from lifecycle.migrate import upgrade
 from lifecycle.partitions.status import PartitionInfo, PartitionStatus, partition_status
 from lifecycle.policy import EVENT_TABLES
 from orchestration.definitions import build_definitions, defs
-from orchestration.schedules import SCHEDULES
 from resources.postgres import ApplicationDatabase, errors_for_dagster, retried_when_busy
 from resources.variables import URL_VARIABLE
 from sensors.run_outcomes import run_outcomes
 from tests.conftest import MakeApplicationDb
 
+GROUPS = {"application", "event_partitions", "materialized_views", "statistics", "segments", "operations"}
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 LOADS = """
 import socket
@@ -78,35 +76,11 @@ def test_every_job_runs_in_its_own_process_and_every_asset_is_described() -> Non
     for spec in defs.resolve_all_asset_specs():
         assert spec.description, spec.key
         assert spec.owners, spec.key
-        assert spec.group_name in ("application", "event_partitions", "segments")
+        assert spec.group_name in GROUPS
         assert "postgres" in spec.kinds
     for asset in PARTITION_ASSETS:
         assert asset.op.pool == "event_partitions"
         assert asset.get_asset_spec().freshness_policy is not None
-
-
-def test_schedules_run_by_default_in_tokyo() -> None:
-    for schedule in SCHEDULES:
-        assert schedule.execution_timezone == "Asia/Tokyo"
-        assert schedule.default_status is dg.DefaultScheduleStatus.RUNNING
-    crons = {schedule.name: schedule.cron_schedule for schedule in SCHEDULES}
-    assert crons["rotate_event_partitions_monthly"] == "30 0 1 * *"
-    assert run_outcomes.default_status is dg.DefaultSensorStatus.RUNNING
-
-
-def test_no_two_schedules_of_one_pool_start_within_half_an_hour() -> None:
-    starts: dict[str, list[int]] = defaultdict(list)
-    for schedule in SCHEDULES:
-        minute, hour, *_ = str(schedule.cron_schedule).split()
-        job = defs.resolve_job_def(schedule.job_name)
-        pools = {node.definition.pool for node in job.graph.nodes if isinstance(node.definition, dg.OpDefinition)}
-        for pool in pools - {None}:
-            hours = range(24) if hour == "*" else [int(hour)]
-            starts[str(pool)] += [hour * 60 + int(minute) for hour in hours]
-    assert set(starts) == {"event_partitions", "maintenance", "segments"}
-    for pool, minutes in starts.items():
-        for one, other in pairwise(sorted(minutes)):
-            assert other - one >= 30, pool
 
 
 def test_application_schema_is_that_of_the_application(empty_application_db: str) -> None:

@@ -1,0 +1,63 @@
+"""The size of every table, kept day by day."""
+
+from collections.abc import Iterable
+from datetime import timedelta
+from typing import Final
+
+import dagster as dg
+
+from assets.units import size_text
+from lifecycle.storage_history import RelationSize, record_storage
+from resources.postgres import ApplicationDatabase, retried_when_busy
+
+POOL: Final = "operations"
+GROUP: Final = "operations"
+OWNERS: Final = ["team:data-platform"]
+STORAGE_KEY: Final = dg.AssetKey(["lifecycle", "storage_history"])
+# Measured every day: a day and two hours late is worth a look, two days late is a gap in the review.
+FRESHNESS: Final = dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=50), warn_window=timedelta(hours=26))
+COLUMNS: Final = dg.TableSchema(
+    columns=[
+        dg.TableColumn("measured_on", "date", description="day in UTC"),
+        dg.TableColumn("relation", "text", description="schema and name"),
+        dg.TableColumn("bytes", "bigint", description="with indexes and TOAST, partitions summed"),
+        dg.TableColumn("row_estimate", "bigint", description="the planner's estimate"),
+    ]
+)
+SIZE_COLUMNS: Final = dg.TableSchema(
+    columns=[dg.TableColumn("relation", "string"), dg.TableColumn("size", "string"), dg.TableColumn("rows", "int")]
+)
+
+
+def sizes_table(sizes: Iterable[RelationSize]) -> dg.TableMetadataValue:
+    """One record per relation."""
+    records = [dg.TableRecord({"relation": s.relation, "size": size_text(s.bytes), "rows": s.rows}) for s in sizes]
+    return dg.MetadataValue.table(records, schema=SIZE_COLUMNS)
+
+
+@dg.asset(
+    key=STORAGE_KEY,
+    group_name=GROUP,
+    description=(
+        "Size of every table and materialized view of the application and of this project, one row per day (UTC) and "
+        "relation, partitions summed, kept 400 days. What the weekly review's growth is computed from."
+    ),
+    kinds={"postgres", "table"},
+    owners=OWNERS,
+    metadata={"dagster/table_name": "lifecycle.storage_history", "dagster/column_schema": COLUMNS},
+    freshness_policy=FRESHNESS,
+    pool=POOL,
+    code_version="1",
+)
+def storage_history(database: ApplicationDatabase) -> dg.MaterializeResult[None]:
+    with retried_when_busy(), database.connect() as conn:
+        sizes = record_storage(conn)
+    total = sum(size.bytes for size in sizes)
+    return dg.MaterializeResult(
+        metadata={
+            "relations": len(sizes),
+            "bytes": dg.MetadataValue.int(total),
+            "size": size_text(total),
+            "sizes": sizes_table(sizes),
+        }
+    )
