@@ -255,7 +255,7 @@ def test_sizes_of_partitions_are_summed_and_views_are_measured(partitioned: Conn
         )
         assert sizes[table.qualified_name].bytes == summed > 0
     assert not [name for name in sizes if name.startswith("event_partitions.")]
-    assert {"public.account_function_usage", "public.accounts", "lifecycle.storage_history"} <= set(sizes)
+    assert {"public.top_search_keywords", "public.accounts", "lifecycle.storage_history"} <= set(sizes)
     assert not {name for name in sizes if value(partitioned, "select to_regclass(%s) is null", (name,))}
 
 
