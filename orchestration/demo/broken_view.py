@@ -7,7 +7,7 @@ from typing import Final
 
 import dagster as dg
 
-from lifecycle.database import Connection, connect, value
+from lifecycle.database import connect, value
 from orchestration.demo.channel import Message, read_channel
 from orchestration.demo.runs import Runner
 from resources.variables import URL_VARIABLE
@@ -60,12 +60,19 @@ class Play:
 
 
 @contextmanager
-def _broken(conn: Connection) -> Iterator[None]:
-    event = value(conn, BREAK)
+def _broken(url: str) -> Iterator[None]:
+    """One event that the view cannot read, removed afterwards.
+
+    Each in a session of its own: PostgreSQL tells of a session's changes when it ends, else after some seconds, and a
+    view whose sources seem unchanged is left alone.
+    """
+    with connect(url) as conn:
+        event = value(conn, BREAK)
     try:
         yield
     finally:
-        conn.execute(MEND, (event,))
+        with connect(url) as conn:
+            conn.execute(MEND, (event,))
 
 
 def play(runner: Runner, variables: Mapping[str, str]) -> Play:
@@ -76,10 +83,11 @@ def play(runner: Runner, variables: Mapping[str, str]) -> Play:
         runner.look()
         return Act(what, run, read_channel(variables, conn))
 
-    with connect(variables[URL_VARIABLE]) as conn:
+    url = variables[URL_VARIABLE]
+    with connect(url) as conn:
         runner.look()
         before = read_channel(variables, conn)
-        with _broken(conn):
+        with _broken(url):
             acts = [act(f"{VIEW} is broken"), act("it is still broken")]
         acts.append(act("it is mended"))
     return Play(before, tuple(acts))

@@ -20,6 +20,9 @@ NOT_EVALUATED: Final = "[red]not evaluated[/]"
 MADE: Final = (dg.DagsterEventType.ASSET_MATERIALIZATION, dg.DagsterEventType.ASSET_OBSERVATION)
 # Of a message: its title, its state, what fails, the error.
 FIRST_LINES: Final = 4
+REVIEW_TITLE: Final = (
+    "The weekly review, as Slack shows it. This database is minutes old: the weeks before are made up."
+)
 
 
 def conversion_metadata(result: dg.ExecuteInProcessResult, table: EventTable) -> dict[str, Any]:
@@ -86,7 +89,7 @@ def assets_table(states: Iterable[AssetState]) -> Table:
     table = Table(title="Every asset, materialized", title_justify="left")
     table.add_column("asset", no_wrap=True)
     table.add_column("rows", justify="right", no_wrap=True)
-    table.add_column("what it did", ratio=1, no_wrap=True, overflow="ellipsis")
+    table.add_column("what it did")
     table.add_column("checks", no_wrap=True)
     group = ""
     for state in states:
@@ -120,7 +123,7 @@ def broken_view_table(report: DemoReport) -> Table:
 def _review(report: DemoReport) -> Group | str:
     """The weekly review as Slack shows it."""
     shown = [Panel("\n".join(map(escape, message.lines)), expand=False) for message in report.of_kind("report")]
-    return Group("The weekly review, as Slack shows it", *shown) if shown else "This week's review was sent before."
+    return Group(f"[italic]{REVIEW_TITLE}[/]", *shown) if shown else "This week's review was sent before."
 
 
 def print_report(report: DemoReport, artificial: tuple[str, ...], console: Console) -> None:

@@ -4,7 +4,7 @@ import signal
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
@@ -27,9 +27,10 @@ from orchestration.demo.inventory import asset_states
 from orchestration.demo.outcome import DemoReport
 from orchestration.demo.progress import step
 from orchestration.demo.report import print_report
-from orchestration.demo.runs import Runner
+from orchestration.demo.runs import Runner, past_ticks
 from orchestration.demo.services import HOST, PROJECT, require_free_port, running_slack, serve
 from resources.variables import UI_URL_VARIABLE, URL_VARIABLE
+from sandbox.past_weeks import make_up_past_weeks
 from sandbox.server import Server
 
 STOPPED: Final = 130
@@ -42,6 +43,8 @@ JOBS: Final = (
     "run_daily_maintenance",
     "record_storage",
 )
+# What the review's chart shows.
+PAST: Final = timedelta(weeks=8)
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,8 @@ def work(url: str, folder: Path, variables: Mapping[str, str], console: Console)
             runner.run(job)
         runs = list(runner.results)
         played = play(runner, variables)
+        with step(console, "make up eight weeks of runs before today"):
+            make_up_past_weeks(url, past_ticks(started, PAST))
         review = runner.run("weekly_job_review")
         runner.look()
         with connect(url) as conn:

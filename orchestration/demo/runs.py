@@ -1,19 +1,23 @@
 """Run jobs and let sensors look, in this process and on the instance that the UI shows."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from itertools import takewhile
+from typing import Final
 
 import dagster as dg
+from dagster._utils.schedules import schedule_execution_time_iterator
 from rich.console import Console
 
 from orchestration.definitions import build_definitions
 from orchestration.demo.progress import progress_logger, step
-from orchestration.schedules import refresh_derived_statistics_hourly
+from orchestration.schedules import SCHEDULES, refresh_derived_statistics_hourly
 from sensors.freshness import freshness
 from sensors.notifications import notifications
 from sensors.run_outcomes import run_outcomes
 
-SCHEDULED = {"refresh_derived_statistics": refresh_derived_statistics_hourly}
+SCHEDULED: Final = {"refresh_derived_statistics": refresh_derived_statistics_hourly}
 
 
 def interrupted(result: dg.ExecuteInProcessResult) -> bool:
@@ -44,6 +48,15 @@ def _request(job: str) -> dg.RunRequest:
     request = SCHEDULED[job](dg.build_schedule_context(scheduled_execution_time=datetime.now(UTC)))
     assert isinstance(request, dg.RunRequest)  # noqa: S101 - what this schedule returns
     return request
+
+
+def past_ticks(now: datetime, length: timedelta) -> Iterator[tuple[str, datetime]]:
+    """(job, moment) of every start that the timetable would have had in the time before `now`."""
+    for schedule in SCHEDULES:
+        ticks = schedule_execution_time_iterator(
+            (now - length).timestamp(), schedule.cron_schedule, schedule.execution_timezone or "UTC", ascending=True
+        )
+        yield from ((schedule.job_name, tick) for tick in takewhile(lambda tick: tick < now, ticks))
 
 
 @dataclass
