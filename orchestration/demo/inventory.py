@@ -77,9 +77,11 @@ def asset_states(
     """Every asset that the definitions can materialize, by group and name."""
     graph = definitions.get_repository_def().asset_graph
     evaluations = last_evaluations(results)
+    keys = sorted(graph.materializable_asset_keys)
+    entries = {record.asset_entry.asset_key: record.asset_entry for record in instance.get_asset_records(keys)}
     states = []
-    for key in graph.materializable_asset_keys:
-        event = instance.get_latest_materialization_event(key)
+    for key in keys:
+        event = entries[key].last_materialization if key in entries else None
         made = event.asset_materialization if event and event.timestamp >= since.timestamp() else None
         checks = {check: evaluations.get(check) for check in sorted(graph.get_check_keys_for_assets({key}))}
         states.append(

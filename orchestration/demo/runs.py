@@ -13,7 +13,6 @@ from rich.console import Console
 from orchestration.definitions import build_definitions
 from orchestration.demo.progress import progress_logger, step
 from orchestration.schedules import SCHEDULES, refresh_derived_statistics_hourly
-from sensors.freshness import freshness
 from sensors.notifications import notifications
 from sensors.run_outcomes import run_outcomes
 
@@ -85,10 +84,13 @@ class Runner:
         return result
 
     def look(self) -> None:
-        """Let every sensor look once, in the order in which a fault travels: run, outbox, Slack."""
+        """Let the sensors look that carry a fault from a run to Slack.
+
+        Whether an asset is stale is the daemon's to say, and none runs yet.
+        """
         definitions = build_definitions()
         resources = definitions.resources or {}
-        for sensor in (run_outcomes, freshness, notifications):
+        for sensor in (run_outcomes, notifications):
             with dg.build_sensor_context(
                 self.instance,
                 cursor=self.cursors.get(sensor.name),
