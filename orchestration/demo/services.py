@@ -127,8 +127,8 @@ def serve(port: int, folder: Path, environment: Mapping[str, str], slack: SlackS
                     raise SandboxError(f"Dagster's UI did not answer on {url}; see {folder / 'dagster-webserver.log'}")
                 time.sleep(0.3)
         console.print(
-            f"\nDagster's UI is at [bold]{url}[/], schedules and sensors are running; what they tell Slack is at "
-            f"[bold]{slack.url}[/]. Ctrl-C stops everything.",
+            f"\nDagster's UI is at [bold]{url}[/], schedules and sensors are running.\n"
+            f"The demo's Slack is at [bold]{slack.url}[/]\nCtrl-C stops everything.",
             highlight=False,
         )
         _watch({**processes, "sandbox.slack_server": slack.process})
