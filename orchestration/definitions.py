@@ -23,7 +23,13 @@ from resources.dataframes import DataFrames
 from resources.postgres import ApplicationDatabase
 from resources.slack import BASE_URL, UI_URL, Slack
 from resources.timetable import Timetable
-from resources.variables import CHANNEL_VARIABLE, TOKEN_VARIABLE, URL_VARIABLE
+from resources.variables import (
+    BASE_URL_VARIABLE,
+    CHANNEL_VARIABLE,
+    TOKEN_VARIABLE,
+    UI_URL_VARIABLE,
+    URL_VARIABLE,
+)
 from sensors.freshness import freshness
 from sensors.notifications import notifications
 from sensors.run_outcomes import run_outcomes
@@ -59,8 +65,8 @@ def build_definitions(
         "slack": Slack(
             token=environment_variable(TOKEN_VARIABLE),
             channel=environment_variable(CHANNEL_VARIABLE),
-            base_url=environment_variable("SLACK_BASE_URL") or BASE_URL,
-            ui_url=environment_variable("LIFECYCLE_UI_URL") or UI_URL,
+            base_url=environment_variable(BASE_URL_VARIABLE) or BASE_URL,
+            ui_url=environment_variable(UI_URL_VARIABLE) or UI_URL,
         ),
     } | resource_overrides
     made_here = {key for assets in ASSETS for key in assets.keys}

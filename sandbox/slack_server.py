@@ -78,7 +78,10 @@ class Channel:
         if method == "conversations.history":
             since = float(arguments.get("oldest", 0))
             found = [m for m in reversed(self.messages) if float(m.ts) >= since]
-            shown = [{"ts": m.ts, "text": m.text, **({"metadata": m.metadata} if m.metadata else {})} for m in found]
+            shown = [
+                {"ts": m.ts, "text": m.text, "blocks": m.blocks, **({"metadata": m.metadata} if m.metadata else {})}
+                for m in found
+            ]
             return {"ok": True, "messages": shown[: int(arguments.get("limit", 100))]}
         return {"ok": False, "error": "unknown_method"}
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -17,15 +18,20 @@ import psycopg
 import pytest
 
 from lifecycle.policy import EVENT_TABLES
+from orchestration.definitions import defs
 
 DEMO = [sys.executable, "-m", "orchestration.cli", "demo"]
 PATIENCE = 180.0
 
-ASSETS = "{assetNodes{assetKey{path} isMaterializable assetMaterializations(limit:1){runId}}}"
+ASSETS = """{assetNodes{assetKey{path} isMaterializable assetMaterializations(limit:1){runId}
+    freshnessStatusInfo{freshnessStatus}}}"""
+CHANNEL = re.compile(r"Slack is at (http://\S+/)")
 AUTOMATION = """{repositoriesOrError{... on RepositoryConnection{nodes{
     schedules{name scheduleState{status}} sensors{name sensorState{status}}}}}}"""
 LAUNCH = """mutation($p:ExecutionParams!){launchRun(executionParams:$p){
     ... on LaunchRunSuccess{run{runId}} ... on PythonError{message}}}"""
+# (new or edited, kind) of a message, and how often: the second failure only edits, and so does the end.
+EXPECTED = {("new", "failure"): 1, ("edited", "failure"): 2, ("new", "recovery"): 1, ("new", "report"): 0}
 STATUS = "query($id:ID!){runOrError(runId:$id){... on Run{status}}}"
 
 
@@ -61,6 +67,25 @@ def query(port: int, text: str, **variables: Any) -> Any:
         return json.load(answer)["data"]
 
 
+def freshness(port: int) -> dict[tuple[str, ...], str]:
+    """How Dagster finds each asset that it can make."""
+    nodes = [node for node in query(port, ASSETS)["assetNodes"] if node["isMaterializable"]]
+    return {
+        tuple(node["assetKey"]["path"]): (node["freshnessStatusInfo"] or {}).get("freshnessStatus", "no policy")
+        for node in nodes
+    }
+
+
+def channel_page(url: str) -> str:
+    """What the demo's Slack shows; "" once it is gone."""
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310 - our own address
+            page: str = answer.read().decode()
+            return page
+    except (urllib.error.URLError, OSError):
+        return ""
+
+
 def answers(port: int) -> bool:
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/server_info", timeout=5) as answer:
@@ -71,14 +96,21 @@ def answers(port: int) -> bool:
 
 @pytest.mark.timeout(600)
 def test_once_ends_green_and_leaves_nothing(tmp_path: Path) -> None:
-    environment = os.environ | {"TMPDIR": str(tmp_path), "COLUMNS": "160"}
+    # A real Slack of the user's is left alone: nobody answers here, and the demo would not end green.
+    real = {"SLACK_BOT_TOKEN": "xoxb-real", "SLACK_CHANNEL": "C0REAL", "SLACK_BASE_URL": "http://127.0.0.1:1/api/"}
+    environment = os.environ | real | {"TMPDIR": str(tmp_path), "COLUMNS": "160"}
     result = subprocess.run([*DEMO, "--once"], env=environment, capture_output=True, text=True)
     assert result.returncode == 0, result.stdout + result.stderr
     assert "Everything did what it should." in result.stdout
     assert "warned" not in result.stdout
-    assert "failed" not in result.stdout
-    for table in EVENT_TABLES:
-        assert table.name in result.stdout
+    assert "Slack: 1 failure, 1 recovery, 1 report." in result.stdout
+    told = result.stdout.partition("what people hear of it")[2]
+    assert [told.count(f"{how} {kind}") for how, kind in EXPECTED] == list(EXPECTED.values())
+    assert "failed 2 times, works again" in told
+    for key in defs.get_repository_def().asset_graph.materializable_asset_keys:
+        assert key.path[-1] in result.stdout
+    assert re.search(r"Weekly review, [-0-9]+ to [-0-9]+ \(Asia/Tokyo\)", result.stdout)
+    assert "Outcomes: 0 succeeded" not in result.stdout
     assert not list(tmp_path.glob("lifecycle-demo-*"))
     assert not processes_with(str(tmp_path))
 
@@ -127,9 +159,13 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[subproces
 def test_ui_daemon_and_ledger(served: tuple[subprocess.Popen[bytes], int, Path]) -> None:
     process, port, folder = served
     nodes = {tuple(node["assetKey"]["path"]): node for node in query(port, ASSETS)["assetNodes"]}
+    made = {path for path, node in nodes.items() if node["isMaterializable"]}
+    assert made == {tuple(key.path) for key in defs.get_repository_def().asset_graph.materializable_asset_keys}
+    assert [path for path in made if not nodes[path]["assetMaterializations"]] == []
     for table in EVENT_TABLES:
-        assert nodes["event_partitions", table.name]["assetMaterializations"]
         assert not nodes["public", table.name]["isMaterializable"]
+    # Dagster's daemon looks at each asset in its own time.
+    wait_until(lambda: set(freshness(port).values()) == {"HEALTHY"}, "every asset is fresh")
     (repository,) = query(port, AUTOMATION)["repositoriesOrError"]["nodes"]
     states = [schedule["scheduleState"]["status"] for schedule in repository["schedules"]]
     states += [sensor["sensorState"]["status"] for sensor in repository["sensors"]]
@@ -158,7 +194,13 @@ def test_ui_daemon_and_ledger(served: tuple[subprocess.Popen[bytes], int, Path])
             "job_success",
         )
 
+    (slack,) = CHANNEL.findall((folder / "output").read_text().replace("\n", " "))
+    shown = channel_page(slack)
+    assert "<p>3 messages." in shown
+    assert f"http://127.0.0.1:{port}/runs/" in shown
+
     process.send_signal(signal.SIGTERM)
     assert process.wait(90) == 0, (folder / "output").read_text()
     assert not answers(port)
+    assert not channel_page(slack)
     wait_until(lambda: not processes_with(str(folder / "kept")), "every process is gone")

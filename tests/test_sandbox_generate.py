@@ -7,6 +7,7 @@ import pytest
 from psycopg import sql
 
 from lifecycle.errors import SandboxError
+from lifecycle.weekly_review import deletions_due
 from sandbox.generate import SOURCES, generate
 
 NOW = datetime(2026, 3, 31, 23, 59, 59, 999999, tzinfo=UTC)
@@ -156,3 +157,12 @@ def test_refuses_unknown_scales_and_filled_databases(application_db):
         generate(application_db, "huge", now=NOW, progress=silent)
     with pytest.raises(SandboxError, match="has rows already"):
         generate(application_db, "small", now=NOW, progress=silent)
+
+
+def test_no_open_deletion_request_is_near_its_deadline(application_db):
+    with psycopg.connect(application_db) as conn:
+        due = deletions_due(conn, datetime.now(UTC))
+    assert due.open > 1
+    assert (due.due_soon, due.overdue) == (0, 0)
+    assert due.oldest_days is not None
+    assert due.oldest_days > 1

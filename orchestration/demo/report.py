@@ -1,56 +1,32 @@
-"""What the demo did, as a table."""
+"""What the demo did, as tables."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
 from typing import Any, Final
 
 import dagster as dg
-from rich.console import Console
+from rich.console import Console, Group
 from rich.markup import escape
+from rich.panel import Panel
 from rich.table import Table
 
-from assets.checks import CHECKS
 from assets.partitions import partitions_key
 from lifecycle.policy import EVENT_TABLES, EventTable
+from orchestration.demo.inventory import AssetState, warned
+from orchestration.demo.outcome import DemoReport
 
 OUTCOMES: Final = {True: "[green]passed[/]", False: "[red]failed[/]"}
 WARNED: Final = "[yellow]warned[/]"
+NOT_EVALUATED: Final = "[red]not evaluated[/]"
 MADE: Final = (dg.DagsterEventType.ASSET_MATERIALIZATION, dg.DagsterEventType.ASSET_OBSERVATION)
+# Of a message: its title, its state, what fails, the error.
+FIRST_LINES: Final = 4
+REVIEW_TITLE: Final = (
+    "The weekly review, as Slack shows it. This database is minutes old: the weeks before are made up."
+)
 
 
-@dataclass(frozen=True)
-class DemoReport:
-    """Rows per event table before, after the conversion and after the rotation, and both runs."""
-
-    before: Mapping[str, int]
-    converted: Mapping[str, int]
-    after: Mapping[str, int]
-    conversion: dg.ExecuteInProcessResult
-    rotation: dg.ExecuteInProcessResult
-
-    @property
-    def evaluations(self) -> Sequence[dg.AssetCheckEvaluation]:
-        """Every check evaluation of the rotation's run."""
-        return self.rotation.get_asset_check_evaluations()
-
-    @property
-    def succeeded(self) -> bool:
-        """Both jobs ended well, no row was lost or doubled, and every check passed or only warned."""
-        return (
-            self.conversion.success
-            and self.rotation.success
-            and self.before == self.converted
-            and len(self.evaluations) == len(EVENT_TABLES) * len(CHECKS)
-            and all(evaluation.passed or _warned(evaluation) for evaluation in self.evaluations)
-        )
-
-
-def _warned(evaluation: dg.AssetCheckEvaluation) -> bool:
-    return not evaluation.passed and evaluation.severity is dg.AssetCheckSeverity.WARN
-
-
-def asset_metadata(result: dg.ExecuteInProcessResult, table: EventTable) -> dict[str, Any]:
-    """The metadata of the last event of a table's partitions in a run; empty when there was none."""
+def conversion_metadata(result: dg.ExecuteInProcessResult, table: EventTable) -> dict[str, Any]:
+    """What the conversion told of a table's partitions; empty when it told nothing."""
     found: dict[str, Any] = {}
     for event in result.all_events:
         if event.event_type in MADE and event.asset_key == partitions_key(table):
@@ -60,11 +36,18 @@ def asset_metadata(result: dg.ExecuteInProcessResult, table: EventTable) -> dict
     return found
 
 
+def _outcome(evaluation: dg.AssetCheckEvaluation | None) -> str:
+    if evaluation is None:
+        return NOT_EVALUATED
+    return WARNED if warned(evaluation) else OUTCOMES[evaluation.passed]
+
+
 def _figures(report: DemoReport, table: EventTable) -> dict[str, str]:
-    """What happened to one event table, in words and numbers."""
+    """What happened to one event table, in words and numbers; then how its asset and each of its checks ended."""
     before, converted, after = (rows[table.name] for rows in (report.before, report.converted, report.after))
-    conversion = asset_metadata(report.conversion, table)
-    rotation = asset_metadata(report.rotation, table)
+    conversion = conversion_metadata(report.conversion, table)
+    state = next(state for state in report.assets if state.key == partitions_key(table))
+    rotation = {name: entry.value for name, entry in state.metadata.items()}
     return {
         "rows before": f"{before:,}",
         "rows after conversion": f"{converted:,}" if before == converted else f"[red]{converted:,}[/]",
@@ -76,72 +59,90 @@ def _figures(report: DemoReport, table: EventTable) -> dict[str, str]:
         "views switched over": f"{conversion.get('dependents_switched', '-')}",
         "conversion": f"{conversion['seconds']:.1f} s" if conversion else "-",
         "longest lock": f"{conversion['longest_lock_ms']:.0f} ms" if conversion else "-",
+        **{check.name: _outcome(evaluation) for check, evaluation in state.checks.items()},
     }
 
 
-def _outcomes(report: DemoReport, table: EventTable) -> dict[str, str]:
-    """How the asset and each of its checks ended."""
-    outcomes = {"asset materialized": OUTCOMES[bool(asset_metadata(report.rotation, table))]}
-    for check, _ in CHECKS:
-        outcomes[check.__name__] = "[red]not evaluated[/]"
-    for evaluation in report.evaluations:
-        if evaluation.asset_key == partitions_key(table):
-            outcomes[evaluation.check_name] = WARNED if _warned(evaluation) else OUTCOMES[evaluation.passed]
-    return outcomes
-
-
-def report_table(report: DemoReport) -> Table:
-    """One column per event table: its rows and partitions, then its asset and checks."""
+def event_tables(report: DemoReport) -> Table:
+    """One column per event table: its rows and partitions, then its checks."""
     table = Table(title="What happened to the event tables", title_justify="left")
     table.add_column("", no_wrap=True)
     for event_table in EVENT_TABLES:
         table.add_column(event_table.name, justify="right", overflow="fold")
-    for part in (_figures, _outcomes):
-        columns = [part(report, event_table) for event_table in EVENT_TABLES]
-        for name in columns[0]:
-            table.add_row(name, *(column[name] for column in columns))
-        table.add_section()
+    columns = [_figures(report, event_table) for event_table in EVENT_TABLES]
+    for name in columns[0]:
+        table.add_row(name, *(column[name] for column in columns), end_section=name == "longest lock")
     return table
 
 
-def interrupted(result: dg.ExecuteInProcessResult) -> bool:
-    """Whether a signal ended a step of the run: Dagster catches the signals that arrive during a run."""
-    return any(
-        event.event_type is dg.DagsterEventType.STEP_FAILURE
-        and event.step_failure_data.error_source.value == "INTERRUPT"
-        for event in result.all_events
-    )
+def _checks(state: AssetState) -> str:
+    """The number of checks per outcome, the worst first."""
+    counted: dict[str, int] = {}
+    for evaluation in state.checks.values():
+        counted[_outcome(evaluation)] = counted.get(_outcome(evaluation), 0) + 1
+    order = (NOT_EVALUATED, OUTCOMES[False], WARNED, OUTCOMES[True])
+    return ", ".join(f"{counted[outcome]} {outcome}" for outcome in order if outcome in counted) or "-"
 
 
-def failures(result: dg.ExecuteInProcessResult) -> list[str]:
-    """What each failed step of a run said."""
-    said = []
-    for event in result.all_events:
-        if event.event_type is dg.DagsterEventType.STEP_FAILURE:
-            data = event.step_failure_data
-            text = data.user_failure_data.description if data.user_failure_data else None
-            error = data.error.cause or data.error if data.error else None
-            said.append(f"{event.step_key}: {text or (error.message if error else 'failed')}".strip())
-    return said
+def assets_table(states: Iterable[AssetState]) -> Table:
+    """One row per asset, by group."""
+    table = Table(title="Every asset, materialized", title_justify="left")
+    table.add_column("asset", no_wrap=True)
+    table.add_column("rows", justify="right", no_wrap=True)
+    table.add_column("what it did")
+    table.add_column("checks", no_wrap=True)
+    group = ""
+    for state in states:
+        if state.group != group:
+            if group:
+                table.add_section()
+            group = state.group
+            table.add_row(f"[bold]{group}[/]")
+        rows = "-" if state.rows is None else f"{state.rows:,}"
+        did = escape(state.did) if state.materialized else "[red]not materialized[/]"
+        table.add_row(f"  {state.key.path[-1]}", rows, did, _checks(state))
+    return table
+
+
+def broken_view_table(report: DemoReport) -> Table:
+    """What was done to the view, how its job ended, what Slack showed then."""
+    table = Table(title="A view breaks, and what people hear of it", title_justify="left", show_lines=True)
+    table.add_column("what was done", ratio=1)
+    table.add_column("run", no_wrap=True)
+    table.add_column("Slack, afterwards", ratio=3)
+    for act in report.play.acts:
+        news = []
+        for how, message in report.play.news(act):
+            text = "\n".join(message.lines[:FIRST_LINES])
+            news.append(f"[bold]{how}[/] {message.kind}, {message.at:%H:%M:%S} UTC\n{escape(text)}")
+        ended = "[green]succeeded[/]" if act.run.success else "[yellow]failed[/]"
+        table.add_row(act.what, ended, "\n".join(news) or "[red]nothing[/]")
+    return table
+
+
+def _review(report: DemoReport) -> Group | str:
+    """The weekly review as Slack shows it."""
+    shown = [Panel("\n".join(map(escape, message.lines)), expand=False) for message in report.of_kind("report")]
+    return Group(f"[italic]{REVIEW_TITLE}[/]", *shown) if shown else "This week's review was sent before."
 
 
 def print_report(report: DemoReport, artificial: tuple[str, ...], console: Console) -> None:
-    """The table, what is artificial about the rows, and every failure in full."""
-    console.print()
-    console.print(report_table(report))
-    for evaluation in report.evaluations:
-        if not evaluation.passed:
-            style = "yellow" if _warned(evaluation) else "red"
-            name = f"{evaluation.asset_key.path[-1]} {evaluation.check_name}"
-            console.print(f"[{style}]{name}[/]: {escape(evaluation.description or '')}", highlight=False)
+    """The tables, what Slack shows, what is artificial about the rows, and every fault in full."""
+    for part in (event_tables(report), assets_table(report.assets), broken_view_table(report), _review(report)):
+        console.print()
+        console.print(part, highlight=False)
+    for state in report.assets:
+        for check, evaluation in state.checks.items():
+            if evaluation is not None and warned(evaluation):
+                name = f"{state.key.path[-1]} {check.name}"
+                console.print(f"[yellow]{name}[/]: {escape(evaluation.description or '')}", highlight=False)
+    counts = {kind: len(report.of_kind(kind)) for kind in ("failure", "recovery", "report")}
+    console.print(f"Slack: {', '.join(f'{count} {kind}' for kind, count in counts.items())}.", highlight=False)
     if artificial:
         console.print("Not everything about these rows is real:")
     for sentence in artificial:
         console.print(f"  - {escape(sentence)}", highlight=False, soft_wrap=True)
-    for result in (report.conversion, report.rotation):
-        for text in failures(result):
-            console.print(f"[bold red]failed[/] {escape(text)}", highlight=False, soft_wrap=True)
-    if report.before != report.converted:
-        console.print("[bold red]The conversion changed the number of rows.[/]")
-    verdict = "[bold green]Everything did what it should.[/]" if report.succeeded else "[bold red]Not all went well.[/]"
-    console.print(verdict)
+    faults = report.faults
+    for text in faults:
+        console.print(f"[bold red]fault[/] {escape(text)}", highlight=False, soft_wrap=True)
+    console.print("[bold red]Not all went well.[/]" if faults else "[bold green]Everything did what it should.[/]")

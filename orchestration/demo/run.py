@@ -4,16 +4,18 @@ import signal
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
-import dagster as dg
 from rich.console import Console
 
+from lifecycle.database import connect
 from lifecycle.errors import SandboxError
 from lifecycle.migrate import upgrade
 from orchestration.definitions import build_definitions
+from orchestration.demo.broken_view import play
+from orchestration.demo.channel import read_channel
 from orchestration.demo.databases import (
     application_database,
     create_dagster_database,
@@ -21,14 +23,28 @@ from orchestration.demo.databases import (
     demo_folder,
     event_rows,
 )
-from orchestration.demo.progress import progress_logger, step
-from orchestration.demo.report import DemoReport, interrupted, print_report
-from orchestration.demo.services import PROJECT, require_free_port, serve
-from resources.postgres import ApplicationDatabase
-from resources.variables import URL_VARIABLE
+from orchestration.demo.inventory import asset_states
+from orchestration.demo.outcome import DemoReport
+from orchestration.demo.progress import step
+from orchestration.demo.report import print_report
+from orchestration.demo.runs import Runner, past_ticks
+from orchestration.demo.services import HOST, PROJECT, require_free_port, running_slack, serve
+from resources.variables import UI_URL_VARIABLE, URL_VARIABLE
+from sandbox.past_weeks import make_up_past_weeks
 from sandbox.server import Server
 
 STOPPED: Final = 130
+# What the timetable starts within a day, in an order in which each finds what it reads.
+JOBS: Final = (
+    "refresh_derived_statistics",
+    "refresh_analytics_hourly",
+    "refresh_account_segments",
+    "reconcile_statistics",
+    "run_daily_maintenance",
+    "record_storage",
+)
+# What the review's chart shows.
+PAST: Final = timedelta(weeks=8)
 
 
 @dataclass(frozen=True)
@@ -56,46 +72,56 @@ def ended_by_signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def run_job(name: str, url: str, instance: dg.DagsterInstance, console: Console) -> dg.ExecuteInProcessResult:
-    """Run one job in this process on the instance that the UI shows; KeyboardInterrupt when it was interrupted."""
-    with step(console, f"run the job {name}") as progress:
-        definitions = build_definitions(
-            loggers={"console": progress_logger(progress)}, database=ApplicationDatabase(url=url)
-        )
-        result = definitions.resolve_job_def(name).execute_in_process(
-            instance=instance, raise_on_error=False, run_config={"loggers": {"console": {"config": {}}}}
-        )
-        if interrupted(result):
-            raise KeyboardInterrupt
-    return result
-
-
 def work(url: str, folder: Path, variables: Mapping[str, str], console: Console) -> DemoReport:
-    """Migrate, convert, rotate and check; what came of it."""
+    """Migrate, convert, rotate, run every other job, break a view and mend it; what came of it."""
+    started = datetime.now(UTC)
     before = event_rows(url)
     with step(console, "migrate"):
         upgrade(url)
     with dagster_home(folder, variables, console) as instance:
-        conversion = run_job("convert_event_tables", url, instance, console)
+        runner = Runner(instance, console)
+        runner.run("convert_event_tables")
         converted = event_rows(url)
-        rotation = run_job("rotate_event_partitions", url, instance, console)
-    return DemoReport(before, converted, event_rows(url), conversion, rotation)
+        runner.run("rotate_event_partitions")
+        after = event_rows(url)
+        for job in JOBS:
+            runner.run(job)
+        runs = list(runner.results)
+        played = play(runner, variables)
+        with step(console, "make up eight weeks of runs before today"):
+            make_up_past_weeks(url, past_ticks(started, PAST))
+        review = runner.run("weekly_job_review")
+        runner.look()
+        with connect(url) as conn:
+            channel = read_channel(variables, conn)
+        return DemoReport(
+            before=before,
+            converted=converted,
+            after=after,
+            runs=[*runs, review],
+            assets=asset_states(build_definitions(), instance, runner.results, started),
+            play=played,
+            channel=channel,
+        )
 
 
 def demonstrate(settings: Demo, folder: Path, server: Server, console: Console) -> int:
     """Everything that needs the running server; the exit code."""
     console.print(f"  PostgreSQL {server.version} on port {server.port}, files in {folder}", highlight=False)
     url, artificial = application_database(server, settings.data, settings.scale, datetime.now(UTC), console)
-    variables = {
-        URL_VARIABLE: url,
-        "DAGSTER_HOME": str(folder / "dagster_home"),
-        "DAGSTER_PG_URL": create_dagster_database(server),
-    }
-    report = work(url, folder, variables, console)
-    print_report(report, artificial, console)
-    if settings.once:
-        return 0 if report.succeeded else 1
-    serve(settings.port, folder, {**settings.environment, **variables}, console)
+    with running_slack(folder, settings.environment, console) as slack:
+        variables = {
+            URL_VARIABLE: url,
+            UI_URL_VARIABLE: f"http://{HOST}:{settings.port}",
+            "DAGSTER_HOME": str(folder / "dagster_home"),
+            "DAGSTER_PG_URL": create_dagster_database(server),
+            **slack.variables,
+        }
+        report = work(url, folder, variables, console)
+        print_report(report, artificial, console)
+        if settings.once:
+            return 1 if report.faults else 0
+        serve(settings.port, folder, {**settings.environment, **variables}, slack, console)
     return 0
 
 

@@ -109,7 +109,8 @@ def deletion_requests(world: World) -> Iterator[str]:
     rng = world.rng("deletion requests")
     for number, account in enumerate(world.accounts[::40]):
         status = ("pending", "pending", "processing", "completed", "failed")[number % 5]
-        asked = world.ago(rng, 60)
+        # The deadline is a month; a sandbox in which everybody waited too long would be red from the start.
+        asked = world.ago(rng, 20 if status in ("pending", "processing") else 60)
         taken = asked + timedelta(hours=5) if status != "pending" else None
         done = asked + timedelta(hours=6) if status == "completed" else None
         reason = rng.choice(("もう使わない", "privacy", "", None))

@@ -1,0 +1,71 @@
+"""All that the demo came to, and whether that is what it should be."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import dagster as dg
+
+from orchestration.demo.broken_view import Play
+from orchestration.demo.channel import Message
+from orchestration.demo.inventory import AssetState, warned
+from orchestration.demo.runs import failures
+
+
+@dataclass(frozen=True)
+class DemoReport:
+    """What came of it.
+
+    Rows per event table before, after the conversion and after the rotation; every run but those of the broken view;
+    every asset as the instance knows it; the broken view, and the channel at the end.
+    """
+
+    before: Mapping[str, int]
+    converted: Mapping[str, int]
+    after: Mapping[str, int]
+    runs: Sequence[dg.ExecuteInProcessResult]
+    assets: Sequence[AssetState]
+    play: Play
+    channel: Sequence[Message]
+
+    @property
+    def conversion(self) -> dg.ExecuteInProcessResult:
+        return self.runs[0]
+
+    @property
+    def rotation(self) -> dg.ExecuteInProcessResult:
+        return self.runs[1]
+
+    @property
+    def review_queued(self) -> bool:
+        """Whether this week's review was put in the outbox now; an earlier demo in this folder has sent it already."""
+        (event,) = self.runs[-1].asset_materializations_for_node("review_the_week") or (None,)
+        queued = event.metadata["sent_to_outbox"].value if event else False
+        return bool(queued)
+
+    def of_kind(self, kind: str) -> list[Message]:
+        """The channel's messages of one kind: failure, recovery or report."""
+        return [message for message in self.channel if message.kind == kind]
+
+    @property
+    def faults(self) -> list[str]:
+        """Everything that is not as it should be; empty when the demo did what it should."""
+        found = [f"{result.job_def.name}: {text}" for result in self.runs for text in failures(result)]
+        found += [f"{result.job_def.name} did not succeed" for result in self.runs if not result.success]
+        if self.before != self.converted:
+            found.append("the conversion changed the number of rows")
+        found += [
+            f"{state.key.to_user_string()} was not materialized" for state in self.assets if not state.materialized
+        ]
+        for state in self.assets:
+            for check, evaluation in state.checks.items():
+                name = f"{state.key.to_user_string()} {check.name}"
+                if evaluation is None:
+                    found.append(f"{name} was not evaluated")
+                elif not evaluation.passed and not warned(evaluation):
+                    found.append(f"{name}: {evaluation.description}")
+        if not self.play.as_expected:
+            found.append("the broken view was not one message that it fails and one that it works again")
+        for kind, expected in {"failure": 1, "recovery": 1, "report": int(self.review_queued)}.items():
+            if (count := len(self.of_kind(kind))) != expected:
+                found.append(f"Slack shows {count} messages of kind {kind}, not {expected}")
+        return found

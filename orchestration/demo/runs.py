@@ -1,0 +1,101 @@
+"""Run jobs and let sensors look, in this process and on the instance that the UI shows."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from itertools import takewhile
+from typing import Final
+
+import dagster as dg
+from dagster._utils.schedules import schedule_execution_time_iterator
+from rich.console import Console
+
+from orchestration.definitions import build_definitions
+from orchestration.demo.progress import progress_logger, step
+from orchestration.schedules import SCHEDULES, refresh_derived_statistics_hourly
+from sensors.notifications import notifications
+from sensors.run_outcomes import run_outcomes
+
+SCHEDULED: Final = {"refresh_derived_statistics": refresh_derived_statistics_hourly}
+
+
+def interrupted(result: dg.ExecuteInProcessResult) -> bool:
+    """Whether a signal ended a step of the run: Dagster catches the signals that arrive during a run."""
+    return any(
+        event.event_type is dg.DagsterEventType.STEP_FAILURE
+        and event.step_failure_data.error_source.value == "INTERRUPT"
+        for event in result.all_events
+    )
+
+
+def failures(result: dg.ExecuteInProcessResult) -> list[str]:
+    """What each failed step of a run said."""
+    said = []
+    for event in result.all_events:
+        if event.event_type is dg.DagsterEventType.STEP_FAILURE:
+            data = event.step_failure_data
+            text = data.user_failure_data.description if data.user_failure_data else None
+            error = data.error.cause or data.error if data.error else None
+            said.append(f"{event.step_key}: {text or (error.message if error else 'failed')}".strip())
+    return said
+
+
+def _request(job: str) -> dg.RunRequest:
+    """What the timetable asks for: today's partition, where the job has partitions."""
+    if job not in SCHEDULED:
+        return dg.RunRequest()
+    request = SCHEDULED[job](dg.build_schedule_context(scheduled_execution_time=datetime.now(UTC)))
+    assert isinstance(request, dg.RunRequest)  # noqa: S101 - what this schedule returns
+    return request
+
+
+def past_ticks(now: datetime, length: timedelta) -> Iterator[tuple[str, datetime]]:
+    """(job, moment) of every start that the timetable would have had in the time before `now`."""
+    for schedule in SCHEDULES:
+        ticks = schedule_execution_time_iterator(
+            (now - length).timestamp(), schedule.cron_schedule, schedule.execution_timezone or "UTC", ascending=True
+        )
+        yield from ((schedule.job_name, tick) for tick in takewhile(lambda tick: tick < now, ticks))
+
+
+@dataclass
+class Runner:
+    """Runs jobs one after the other and keeps every result; reads URLs from the environment, as the daemon does."""
+
+    instance: dg.DagsterInstance
+    console: Console
+    results: list[dg.ExecuteInProcessResult] = field(default_factory=list)
+    cursors: dict[str, str | None] = field(default_factory=dict)
+
+    def run(self, job: str, note: str = "") -> dg.ExecuteInProcessResult:
+        """Run one job as the timetable would; KeyboardInterrupt when it was interrupted."""
+        request = _request(job)
+        with step(self.console, f"run the job {job}{note}") as progress:
+            definitions = build_definitions(loggers={"console": progress_logger(progress)})
+            result = definitions.resolve_job_def(job).execute_in_process(
+                instance=self.instance,
+                raise_on_error=False,
+                partition_key=request.partition_key,
+                run_config={**request.run_config, "loggers": {"console": {"config": {}}}},
+            )
+            if interrupted(result):
+                raise KeyboardInterrupt
+        self.results.append(result)
+        return result
+
+    def look(self) -> None:
+        """Let the sensors look that carry a fault from a run to Slack.
+
+        Whether an asset is stale is the daemon's to say, and none runs yet.
+        """
+        definitions = build_definitions()
+        resources = definitions.resources or {}
+        for sensor in (run_outcomes, notifications):
+            with dg.build_sensor_context(
+                self.instance,
+                cursor=self.cursors.get(sensor.name),
+                definitions=definitions,
+                resources={name: resources[name] for name in sensor.required_resource_keys},
+            ) as context:
+                tick = sensor(context)
+            self.cursors[sensor.name] = tick.cursor if isinstance(tick, dg.SensorResult) else None
