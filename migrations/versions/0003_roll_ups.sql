@@ -5,6 +5,20 @@
 -- The rows since the watermark are recomputed each time; a row older than two hours fires a trigger, so that late
 -- and corrected rows are noticed however old they are. The watermark never passes a transaction that is still open.
 
+do $$
+declare
+    missing text;
+begin
+    select string_agg('public.' || t, ', ') into missing
+      from unnest(array['accounts', 'audit_events', 'chat_messages', 'chat_sessions', 'search_queries',
+                        'user_behavior_events']) t
+     where to_regclass('public.' || t) is null;
+    if missing is not null then
+        raise exception 'this database lacks tables of the application: %', missing
+            using hint = 'Statistics are made of them. Name the application''s own database, and migrate again.';
+    end if;
+end $$;
+
 -- State ------------------------------------------------------------------------------------------------------
 
 create table lifecycle.roll_up_watermarks (
@@ -157,8 +171,8 @@ create trigger lifecycle_late_insert after insert on public.chat_sessions for ea
     when (new.started_at < now() - interval '2 hours') execute function lifecycle.note_changed_sessions();
 create trigger lifecycle_update
     after update of account_id, started_at, last_activity_at on public.chat_sessions for each row
-    when ((old.account_id, old.started_at, old.last_activity_at)
-          is distinct from (new.account_id, new.started_at, new.last_activity_at))
+    when (old.account_id is distinct from new.account_id or old.started_at is distinct from new.started_at
+          or old.last_activity_at is distinct from new.last_activity_at)
     execute function lifecycle.note_changed_sessions();
 create trigger lifecycle_delete after delete on public.chat_sessions for each row
     execute function lifecycle.note_changed_sessions();
@@ -168,8 +182,8 @@ create trigger lifecycle_late_insert after insert on public.user_behavior_events
 create trigger lifecycle_late_update
     after update of account_id, session_id, event_timestamp on public.user_behavior_events for each row
     when (least(old.event_timestamp, new.event_timestamp) < now() - interval '2 hours'
-          and (old.account_id, old.session_id, old.event_timestamp)
-              is distinct from (new.account_id, new.session_id, new.event_timestamp))
+          and (old.account_id is distinct from new.account_id or old.session_id is distinct from new.session_id
+               or old.event_timestamp is distinct from new.event_timestamp))
     execute function lifecycle.note_changed_events();
 create trigger lifecycle_late_delete after delete on public.user_behavior_events for each row
     when (old.event_timestamp < now() - interval '2 hours') execute function lifecycle.note_changed_events();
