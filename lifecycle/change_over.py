@@ -8,8 +8,9 @@ from typing import Final, Literal
 
 from lifecycle.database import Connection, rows, value
 
-# Triggers and roll-ups stand on these.
-SOURCES: Final = ("public.chat_messages", "public.chat_sessions", "public.user_behavior_events")
+# Tables that the statistics are made of; the first three get triggers, so they must be ours.
+TRIGGERED: Final = ("chat_messages", "chat_sessions", "user_behavior_events")
+SOURCES: Final = (*TRIGGERED, "accounts", "audit_events", "search_queries")
 # The materialized view that becomes a view; the others are views already.
 MATERIALIZED: Final = "account_function_usage"
 COLUMNS: Final[dict[str, tuple[str, ...]]] = {
@@ -69,9 +70,9 @@ def plan_change_overs(conn: Connection) -> tuple[ChangeOver, ...]:
 
 
 def _source(conn: Connection, source: str) -> list[str]:
-    if value(conn, "select to_regclass(%s)", (source,)) is None:
-        return [f"table {source}, which it is computed from, is missing"]
-    return _not_owned(conn, source)
+    if value(conn, "select to_regclass(%s)", (f"public.{source}",)) is None:
+        return [f"table public.{source}, which statistics are made of, is missing"]
+    return _not_owned(conn, f"public.{source}") if source in TRIGGERED else []
 
 
 def _not_owned(conn: Connection, relation: str) -> list[str]:

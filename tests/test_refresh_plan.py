@@ -118,8 +118,8 @@ def test_a_missing_source_stops_all(make_application_db: MakeApplicationDb) -> N
         conn.execute("alter table chat_messages rename to messages")
     for change in change_overs(url).values():
         assert change.state == "refused"
-        assert change.refusals == ("table public.chat_messages, which it is computed from, is missing",)
-    with pytest.raises(psycopg.Error, match="chat_messages"):
+        assert change.refusals == ("table public.chat_messages, which statistics are made of, is missing",)
+    with pytest.raises(psycopg.Error, match=r"lacks tables of the application: public\.chat_messages"):
         upgrade(url)
 
 
