@@ -109,7 +109,8 @@ def test_late_hours_of_the_chat_wait_for_a_failing_roll_up_of_activity(make_appl
         sound = value(conn, "select pg_get_functiondef(to_regprocedure(%s))", (signature,))
         conn.execute(
             """create or replace function
-               lifecycle.roll_up_data_quality_hourly(from_time timestamptz, to_time timestamptz) returns bigint language plpgsql as $$ begin raise exception 'broken on purpose'; end $$"""
+               lifecycle.roll_up_data_quality_hourly(from_time timestamptz, to_time timestamptz) returns bigint
+               language plpgsql as $$ begin raise exception 'broken on purpose'; end $$"""
         )
         conn.execute(
             f"insert into chat_messages (session_id, role, content, latency_ms, created_at) "
