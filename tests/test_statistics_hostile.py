@@ -102,6 +102,22 @@ def test_a_session_that_gets_another_id_takes_its_days_along(make_application_db
         assert disagreements(conn) == {}
 
 
+LATENCIES = "select sum(latencies) from lifecycle.data_quality_hourly"
+LATE_MESSAGE = f"""
+insert into chat_messages (session_id, role, content, latency_ms, created_at)
+values ({SOME_SESSION}, 'assistant', '', 77, now() - interval '9 days')
+"""
+
+
+def test_a_late_message_reaches_the_history_of_data_quality(make_application_db: MakeApplicationDb) -> None:
+    with connect(make_application_db(migrated=True)) as conn:
+        refresh(conn)
+        before = value(conn, LATENCIES)
+        conn.execute(LATE_MESSAGE.encode())
+        assert refresh(conn) == []
+        assert value(conn, LATENCIES) == before + 1
+
+
 def test_late_hours_of_the_chat_wait_for_a_failing_roll_up_of_activity(make_application_db: MakeApplicationDb) -> None:
     with connect(make_application_db(migrated=True)) as conn:
         refresh(conn)
@@ -112,13 +128,35 @@ def test_late_hours_of_the_chat_wait_for_a_failing_roll_up_of_activity(make_appl
                lifecycle.roll_up_data_quality_hourly(from_time timestamptz, to_time timestamptz) returns bigint
                language plpgsql as $$ begin raise exception 'broken on purpose'; end $$"""
         )
-        conn.execute(
-            f"insert into chat_messages (session_id, role, content, latency_ms, created_at) "
-            f"values ({SOME_SESSION}, 'assistant', '', 77, now() - interval '9 days')".encode()
-        )
-        latencies = "select sum(latencies) from lifecycle.data_quality_hourly"
-        before = value(conn, latencies)
+        before = value(conn, LATENCIES)
+        conn.execute(LATE_MESSAGE.encode())
         assert {name for name, *_ in refresh(conn)} == {"account_session_days", "data_quality_hourly"}
         conn.execute(sound.encode())
         assert refresh(conn) == []
-        assert value(conn, latencies) == before + 1
+        assert value(conn, LATENCIES) == before + 1
+
+
+def test_late_hours_read_their_own_sessions_and_not_all(make_application_db: MakeApplicationDb) -> None:
+    with connect(make_application_db(migrated=True)) as conn:
+        conn.execute("alter table chat_messages disable trigger user; alter table chat_sessions disable trigger user")
+        conn.execute(
+            f"""with made as (insert into chat_sessions (account_id, started_at)
+                              select {FIRST_ACCOUNT}, now() - n * interval '30 minutes'
+                                from generate_series(100, 12000) n returning id, started_at)
+                insert into chat_messages (session_id, role, content, created_at)
+                select id, 'user', '', started_at from made, generate_series(1, 8)""".encode()
+        )
+        conn.execute("alter table chat_messages enable trigger user; alter table chat_sessions enable trigger user")
+        conn.execute("analyze chat_messages, chat_sessions")
+        refresh(conn)
+        conn.execute(
+            f"""insert into chat_messages (session_id, role, content, created_at)
+                select {SOME_SESSION}, 'user', '', now() - d * interval '2 days'
+                  from generate_series(1, 50) d""".encode()
+        )
+        scans = "select pg_stat_get_numscans('chat_sessions'::regclass)"
+        conn.execute("select pg_stat_force_next_flush()")
+        before = value(conn, scans)
+        assert refresh(conn) == []
+        conn.execute("select pg_stat_force_next_flush()")
+        assert value(conn, scans) - before < 10

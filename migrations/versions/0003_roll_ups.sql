@@ -196,24 +196,29 @@ as $$
      group by 1
 $$;
 
--- Messages per session and hour, with the session's owner.
+-- Messages per session and hour, with the session's owner. Planned for the range at hand: with unknown bounds the
+-- planner expects so many messages that each late hour would read all sessions.
 create function lifecycle.chat_sessions_by_hour(from_time timestamptz, to_time timestamptz)
 returns setof lifecycle.chat_session_hours
-language sql stable set search_path = '' set timezone = 'UTC'
+language plpgsql stable set search_path = '' set timezone = 'UTC' set plan_cache_mode = 'force_custom_plan'
 as $$
+begin
+    return query
     select m.session_id, date_trunc('hour', m.created_at), s.account_id, count(*)
       from lifecycle.chat_message_facts m
       join public.chat_sessions s on s.id = m.session_id
      where m.created_at >= from_time and m.created_at < to_time
-     group by 1, 2, 3
-$$;
+     group by 1, 2, 3;
+end $$;
 
 -- Calls of each tool per account and hour: elements of tool_calls that name a tool. A name is cut at 500 characters:
 -- one that no index can hold, written by whoever owns a session, would stop every roll-up of the chat.
 create function lifecycle.function_usage(from_time timestamptz, to_time timestamptz)
 returns setof lifecycle.function_usage_hourly
-language sql stable set search_path = '' set timezone = 'UTC'
+language plpgsql stable set search_path = '' set timezone = 'UTC' set plan_cache_mode = 'force_custom_plan'
 as $$
+begin
+    return query
     select s.account_id, left(call ->> 'tool', 500), date_trunc('hour', m.created_at), count(*), max(m.created_at),
            count(*) filter (where m.role = 'tool'),
            min(m.created_at) filter (where m.role = 'tool'), max(m.created_at) filter (where m.role = 'tool')
@@ -222,8 +227,8 @@ as $$
      cross join lateral jsonb_array_elements(
                 case when jsonb_typeof(m.tool_calls) = 'array' then m.tool_calls else '[]' end) call
      where m.created_at >= from_time and m.created_at < to_time and call ->> 'tool' is not null
-     group by 1, 2, 3
-$$;
+     group by 1, 2, 3;
+end $$;
 
 -- Nobody who may have written before this moment is still to commit: the clock, or the oldest open transaction.
 -- A role without pg_read_all_stats does not see those of others; the overlap alone covers them then.

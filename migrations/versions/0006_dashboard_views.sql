@@ -256,3 +256,7 @@ begin
     end loop;
     return array_to_string(report, '; ');
 end $$;
+
+-- New functions are open to everyone until somebody says otherwise. Roles that may not enter the schema cannot call them;
+-- whoever opens it one day shall not open these along.
+revoke all on all functions in schema lifecycle from public;
