@@ -62,8 +62,8 @@ Refreshed every hour when a source changed; when none did, once the view is as o
 
 ## Statistics
 
-Rows younger than {late_hours} hours are counted again by every refresh; older ones fire a trigger when they come, change
-or go. Roll-ups follow their rows; only the counts of data quality stay when rotation drops a month.
+Rows younger than {late_hours} hours are counted again by every refresh; older ones fire a trigger when they come,
+change or go. Roll-ups follow their rows; only the counts of data quality stay when rotation drops a month.
 
 | index built for them | on | why |
 |---|---|---|
