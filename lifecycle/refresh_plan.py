@@ -14,9 +14,11 @@ select w.name, case when isfinite(w.safe_until) then w.safe_until end,
                                   + (select count(*) from lifecycle.changed_chat_sessions)
                    else (select count(*) from lifecycle.changed_activity) end,
        case w.name when 'chat' then (select count(distinct date_trunc('hour', c.changed_at, 'UTC'))
-                                      from lifecycle.changed_chat_hours c where isfinite(c.changed_at))
+                                       from lifecycle.changed_chat_hours c
+                                      where isfinite(c.changed_at) and c.changed_at < now())
                    else (select count(distinct date_trunc('hour', c.happened_at, 'UTC'))
-                           from lifecycle.changed_activity c where isfinite(c.happened_at)) end
+                           from lifecycle.changed_activity c
+                          where isfinite(c.happened_at) and c.happened_at < now()) end
   from lifecycle.roll_up_watermarks w order by w.name desc
 """
 STATISTICS: Final = """
