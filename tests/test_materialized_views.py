@@ -95,6 +95,13 @@ def test_dropped_and_new_partitions_count_as_changes(make_application_db: MakeAp
         assert changes() != filled
 
 
+def test_a_truncated_source_counts_as_changed(make_application_db: MakeApplicationDb) -> None:
+    with connect(make_application_db(migrated=True)) as conn:
+        refresh(conn)
+        conn.execute("truncate search_queries")
+        assert refresh(conn)["top_search_keywords"] == ("success", 0, None)
+
+
 def test_one_broken_view_stops_no_other_and_recovers(make_application_db: MakeApplicationDb) -> None:
     url = make_application_db(migrated=True)
     with connect(url) as conn:
@@ -249,7 +256,7 @@ def test_killed_in_the_middle_leaves_the_old_rows(make_application_db: MakeAppli
         search(conn, "x")
         victim.execute("begin")
         refresh(victim)
-        value(conn, "select pg_terminate_backend(%s)", (victim.info.backend_pid,))
+        value(conn, "select pg_terminate_backend(%s, 30000)", (victim.info.backend_pid,))
         assert rows(conn, "select * from top_search_keywords order by 1") == before
         assert refresh(conn)["top_search_keywords"][0] == "success"
         assert rows(conn, "select * from top_search_keywords order by 1") != before
@@ -268,3 +275,22 @@ def test_account_function_usage_equals_a_full_recount(make_application_db: MakeA
         assert differences(conn, "account_function_usage") != []
         refresh(conn, "account_function_usage")
         assert differences(conn, "account_function_usage") == []
+
+
+def test_between_two_jobs_no_feature_shows_up_half(make_application_db: MakeApplicationDb) -> None:
+    """The totals run ahead of the summary that rests on them; dashboards see neither half a row nor a gone one."""
+    feature = "select total_uses, last_used_at is null from feature_usage_summary where feature_name = 'brand_new'"
+    with connect(make_application_db(migrated=True)) as conn:
+        for change, after in (
+            (
+                f"insert into chat_messages (session_id, role, content, tool_calls) "
+                f"""values ({SOME_SESSION}, 'tool', '', '[{{"tool": "brand_new"}}]')""",
+                [(1, False)],
+            ),
+            ("""delete from chat_messages where tool_calls @> '[{"tool": "brand_new"}]'""", []),
+        ):
+            conn.execute(change.encode())
+            refresh(conn, "account_function_usage")
+            assert all(uses > 0 and not half for uses, half in rows(conn, feature))
+            rows(conn, "select * from refresh_derived_statistics()")
+            assert rows(conn, feature) == after

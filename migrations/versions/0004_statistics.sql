@@ -524,7 +524,8 @@ create function lifecycle.source_changes(sources text[]) returns numeric
 language sql stable set search_path = ''
 as $$
     select coalesce(sum(pg_stat_get_tuples_inserted(t.relid) + pg_stat_get_tuples_updated(t.relid)
-                        + pg_stat_get_tuples_deleted(t.relid)), 0)
+                        + pg_stat_get_tuples_deleted(t.relid)
+                        + coalesce(pg_relation_filenode(t.relid)::bigint, 0)), 0)  -- TRUNCATE counts no rows
            + count(*)  -- a dropped partition takes its counters along
       from unnest(sources) s
      cross join lateral (select to_regclass(s) as relid

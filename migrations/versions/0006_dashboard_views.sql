@@ -212,7 +212,8 @@ select lifecycle.replace_view('user_engagement_scores',
        from lifecycle.user_engagement_scores u cross join (select (now() at time zone ''UTC'')::date as today) clock');
 select lifecycle.replace_view('feature_usage_summary',
     array['feature_name', 'total_uses', 'unique_users', 'last_used_at', 'uses_last_7_days', 'uses_last_30_days'],
-    'select * from lifecycle.feature_usage_summary f order by f.total_uses desc');
+    -- What was only counted, and what is gone, waits there for the next refresh.
+    'select * from lifecycle.feature_usage_summary f where f.unique_users > 0 and f.last_used_at is not null order by f.total_uses desc');
 select lifecycle.replace_view('chat_usage_by_account',
     array['account_id', 'total_sessions', 'total_messages', 'avg_messages_per_session', 'first_activity_at', 'last_activity_at'],
     'select u.account_id, u.total_sessions, u.total_messages,
