@@ -8,6 +8,7 @@ from assets.application import application_key, snapshot_column_schema
 from assets.refreshing import HOURLY, OWNERS, POOL, outcome_metadata
 from lifecycle.materialized_views import ROLLED_UP_VIEW, refresh_view
 from lifecycle.policy import MATERIALIZED_VIEWS, MaterializedView
+from lifecycle.statistics import relation_facts
 from resources.postgres import ApplicationDatabase, retried_when_busy
 
 GROUP: Final = "materialized_views"
@@ -37,7 +38,9 @@ def view_asset(name: str, deps: list[dg.AssetKey], kind: str, description: str) 
     def refreshed_view(database: ApplicationDatabase) -> dg.MaterializeResult[None]:
         with retried_when_busy(), database.connect() as conn:
             outcome = refresh_view(conn, name)
-        return dg.MaterializeResult(metadata=outcome_metadata(outcome) | {"dagster/row_count": outcome.rows})
+            # The outcome of a view over a roll-up counts what changed, not what stands there.
+            standing = relation_facts(conn, "public", name).rows
+        return dg.MaterializeResult(metadata=outcome_metadata(outcome) | {"dagster/row_count": standing})
 
     return refreshed_view
 

@@ -54,6 +54,20 @@ def _servers() -> dict[str, Path]:
 SERVERS = _servers()
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Tests marked `one_server` run on the oldest version only: what they are about is Python's, not PostgreSQL's."""
+    oldest = next(iter(SERVERS))
+    dropped = [
+        item
+        for item in items
+        if item.get_closest_marker("one_server")
+        and getattr(item, "callspec", None) is not None
+        and item.callspec.params.get("server", oldest) != oldest  # type: ignore[attr-defined]
+    ]
+    config.hook.pytest_deselected(items=dropped)
+    items[:] = [item for item in items if item not in set(dropped)]
+
+
 @pytest.fixture(scope="session")
 def now() -> datetime:
     """The clock of the sample rows: real time, because the application's views read now()."""

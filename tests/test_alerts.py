@@ -24,6 +24,8 @@ from tests.conftest import MakeApplicationDb
 from tests.docs_pages import convert
 from tests.outbox import fail, kinds, problems, slack_for
 
+pytestmark = pytest.mark.one_server
+
 ROTATE = "rotate_event_partitions"
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 KEY = dg.AssetKey(["event_partitions", "session_replay_events"])

@@ -23,6 +23,8 @@ from resources.variables import URL_VARIABLE
 from tests.conftest import MakeApplicationDb
 from tests.docs_pages import ROOT, blocks
 
+pytestmark = pytest.mark.one_server
+
 PAGE = ROOT / "docs/how-to/use-statistics-as-dataframes.md"
 DAU = ["public", "daily_active_users"]
 SESSIONS = dg.AssetKey(["lifecycle", "account_session_days"])

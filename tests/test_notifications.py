@@ -26,6 +26,8 @@ import sys
 from lifecycle.database import connect
 from resources.slack import Slack
 from sensors.notifications import drain
+
+pytestmark = pytest.mark.one_server
 url, base_url, token = sys.argv[1:]
 with connect(url) as conn:
     drain(conn, Slack(token=token, channel="C0SANDBOX", base_url=base_url, timeout_seconds=60))

@@ -16,6 +16,8 @@ from lifecycle.refresh_plan import RefreshPlan, plan_refreshes
 from orchestration.plan_report import collect_plan, plan_json, print_plan
 from tests.conftest import MakeApplicationDb
 
+pytestmark = pytest.mark.one_server
+
 COLUMNS_NOW = """
 select array_agg(attname::text order by attnum) from pg_attribute
  where attrelid = %s::regclass and attnum > 0 and not attisdropped

@@ -13,6 +13,8 @@ from resources.postgres import ApplicationDatabase
 from tests.conftest import MakeApplicationDb
 from tests.segmented import disagreements, everybody, make_keen_person, waiting
 
+pytestmark = pytest.mark.one_server
+
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 

@@ -16,6 +16,8 @@ from lifecycle.segments import refresh_segments
 from tests.conftest import MakeApplicationDb
 from tests.segmented import Person, answer, disagreements, interact, make_person, segments
 
+pytestmark = pytest.mark.one_server
+
 TAGS = ("a", "b", "c", "d", "sleeping")
 HALF_LIFE = timedelta(days=int(SEGMENTS.half_life.split()[0]))
 # Rounding to four places, once here and once there.

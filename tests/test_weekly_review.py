@@ -37,6 +37,8 @@ from orchestration.definitions import build_definitions
 from resources.postgres import ApplicationDatabase
 from tests.conftest import MakeApplicationDb
 
+pytestmark = pytest.mark.one_server
+
 pytest_plugins = ("tests.partitioned_fixtures",)
 
 TOKYO = ZoneInfo("Asia/Tokyo")

@@ -30,13 +30,14 @@ class AssetState:
 
     @property
     def did(self) -> str:
-        """The numbers that its last materialization told of, most telling first."""
-        told = {
+        """The numbers that its last materialization told of; zeros only where there is nothing else."""
+        every = {
             name: entry.value
             for name, entry in self.metadata.items()
             if isinstance(entry, dg.IntMetadataValue | dg.FloatMetadataValue | dg.TextMetadataValue)
             and name not in LEFT_OUT
         }
+        told = {name: number for name, number in every.items() if number != 0} or every
         duration = told.pop(DURATION, None)
         words = [str(told.pop("outcome"))] if "outcome" in told else []
         words += [
@@ -44,13 +45,6 @@ class AssetState:
             for name, number in told.items()
         ]
         return ", ".join(words + ([f"{duration:,} ms"] if duration is not None else []))
-
-    @property
-    def well(self) -> bool:
-        """Materialized in this demo, and every check passed or only warned."""
-        return self.materialized and all(
-            evaluation is not None and (evaluation.passed or warned(evaluation)) for evaluation in self.checks.values()
-        )
 
 
 def warned(evaluation: dg.AssetCheckEvaluation) -> bool:

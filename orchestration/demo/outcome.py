@@ -62,7 +62,7 @@ class DemoReport:
                 if evaluation is None:
                     found.append(f"{name} was not evaluated")
                 elif not evaluation.passed and not warned(evaluation):
-                    found.append(f"{name}: {evaluation.description}")
+                    found.append(f"{name}: {evaluation.description or 'failed'}")
         if not self.play.as_expected:
             found.append("the broken view was not one message that it fails and one that it works again")
         for kind, expected in {"failure": 1, "recovery": 1, "report": int(self.review_queued)}.items():

@@ -1,0 +1,106 @@
+"""The demo's verdict: what must not pass for success."""
+
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from orchestration.demo.broken_view import Act, Play
+from orchestration.demo.channel import Message, plain
+from orchestration.demo.inventory import AssetState
+from orchestration.demo.outcome import DemoReport
+
+FAILING = Message("1.000000", "failure", ("it fails", "once"))
+FAILING_AGAIN = replace(FAILING, lines=("it fails", "2 times"))
+CLOSED = replace(FAILING, lines=("it failed 2 times",))
+RECOVERY = Message("2.000001", "recovery", ("it works again",))
+CHECK = dg.AssetCheckKey(dg.AssetKey("a"), "holds")
+
+
+@dg.op(config_schema=bool)
+def end_well(context: dg.OpExecutionContext) -> None:
+    if not context.op_config:
+        raise dg.Failure("it broke")
+
+
+@dg.job
+def one_step() -> None:
+    end_well()
+
+
+@cache
+def run(well: bool) -> dg.ExecuteInProcessResult:
+    return one_step.execute_in_process(run_config={"ops": {"end_well": {"config": well}}}, raise_on_error=False)
+
+
+def play(*last: Message) -> Play:
+    broken, good = run(well=False), run(well=True)
+    return Play(
+        before=(),
+        acts=(
+            Act("", broken, (FAILING,)),
+            Act("", broken, (FAILING_AGAIN,)),
+            Act("", good, last or (CLOSED, RECOVERY)),
+        ),
+    )
+
+
+def evaluation(**values: Any) -> dg.AssetCheckEvaluation:
+    facts: dict[str, Any] = {"asset_key": CHECK.asset_key, "check_name": CHECK.name, "metadata": {}}
+    return dg.AssetCheckEvaluation(**facts | values)
+
+
+def report(**values: Any) -> DemoReport:
+    passed = evaluation(passed=True, severity=dg.AssetCheckSeverity.ERROR)
+    facts: dict[str, Any] = {
+        "before": {"t": 3},
+        "converted": {"t": 3},
+        "after": {"t": 2},
+        "runs": [run(well=True)],
+        "assets": [AssetState(CHECK.asset_key, "g", True, {}, {CHECK: passed})],
+        "play": play(),
+        "channel": (CLOSED, RECOVERY),
+    }
+    return DemoReport(**facts | values)
+
+
+def asset(**values: Any) -> list[AssetState]:
+    return [replace(report().assets[0], **values)]
+
+
+def test_all_well() -> None:
+    assert report().faults == []
+    warned = evaluation(passed=False, severity=dg.AssetCheckSeverity.WARN)
+    assert report(assets=asset(checks={CHECK: warned})).faults == []
+
+
+@pytest.mark.parametrize(
+    ("values", "fault"),
+    [
+        ({"converted": {"t": 4}}, "number of rows"),
+        ({"runs": [run(well=False)]}, "it broke"),
+        ({"assets": asset(materialized=False)}, "a was not materialized"),
+        ({"assets": asset(checks={CHECK: None})}, "a holds was not evaluated"),
+        (
+            {"assets": asset(checks={CHECK: evaluation(passed=False, severity=dg.AssetCheckSeverity.ERROR)})},
+            "a holds: failed",
+        ),
+        ({"play": play(CLOSED)}, "the broken view"),
+        ({"play": play(FAILING_AGAIN)}, "the broken view"),
+        ({"play": play(CLOSED, RECOVERY, replace(FAILING, ts="3.000002"))}, "the broken view"),
+        ({"channel": (CLOSED, RECOVERY, RECOVERY)}, "Slack shows 2 messages of kind recovery, not 1"),
+        ({"channel": (CLOSED, RECOVERY, replace(CLOSED, kind="report"))}, "Slack shows 1 messages of kind report"),
+    ],
+)
+def test_each_fault_is_told(values: dict[str, Any], fault: str) -> None:
+    assert [told for told in report(**values).faults if fault in told]
+
+
+def test_slacks_text_is_made_plain() -> None:
+    assert plain(":red_circle: *a*\n*b*") == "\N{LARGE RED CIRCLE} *a*\nb"
+    assert plain("```1 &lt; 2```") == "1 < 2"
+    assert (
+        plain("<!date^17^{date}|2026-01-02> · <http://127.0.0.1:1/runs/x|open the run>") == "2026-01-02 · open the run"
+    )
