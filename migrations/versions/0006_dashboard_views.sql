@@ -155,7 +155,7 @@ begin
                a.privilege_type, a.is_grantable
           from aclexplode(former.relacl) a
          where a.grantee <> former.relowner
-           and a.privilege_type in ('SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'REFERENCES', 'TRIGGER')
+           and a.privilege_type in ('SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'REFERENCES', 'TRIGGER', 'MAINTAIN')
     loop
         execute format('grant %s on public.%I to %s %s', granted.privilege_type, relation_name, granted.grantee,
                        case when granted.is_grantable then 'with grant option' else '' end);
