@@ -236,7 +236,7 @@ def test_killed_in_the_middle_leaves_the_old_rows(make_application_db: MakeAppli
         search(conn, "x")
         victim.execute("begin")
         refresh(victim)
-        value(conn, "select pg_terminate_backend(%s)", (victim.info.backend_pid,))
+        value(conn, "select pg_terminate_backend(%s, 10000)", (victim.info.backend_pid,))
         assert rows(conn, "select * from top_search_keywords order by 1") == before
         assert refresh(conn)["top_search_keywords"][0] == "success"
         assert rows(conn, "select * from top_search_keywords order by 1") != before
