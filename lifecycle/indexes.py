@@ -32,6 +32,13 @@ def create_statement(index: SupportingIndex) -> sql.Composed:
     )
 
 
+def mark_statement(index: SupportingIndex) -> sql.Composed:
+    """The comment by which the way back knows the indexes that are ours to drop."""
+    return sql.SQL("comment on index {} is {}").format(
+        sql.Identifier(index.schema, index.name), sql.Literal(f"lifecycle: {index.reason}")
+    )
+
+
 def build_supporting_indexes(conn: Connection) -> tuple[str, ...]:
     """Build what is missing and return the names of the indexes built; safe to repeat.
 
@@ -58,6 +65,7 @@ def _build(conn: Connection, index: SupportingIndex) -> bool:
             name = sql.Identifier(index.schema, index.name)
             conn.execute(sql.SQL("drop index concurrently {}").format(name))
         conn.execute(create_statement(index))
+        conn.execute(mark_statement(index))
     except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected) as error:
         raise BusyError(
             f"index {index.name} on {table}: not finished within {PATIENCE}, because older transactions, VACUUM or "

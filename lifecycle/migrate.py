@@ -15,7 +15,7 @@ from sqlalchemy.exc import OperationalError
 
 from lifecycle.database import Connection, connect_directly, operation_lock, sqlalchemy_url
 from lifecycle.errors import BusyError
-from lifecycle.indexes import build_supporting_indexes, create_statement
+from lifecycle.indexes import build_supporting_indexes, create_statement, mark_statement
 from lifecycle.policy import STATE_SCHEMA, SUPPORTING_INDEXES
 from lifecycle.policy_tables import policy_statements
 
@@ -93,5 +93,9 @@ def migration_sql() -> str:
     with redirect_stdout(io.StringIO()):
         command.upgrade(config, "head", sql=True)
     policies = ";\n\n".join(statement.as_string(None) for statement in policy_statements())
-    indexes = "".join(f"{create_statement(index).as_string(None)};\n" for index in SUPPORTING_INDEXES)
+    indexes = "".join(
+        f"{statement(index).as_string(None)};\n"
+        for index in SUPPORTING_INDEXES
+        for statement in (create_statement, mark_statement)
+    )
     return f"{CREATE_STATE_SCHEMA.as_string(None)};\n\n{script.getvalue()}\n{policies};\n\n{INDEXES_FOLLOW}\n{indexes}"

@@ -2,14 +2,31 @@
 
 from typing import Final
 
-from lifecycle.policy import EVENT_TABLES, LOCKS, PARTITION_SCHEMA, ROTATION_LOCKS, STATE_SCHEMA, EventTable
+from lifecycle.policy import (
+    CALENDAR,
+    DATA_QUALITY,
+    DELETION_DEADLINE,
+    EVENT_TABLES,
+    LATE_AFTER,
+    LOCKS,
+    MATERIALIZED_VIEWS,
+    PARTITION_SCHEMA,
+    ROTATION_LOCKS,
+    SEGMENTS,
+    STATE_SCHEMA,
+    SUPPORTING_INDEXES,
+    DataQualityThreshold,
+    EventTable,
+    MaterializedView,
+    SupportingIndex,
+)
 
 PAGE: Final = """\
 # What is kept, and for how long
 
 Written by `lifecycle/policy_page.py` from `lifecycle/policy.py`; a test compares the two. Change the policy, not this
-page, then run `lifecycle migrate`: it copies the values into `{state}.event_table_policies`, where the database
-functions read them.
+page, then run `lifecycle migrate`: it copies the values into tables of schema `{state}` (`event_table_policies`,
+`data_quality_thresholds`, `materialized_view_policies`, `segment_policy`), where the database functions read them.
 
 ## Event tables
 
@@ -25,6 +42,49 @@ functions read them.
 - Rows whose time lies outside every month (wrong client clocks) go to the default partition. Rotation moves those of a
   month that it makes, and deletes those past retention.
 - A table that is not partitioned yet is cleaned by `run_daily_maintenance()`, row by row, by the same policy.
+
+## Data quality
+
+| metric of the last 24 hours | healthy when | why |
+|---|---|---|
+{thresholds}
+
+The check `data_quality_healthy` warns of the others. The view `{state}.data_quality_history` judges the past by the
+thresholds of today.
+
+## Materialized views
+
+| view | sources | refreshed after at most | what it shows |
+|---|---|---|---|
+{views}
+
+Refreshed every hour when a source changed; when none did, once the view is as old as that.
+
+## Statistics
+
+Rows younger than {late_hours} hours are counted again by every refresh; older ones fire a trigger when they come,
+change or go. Roll-ups follow their rows; only the counts of data quality stay when rotation drops a month.
+
+| index built for them | on | why |
+|---|---|---|
+{indexes}
+
+## Segments
+
+| what | value |
+|---|---|
+| taste questions | {questions} |
+| an interaction weighs | {weights}; others do not count |
+| weight halves every | {half_life} |
+| score of a tag | {quiz_weight} when it was chosen in the quiz + up to {interaction_weight} for interactions |
+| version of the document | {version} |
+
+Only accounts with consent to personalization have any. [How they are computed](../explanation/segments.md).
+
+## Deletion requests
+
+A request is due {deadline} after `requested_at`, by the calendar of {calendar}. The weekly review and the check
+`no_overdue_deletions` count what is due.
 
 ## Patience with locks
 
@@ -45,12 +105,38 @@ def _row(table: EventTable) -> str:
     return f"| {name} | `{table.time_column}` | {table.retention} | {table.months_ahead} | {table.reason} |"
 
 
+def _threshold(quality: DataQualityThreshold) -> str:
+    direction = {"at_least": "at least", "at_most": "at most"}[quality.healthy_if]
+    return f"| `{quality.metric_name}` | {direction} {quality.threshold:,g} | {quality.reason} |"
+
+
+def _view(view: MaterializedView) -> str:
+    sources = ", ".join(f"`{source}`" for source in view.sources)
+    return f"| `{view.schema}.{view.name}` | {sources} | {view.max_age} | {view.reason} |"
+
+
+def _index(index: SupportingIndex) -> str:
+    return f"| `{index.name}` | `{index.schema}.{index.table} ({index.column})` | {index.reason} |"
+
+
 def retention_page() -> str:
     """The text of docs/reference/retention.md, in Markdown."""
     return PAGE.format(
         state=STATE_SCHEMA,
         partitions=PARTITION_SCHEMA,
         tables="\n".join(map(_row, EVENT_TABLES)),
+        thresholds="\n".join(map(_threshold, DATA_QUALITY)),
+        views="\n".join(map(_view, MATERIALIZED_VIEWS)),
+        late_hours=round(LATE_AFTER.total_seconds() / 3600),
+        indexes="\n".join(map(_index, SUPPORTING_INDEXES)),
+        questions=", ".join(f"`{question}`" for question in SEGMENTS.questions),
+        weights=", ".join(f"{kind} {weight}" for kind, weight in SEGMENTS.interaction_weights.items()),
+        half_life=SEGMENTS.half_life,
+        quiz_weight=SEGMENTS.quiz_weight,
+        interaction_weight=SEGMENTS.interaction_weight,
+        version=SEGMENTS.version,
+        deadline=DELETION_DEADLINE,
+        calendar=CALENDAR,
         timeout=round(LOCKS.timeout * 1000),
         tries=LOCKS.tries,
         rotation_tries=ROTATION_LOCKS.tries,

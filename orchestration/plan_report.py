@@ -3,30 +3,38 @@
 import json
 from dataclasses import asdict, dataclass
 from datetime import date, datetime
-from typing import Any
+from typing import Any, Final
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from assets.units import size_text
+from lifecycle.change_over import ChangeOver, plan_change_overs
 from lifecycle.database import connect
 from lifecycle.partitions.facts import DatabaseFacts, probe_database
 from lifecycle.partitions.plan import ConversionPlan, RotationPlan, plan_conversion, plan_rotation
 from lifecycle.policy import EVENT_TABLES
+from lifecycle.refresh_plan import RefreshPlan, plan_refreshes
 
 # For one transaction only: behind a pooler, a session setting would stay for the application.
 READ_ONLY = "set transaction read only"
 STATE_STYLE = {"ready": "green", "done": "green", "not_migrated": "yellow", "resumable": "yellow", "attached": "yellow"}
+CHANGE_OVER: Final = {
+    "ready": "[green]answers from a table, under the same name and columns[/]",
+    "missing": "[yellow]is missing: would be made, closed to the API[/]",
+}
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The database, and per event table what conversion and rotation would do."""
+    """The database, and what conversion, rotation, migration and refresh would do to each table and view."""
 
     database: DatabaseFacts
     conversions: tuple[ConversionPlan, ...]
     rotations: tuple[RotationPlan, ...]
+    change_overs: tuple[ChangeOver, ...]
+    refreshes: tuple[RefreshPlan, ...]
 
 
 def collect_plan(url: str, now: datetime) -> Plan:
@@ -39,6 +47,8 @@ def collect_plan(url: str, now: datetime) -> Plan:
                 database=facts,
                 conversions=tuple(plan_conversion(conn, table, now) for table in EVENT_TABLES),
                 rotations=tuple(plan_rotation(conn, table, now) for table in EVENT_TABLES),
+                change_overs=plan_change_overs(conn),
+                refreshes=plan_refreshes(conn),
             )
 
 
@@ -109,6 +119,29 @@ def _rotation_table(plans: tuple[RotationPlan, ...]) -> Table:
     return table
 
 
+def _change_over_table(change_overs: tuple[ChangeOver, ...]) -> Table:
+    table = Table()
+    for heading in ("view", "`lifecycle migrate`"):
+        table.add_column(heading, overflow="fold")
+    for change in change_overs:
+        stopped = f"[red]would stop: {_lines(change.refusals)}[/]"
+        table.add_row(change.name, CHANGE_OVER.get(change.state, stopped))
+    return table
+
+
+def _refresh_table(refreshes: tuple[RefreshPlan, ...]) -> Table:
+    table = Table()
+    table.add_column("what", overflow="fold")
+    table.add_column("right up to, UTC", no_wrap=True)
+    table.add_column("waiting", justify="right")
+    table.add_column("the next refresh would", overflow="fold")
+    for plan in refreshes:
+        at = f"{plan.refreshed_at:%Y-%m-%d %H:%M}" if plan.refreshed_at else "never"
+        would = escape(plan.would)
+        table.add_row(plan.name, at, f"{plan.waiting:,}", f"[red]{would}[/]" if would.startswith("refuse") else would)
+    return table
+
+
 def print_plan(plan: Plan, console: Console) -> None:
     """The plan for people."""
     console.print("[bold]Database[/]", _database_table(plan.database), sep="\n")
@@ -116,4 +149,7 @@ def print_plan(plan: Plan, console: Console) -> None:
         title = f"[bold]Conversion of {escape(conversion.table.qualified_name)}[/]"
         console.print(title, _conversion_table(conversion), sep="\n")
     console.print("[bold]Rotation[/]", _rotation_table(plan.rotations), sep="\n")
+    if plan.change_overs:
+        console.print("[bold]Views of the dashboards[/]", _change_over_table(plan.change_overs), sep="\n")
+    console.print("[bold]Refresh[/]", _refresh_table(plan.refreshes), sep="\n")
     console.print("Nothing was changed.")

@@ -1,4 +1,4 @@
-"""Any statistics asset as a pandas DataFrame: `defs.load_asset_value("public/daily_active_users")`."""
+"""Any statistics asset as a pandas DataFrame: `defs.load_asset_value(["public", "daily_active_users"])`."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,7 +7,7 @@ from typing import Any, Final
 import dagster as dg
 import pandas as pd
 from pydantic import Field
-from sqlalchemy import Connection, Date, MetaData, Select, Table, create_engine, select
+from sqlalchemy import Column, Connection, Date, MetaData, Select, Table, create_engine, select
 from sqlalchemy.pool import NullPool
 
 from lifecycle.database import sqlalchemy_url
@@ -32,9 +32,10 @@ class DataFrames(dg.ConfigurableIOManager):
         raise RefusedError(f"{context.asset_key.to_user_string()} writes its own table; its step returns no value")
 
     def load_input(self, context: dg.InputContext) -> pd.DataFrame:
-        """The asset's rows; `metadata={"columns": [...]}` chooses columns.
+        """The asset's rows; `{"columns": [...]}` as metadata of the input chooses columns.
 
-        Raises dg.Failure when no URL is set and RefusedError when there are more than `most_rows` rows.
+        Raises dg.Failure when no URL is set, and RefusedError when there are more than `most_rows` rows, or no such
+        columns or partitions.
         """
         if not self.url:
             raise dg.Failure(MISSING_URL, allow_retries=False)
@@ -44,10 +45,10 @@ class DataFrames(dg.ConfigurableIOManager):
         columns = (context.definition_metadata or {}).get("columns")
         with self._session() as conn:
             table = Table(name, MetaData(schema=schema), autoload_with=conn)
-            chosen = [table.c[column] for column in columns] if columns else list(table.c)
+            chosen = self._chosen(table, columns) if columns else list(table.c)
             query = select(*chosen).limit(self.most_rows + 1)
             if context.has_asset_partitions:
-                query = self._of_partitions(context, query, table.c[str(definition["time_column"])])
+                query = self._of_partitions(context, query, table, definition.get("time_column"))
             dates = [column.name for column in chosen if isinstance(column.type, Date)]
             frames = list(
                 pd.read_sql(query, conn, chunksize=CHUNK_ROWS, parse_dates=dates, dtype_backend="numpy_nullable")
@@ -55,13 +56,25 @@ class DataFrames(dg.ConfigurableIOManager):
         if sum(map(len, frames)) > self.most_rows:
             raise RefusedError(
                 f"{schema}.{name} has more than {self.most_rows:,} rows here; load some partitions or some columns, or "
-                "raise most_rows of the resource io_manager"
+                "raise most_rows of the resource dataframes"
             )
         return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=[c.name for c in chosen])
 
     @staticmethod
-    def _of_partitions(context: dg.InputContext, query: Select[Any], column: Any) -> Select[Any]:
-        window = context.asset_partitions_time_window
+    def _chosen(table: Table, columns: list[str]) -> list[Column[Any]]:
+        if unknown := [column for column in columns if column not in table.c]:
+            raise RefusedError(f"{table} has no {', '.join(unknown)}; it has {', '.join(table.c.keys())}")
+        return [table.c[column] for column in columns]
+
+    @staticmethod
+    def _of_partitions(
+        context: dg.InputContext, query: Select[Any], table: Table, time_column: str | None
+    ) -> Select[Any]:
+        if time_column is None:
+            raise RefusedError(f"{table} has no partitions; load it without a partition key")
+        if not context.asset_partition_keys:
+            raise RefusedError(f"{table} has no such partition; keys are UTC days up to today, such as 2026-11-20")
+        window, column = context.asset_partitions_time_window, table.c[time_column]
         return query.where(column >= window.start, column < window.end).order_by(column)
 
     @contextmanager

@@ -9,13 +9,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import dagster as dg
+from dagster._core.definitions.freshness import TimeWindowFreshnessPolicy
 
 from lifecycle.problems import STALE, open_causes, record
 from resources.postgres import ApplicationDatabase
 from sensors.ownership import BY_HAND, jobs_of_assets
 
-# A new asset gets its first materialization from the timetable or by hand, not from an alarm.
-GRACE: Final = timedelta(hours=1)
 FRESH: Final = ("PASS", "WARN")
 
 
@@ -25,15 +24,23 @@ def watched_assets(repository: dg.RepositoryDefinition) -> list[dg.AssetKey]:
     return sorted(key for key in graph.get_all_asset_keys() if graph.get(key).freshness_policy)
 
 
-def staleness(
-    instance: dg.DagsterInstance, key: dg.AssetKey, state: str, known_for: timedelta, now: datetime
-) -> str | None:
-    """Why an asset in this freshness state counts as stale; "" while that is undecided, None when it is fresh."""
+def grace(repository: dg.RepositoryDefinition, key: dg.AssetKey) -> timedelta:
+    """How old an asset may grow; a new one has as long to be made for the first time, by the timetable or by hand."""
+    policy = repository.asset_graph.get(key).freshness_policy
+    assert isinstance(policy, TimeWindowFreshnessPolicy)  # noqa: S101 - the only kind that our assets have
+    return policy.fail_window.to_timedelta()
+
+
+def staleness(instance: dg.DagsterInstance, key: dg.AssetKey, state: str, overdue: bool, now: datetime) -> str | None:
+    """Why an asset in this freshness state counts as stale; "" while that is undecided, None when it is fresh.
+
+    `overdue`: the asset is known for longer than it may grow old.
+    """
     if state in FRESH:
         return None
     event = instance.get_latest_materialization_event(key)
     if event is None:
-        return "never materialized" if known_for > GRACE else ""
+        return "never materialized" if overdue else ""
     if state != "FAIL":
         return ""  # the daemon has not looked yet
     last = datetime.fromtimestamp(event.timestamp, UTC)
@@ -61,7 +68,8 @@ def freshness(context: dg.SensorEvaluationContext, database: ApplicationDatabase
     for key in keys:
         name = key.to_user_string()
         state = states[key].freshness_state.value if key in states else "UNKNOWN"
-        why = staleness(context.instance, key, state, now - datetime.fromisoformat(first_seen[name]), now)
+        overdue = now - datetime.fromisoformat(first_seen[name]) > grace(context.repository_def, key)
+        why = staleness(context.instance, key, state, overdue, now)
         if why is not None:
             found[makers.get(key, BY_HAND), f"{STALE}{name}"] = why
     with database.connect() as conn:

@@ -22,7 +22,17 @@ REGISTRY = re.compile(r"\b(pypi\.org|files\.pythonhosted\.org|index-url|extra-in
 MACHINE_PATH = re.compile(r"(?<![\w.$}])/(work|root|home|Users)/[A-Za-z_]\w*")
 TEXT_SUFFIXES = {".py", ".sql", ".md", ".toml", ".yaml", ".yml", ".ini", ".json", ".lock", ".cfg", ".txt", ""}
 # What Dagster alone needs: checks over all stems, pictures, units, the application's tables as external assets.
-WITHOUT_LOGIC = {"__init__", "application", "checks", "review_chart", "schema_snapshot", "timeline", "units"}
+WITHOUT_LOGIC = {
+    "__init__",
+    "application",
+    "charts",
+    "checks",
+    "review_chart",
+    "schema_snapshot",
+    "statistics_checks",
+    "timeline",
+    "units",
+}
 
 
 def modules(*folders: str) -> list[Path]:

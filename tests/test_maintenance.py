@@ -72,24 +72,24 @@ def test_the_planner_gets_fresh_figures(partitioned: Connection) -> None:
 
 def test_an_error_reaches_the_caller(partitioned_db: str) -> None:
     with plain_session(partitioned_db) as conn:
-        conn.execute("drop materialized view account_function_usage")
-        with pytest.raises(psycopg.errors.UndefinedTable, match="account_function_usage"):
+        conn.execute("drop table lifecycle.function_usage_totals cascade")
+        with pytest.raises(psycopg.errors.RaiseException, match=r"account_function_usage.*function_usage_totals"):
             conn.execute(RUN)
 
 
 def test_an_error_undoes_the_deletion(make_application_db: MakeApplicationDb) -> None:
     with connect(make_application_db(rows=False, migrated=True)) as conn:
         insert_old_rows(conn)
-        conn.execute("drop index account_function_usage_account_id_function_name_idx")
-        with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match="concurrently"):
+        conn.execute("drop table lifecycle.function_usage_totals cascade")
+        with pytest.raises(psycopg.errors.RaiseException, match="account_function_usage"):
             conn.execute(RUN)
         assert sessions(conn, BEHAVIOR.name) == ["kept", "past"]
 
 
-def test_a_view_without_data_is_filled(partitioned: Connection) -> None:
-    partitioned.execute("refresh materialized view account_function_usage with no data")
-    partitioned.execute(RUN)
-    assert value(partitioned, "select count(*) from account_function_usage") == 0
+def test_another_refresh_under_way_is_said(partitioned_db: str) -> None:
+    with connect(partitioned_db) as holder, connect(partitioned_db) as conn, holder.transaction():
+        assert value(holder, "select lifecycle.lock_analytics()") is None
+        assert "account_function_usage: busy" in value(conn, RUN)
 
 
 def test_a_missing_event_table_is_said(partitioned: Connection) -> None:

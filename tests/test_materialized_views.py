@@ -10,6 +10,7 @@ import pytest
 from lifecycle.database import Connection, connect, rows, value
 from lifecycle.errors import BusyError, LifecycleError
 from lifecycle.materialized_views import REFRESHED_VIEWS, refresh_view
+from lifecycle.migrate import upgrade
 from tests.conftest import MakeApplicationDb
 from tests.statistics_agreement import differences
 from tests.statistics_changes import CHANGES, SOME_SESSION
@@ -151,6 +152,18 @@ def test_a_view_that_is_none_is_reported(make_application_db: MakeApplicationDb,
         assert error is not None
         assert ("missing" in error) == (what == "missing")
         assert found["daily_user_behavior_summary"][0] == "success"
+
+
+def test_a_view_that_leaves_the_policy_takes_its_problem_along(make_application_db: MakeApplicationDb) -> None:
+    url = make_application_db(migrated=True)
+    with connect(url) as conn:
+        conn.execute("insert into lifecycle.materialized_view_policies values ('public', 'no_more', '{}', '1 day')")
+        conn.execute("drop materialized view top_search_keywords")
+        refresh(conn)
+        causes = "select cause from lifecycle.open_problems order by 1"
+        assert rows(conn, causes) == [("no_more",), ("top_search_keywords",)]
+        upgrade(url)
+        assert rows(conn, causes) == [("top_search_keywords",)]
 
 
 def test_an_unknown_name_is_refused(make_application_db: MakeApplicationDb) -> None:

@@ -1,5 +1,6 @@
 """The policy lives once: the database and the reference page say the same as lifecycle/policy.py."""
 
+import re
 from datetime import timedelta
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import psycopg
 import pytest
 
 from lifecycle.database import connect, rows
-from lifecycle.policy import EVENT_TABLES, LOCKS, event_table
+from lifecycle.policy import DATA_QUALITY, EVENT_TABLES, LATE_AFTER, LOCKS, MATERIALIZED_VIEWS, event_table
 from lifecycle.policy_page import retention_page
 from tests.conftest import MakeApplicationDb
 from tests.partitioned import set_policy
@@ -33,6 +34,16 @@ def test_the_database_holds_the_policy(make_application_db: MakeApplicationDb) -
                 (table.retention, table.name),
             )[0][-1]
         assert rows(conn, "select count(*) from lifecycle.event_table_policies") == [(len(EVENT_TABLES),)]
+        thresholds = rows(conn, "select metric_name, threshold, healthy_if from lifecycle.data_quality_thresholds")
+        assert set(thresholds) == {(q.metric_name, q.threshold, q.healthy_if) for q in DATA_QUALITY}
+        for view in MATERIALIZED_VIEWS:
+            assert rows(
+                conn,
+                "select sources, max_age = %s::interval from lifecycle.materialized_view_policies"
+                " where schema_name = %s and view_name = %s",
+                (view.max_age, view.schema, view.name),
+            ) == [(list(view.sources), True)]
+        assert rows(conn, "select lifecycle.overlap()") == [(LATE_AFTER,)]
 
 
 @pytest.mark.parametrize(
@@ -60,6 +71,10 @@ def test_the_reference_page_is_the_policy() -> None:
     assert PAGE.read_text(encoding="utf-8") == retention_page(), f"run: {WRITE_PAGE}"
     for table in EVENT_TABLES:
         assert f"`{table.qualified_name}` | `{table.time_column}` | {table.retention} |" in retention_page()
+    for quality in DATA_QUALITY:
+        assert re.search(rf"`{quality.metric_name}` \| at (least|most) [\d,]+ \| {quality.reason} \|", retention_page())
+    for view in MATERIALIZED_VIEWS:
+        assert f"| `{view.schema}.{view.name}` | `{view.sources[0]}`" in retention_page()
 
 
 def test_event_tables_by_either_name() -> None:
@@ -70,4 +85,4 @@ def test_event_tables_by_either_name() -> None:
 
 
 def test_every_value_has_its_reason() -> None:
-    assert all(len(table.reason) > 20 for table in EVENT_TABLES)
+    assert all(len(value.reason) > 20 for value in (*EVENT_TABLES, *DATA_QUALITY, *MATERIALIZED_VIEWS))

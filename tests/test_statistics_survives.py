@@ -38,32 +38,31 @@ def outcomes(conn: psycopg.Connection[tuple[object, ...]]) -> dict[object, tuple
     return {name: (outcome, error) for name, outcome, error in found}
 
 
-@pytest.mark.parametrize("broken", [statistic.name for statistic in STATISTICS])
-def test_one_that_fails_stops_no_other_and_catches_up(make_application_db: MakeApplicationDb, broken: str) -> None:
+def test_one_that_fails_stops_no_other_and_catches_up(make_application_db: MakeApplicationDb) -> None:
+    problems = "select job, cause, error from lifecycle.open_problems"
     with connect(make_application_db(migrated=True)) as conn:
-        sound = value(
-            conn, "select pg_get_functiondef(to_regprocedure(%s))", (f"lifecycle.refresh_{broken}(timestamptz)",)
-        )
-        conn.execute(BREAK.format(function=f"refresh_{broken}").encode())
-        conn.execute(CHANGES["events arrive late"].encode())
-        conn.execute(CHANGES["a session changes hands"].encode())
-        found = outcomes(conn)
-        assert found.pop(broken) == ("failure", "broken on purpose")
-        assert set(found.values()) == {("success", None)}
-        ledger = rows(
-            conn,
-            "select event_type, payload ->> 'error' from audit_events where payload ->> 'object' = %s "
-            "order by created_at desc limit 1",
-            (broken,),
-        )
-        assert ledger == [("job_failure", "broken on purpose")]
-        problems = "select job, cause, error from lifecycle.open_problems"
-        assert rows(conn, problems) == [("refresh_derived_statistics", broken, "broken on purpose")]
-        conn.execute(sound.encode())
-        assert disagreements(conn) == {}
-        assert rows(conn, problems) == []
-        kinds = "select kind from lifecycle.notifications order by id"
-        assert [kind for (kind,) in rows(conn, kinds)] == ["failure", "recovery"]
+        for broken in [statistic.name for statistic in STATISTICS]:
+            signature = f"lifecycle.refresh_{broken}(timestamptz)"
+            sound = value(conn, "select pg_get_functiondef(to_regprocedure(%s))", (signature,))
+            conn.execute(BREAK.format(function=f"refresh_{broken}").encode())
+            conn.execute(CHANGES["events arrive late"].encode())
+            conn.execute(CHANGES["a session changes hands"].encode())
+            found = outcomes(conn)
+            assert found.pop(broken) == ("failure", "broken on purpose")
+            assert set(found.values()) == {("success", None)}
+            ledger = rows(
+                conn,
+                "select event_type, payload ->> 'error' from audit_events where payload ->> 'object' = %s "
+                "order by created_at desc limit 1",
+                (broken,),
+            )
+            assert ledger == [("job_failure", "broken on purpose")]
+            assert rows(conn, problems) == [("refresh_derived_statistics", broken, "broken on purpose")]
+            conn.execute(sound.encode())
+            assert disagreements(conn) == {}
+            assert rows(conn, problems) == []
+        kinds = [kind for (kind,) in rows(conn, "select kind from lifecycle.notifications order by id")]
+        assert kinds == ["failure", "recovery"] * len(STATISTICS)
 
 
 def test_a_roll_up_that_fails_keeps_its_log_and_its_watermark(make_application_db: MakeApplicationDb) -> None:

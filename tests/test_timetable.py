@@ -83,7 +83,10 @@ def asset_schedules() -> dict[dg.AssetKey, list[dg.ScheduleDefinition]]:
     return made
 
 
-FRESH = [spec for spec in defs.resolve_all_asset_specs() if spec.freshness_policy is not None]
+# Sorted: the workers must agree on the order of the tests.
+FRESH = sorted(
+    (spec for spec in defs.resolve_all_asset_specs() if spec.freshness_policy is not None), key=lambda spec: spec.key
+)
 
 
 @pytest.mark.parametrize("spec", FRESH, ids=lambda spec: spec.key.to_user_string())

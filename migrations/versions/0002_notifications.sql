@@ -36,13 +36,15 @@ create unique index notifications_open_failure_idx on lifecycle.notifications (j
 create index notifications_waiting_idx on lifecycle.notifications (id) where sent_version < version;
 
 -- PostgreSQL's further lines quote rows, its first line a value that it cannot read; and neither the ledger nor Slack
--- holds personal data.
+-- holds personal data. Values go before lines are told apart: a value may hold the end of a line.
 create function lifecycle.first_line(message text) returns text
 language sql immutable set search_path = ''
 as $$
-    select left(regexp_replace(regexp_replace(split_part(btrim(message, E' \t\r\n'), E'\n', 1),
-                    '((invalid input|out of range|malformed)[^"]*: )".*"', '\1"..."'),
-                    '[^[:space:]"''(<]+@[^[:space:]"'')>]+', '...', 'g'), 500)
+    select left(split_part(btrim(
+               regexp_replace(regexp_replace(regexp_replace(message,
+                    '((invalid|out of range|malformed)[^"\n]*: )".*', '\1"..."'),
+                    '(invalid value |time zone |value |^|: )".*"( for "| not recognized| is out of range)', '\1"..."\2'),
+                    '[^[:space:]"''(<]+@[^[:space:]"'')>]+', '...', 'g'), E' \t\r\n'), E'\n', 1), 500)
 $$;
 
 -- The open message of a job tells its problems anew. Slack edits the message it has, so people see one, not many.

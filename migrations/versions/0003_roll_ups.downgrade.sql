@@ -37,3 +37,16 @@ drop table lifecycle.data_quality_hourly,
     lifecycle.changed_chat_sessions,
     lifecycle.changed_chat_hours,
     lifecycle.roll_up_watermarks;
+-- Only indexes that carry our comment are ours.
+do $$
+declare
+    index_name regclass;
+begin
+    for index_name in
+        select c.oid::regclass from pg_class c
+         where c.relkind = 'i' and c.relnamespace = to_regnamespace('public')
+           and obj_description(c.oid, 'pg_class') like 'lifecycle: %'
+    loop
+        execute format('drop index %s', index_name);
+    end loop;
+end $$;

@@ -5,6 +5,20 @@
 -- The rows since the watermark are recomputed each time; a row older than two hours fires a trigger, so that late
 -- and corrected rows are noticed however old they are. The watermark never passes a transaction that is still open.
 
+do $$
+declare
+    missing text;
+begin
+    select string_agg('public.' || t, ', ') into missing
+      from unnest(array['accounts', 'audit_events', 'chat_messages', 'chat_sessions', 'search_queries',
+                        'user_behavior_events']) t
+     where to_regclass('public.' || t) is null;
+    if missing is not null then
+        raise exception 'this database lacks tables of the application: %', missing
+            using hint = 'Statistics are made of them. Name the application''s own database, and migrate again.';
+    end if;
+end $$;
+
 -- State ------------------------------------------------------------------------------------------------------
 
 create table lifecycle.roll_up_watermarks (
@@ -112,14 +126,14 @@ begin
     if tg_op <> 'INSERT' then
         insert into lifecycle.changed_chat_sessions values (old.id, old.account_id);
     end if;
-    if tg_op = 'INSERT' or tg_op = 'UPDATE' and new.account_id <> old.account_id then
+    if tg_op = 'INSERT' or tg_op = 'UPDATE' and (new.id, new.account_id) <> (old.id, old.account_id) then
         insert into lifecycle.changed_chat_sessions values (new.id, new.account_id);
     end if;
     -- Sessions count as activity on the day they started; the change of their end does not.
-    if tg_op = 'DELETE' or tg_op = 'UPDATE' and (new.account_id, new.started_at) <> (old.account_id, old.started_at) then
+    if tg_op = 'DELETE' or tg_op = 'UPDATE' and (new.id, new.account_id, new.started_at) <> (old.id, old.account_id, old.started_at) then
         insert into lifecycle.changed_activity values (old.account_id, old.started_at);
     end if;
-    if tg_op = 'INSERT' or tg_op = 'UPDATE' and (new.account_id, new.started_at) <> (old.account_id, old.started_at) then
+    if tg_op = 'INSERT' or tg_op = 'UPDATE' and (new.id, new.account_id, new.started_at) <> (old.id, old.account_id, old.started_at) then
         insert into lifecycle.changed_activity values (new.account_id, new.started_at);
     end if;
     return null;
@@ -156,9 +170,9 @@ create trigger lifecycle_late_delete after delete on public.chat_messages for ea
 create trigger lifecycle_late_insert after insert on public.chat_sessions for each row
     when (new.started_at < now() - interval '2 hours') execute function lifecycle.note_changed_sessions();
 create trigger lifecycle_update
-    after update of account_id, started_at, last_activity_at on public.chat_sessions for each row
-    when ((old.account_id, old.started_at, old.last_activity_at)
-          is distinct from (new.account_id, new.started_at, new.last_activity_at))
+    after update of id, account_id, started_at, last_activity_at on public.chat_sessions for each row
+    when (old.id is distinct from new.id or old.account_id is distinct from new.account_id
+          or old.started_at is distinct from new.started_at or old.last_activity_at is distinct from new.last_activity_at)
     execute function lifecycle.note_changed_sessions();
 create trigger lifecycle_delete after delete on public.chat_sessions for each row
     execute function lifecycle.note_changed_sessions();
@@ -168,8 +182,8 @@ create trigger lifecycle_late_insert after insert on public.user_behavior_events
 create trigger lifecycle_late_update
     after update of account_id, session_id, event_timestamp on public.user_behavior_events for each row
     when (least(old.event_timestamp, new.event_timestamp) < now() - interval '2 hours'
-          and (old.account_id, old.session_id, old.event_timestamp)
-              is distinct from (new.account_id, new.session_id, new.event_timestamp))
+          and (old.account_id is distinct from new.account_id or old.session_id is distinct from new.session_id
+               or old.event_timestamp is distinct from new.event_timestamp))
     execute function lifecycle.note_changed_events();
 create trigger lifecycle_late_delete after delete on public.user_behavior_events for each row
     when (old.event_timestamp < now() - interval '2 hours') execute function lifecycle.note_changed_events();
@@ -196,24 +210,30 @@ as $$
      group by 1
 $$;
 
--- Messages per session and hour, with the session's owner.
+-- Messages per session and hour, with the session's owner. Planned for the range at hand: with unknown bounds the
+-- planner expects so many messages that each late hour would read all sessions.
 create function lifecycle.chat_sessions_by_hour(from_time timestamptz, to_time timestamptz)
 returns setof lifecycle.chat_session_hours
-language sql stable set search_path = '' set timezone = 'UTC'
+language plpgsql stable set search_path = '' set timezone = 'UTC' set plan_cache_mode = 'force_custom_plan'
 as $$
+begin
+    return query
     select m.session_id, date_trunc('hour', m.created_at), s.account_id, count(*)
       from lifecycle.chat_message_facts m
       join public.chat_sessions s on s.id = m.session_id
      where m.created_at >= from_time and m.created_at < to_time
-     group by 1, 2, 3
-$$;
+     group by 1, 2, 3;
+end $$;
 
--- Calls of each tool per account and hour: elements of tool_calls that name a tool.
+-- Calls of each tool per account and hour: elements of tool_calls that name a tool. A name is cut at 500 characters:
+-- one that no index can hold, written by whoever owns a session, would stop every roll-up of the chat.
 create function lifecycle.function_usage(from_time timestamptz, to_time timestamptz)
 returns setof lifecycle.function_usage_hourly
-language sql stable set search_path = '' set timezone = 'UTC'
+language plpgsql stable set search_path = '' set timezone = 'UTC' set plan_cache_mode = 'force_custom_plan'
 as $$
-    select s.account_id, call ->> 'tool', date_trunc('hour', m.created_at), count(*), max(m.created_at),
+begin
+    return query
+    select s.account_id, left(call ->> 'tool', 500), date_trunc('hour', m.created_at), count(*), max(m.created_at),
            count(*) filter (where m.role = 'tool'),
            min(m.created_at) filter (where m.role = 'tool'), max(m.created_at) filter (where m.role = 'tool')
       from lifecycle.chat_message_facts m
@@ -221,8 +241,8 @@ as $$
      cross join lateral jsonb_array_elements(
                 case when jsonb_typeof(m.tool_calls) = 'array' then m.tool_calls else '[]' end) call
      where m.created_at >= from_time and m.created_at < to_time and call ->> 'tool' is not null
-     group by 1, 2, 3
-$$;
+     group by 1, 2, 3;
+end $$;
 
 -- Nobody who may have written before this moment is still to commit: the clock, or the oldest open transaction.
 -- A role without pg_read_all_stats does not see those of others; the overlap alone covers them then.
@@ -378,9 +398,13 @@ declare
     changed bigint;
 begin
     -- Two statements of one shape: the planner must see that one reads a range of time and the other single accounts.
+    -- A session's name that is too long for our index, though not for the application's, is known by its hash.
     if accounts is null then
         with fresh as materialized (
-            select e.account_id, e.event_timestamp::date as day, e.session_id from public.user_behavior_events e
+            select e.account_id, e.event_timestamp::date as day,
+                   case when length(e.session_id) > 500 then hashtextextended(e.session_id, 0)::text else e.session_id end
+                       as session_id
+              from public.user_behavior_events e
              where e.account_id is not null and e.event_timestamp >= from_time and e.event_timestamp < to_time
              union
             select s.account_id, s.started_at::date, s.id::text from public.chat_sessions s
@@ -404,7 +428,9 @@ begin
         with pairs as materialized (
             select distinct p.account_id, p.day from unnest(accounts, days) p(account_id, day)
         ), fresh as materialized (
-            select p.account_id, p.day, e.session_id
+            select p.account_id, p.day,
+                   case when length(e.session_id) > 500 then hashtextextended(e.session_id, 0)::text else e.session_id end
+                       as session_id
               from pairs p join public.user_behavior_events e
                 on e.account_id = p.account_id and e.event_timestamp >= p.day and e.event_timestamp < p.day + 1
              union
@@ -473,9 +499,12 @@ declare
         end;
     mark      lifecycle.roll_up_watermarks;
     floor     constant timestamptz := lifecycle.source_floor();
+    -- Moments of infinity belong to no bucket, neither when they come nor when they go.
+    finite    constant tstzrange := '[4714-11-24 00:00+00 BC,infinity)';
     tail      timestamptz;
     spans     tstzmultirange;
     span      tstzrange;
+    late_chat_hours tstzmultirange := '{}';
     late_hours tstzmultirange;
     accounts  uuid[];
     days      date[];
@@ -504,9 +533,9 @@ begin
             select h.hour from lifecycle.chat_session_hours h join (select distinct session_id from sessions) s using (session_id)
               join public.chat_sessions c on c.id = h.session_id and c.account_id <> h.account_id
         )
-        select coalesce(range_agg(tstzrange(h.hour, h.hour + interval '1 hour')), '{}') into late_hours
-          from hours h where isfinite(h.hour);
-        spans := wanted + late_hours + tstzmultirange(tstzrange(tail, 'infinity'));
+        select coalesce(range_agg(tstzrange(h.hour, h.hour + interval '1 hour')), '{}') into late_chat_hours
+          from hours h where isfinite(h.hour) and h.hour < safe;  -- what is younger is recomputed each time
+        spans := (wanted + late_chat_hours + tstzmultirange(tstzrange(tail, 'infinity'))) * finite::tstzmultirange;
         for span in select unnest(spans) loop
             changed[1] := changed[1] + lifecycle.roll_up_chat_session_hours(lower(span), upper(span));
             changed[2] := changed[2] + lifecycle.roll_up_function_usage_hourly(lower(span), upper(span));
@@ -518,7 +547,7 @@ begin
     exception when others then
         return query select r.n, 'failure', lifecycle.milliseconds_since(started), 0::bigint, lifecycle.first_line(sqlerrm)
           from unnest(array['chat_session_hours', 'function_usage_hourly', 'chat_performance_history']) r(n);
-        late_hours := '{}';
+        late_chat_hours := '{}';
     end;
 
     started := clock_timestamp();
@@ -530,29 +559,36 @@ begin
             delete from lifecycle.changed_activity returning account_id, happened_at
         ), pairs as (
             select distinct l.account_id, l.happened_at::date as day from logged l
-             where l.account_id is not null and isfinite(l.happened_at)
+             where l.account_id is not null and isfinite(l.happened_at) and l.happened_at < safe
         ), hours as (
-            select distinct date_trunc('hour', l.happened_at) as hour from logged l where isfinite(l.happened_at)
+            select distinct date_trunc('hour', l.happened_at) as hour from logged l
+             where isfinite(l.happened_at) and l.happened_at < safe
         )
         select (select array_agg(p.account_id) from pairs p), (select array_agg(p.day) from pairs p),
-               late_hours + (select coalesce(range_agg(tstzrange(h.hour, h.hour + interval '1 hour')), '{}') from hours h)
+               late_chat_hours + (select coalesce(range_agg(tstzrange(h.hour, h.hour + interval '1 hour')), '{}') from hours h)
           into accounts, days, late_hours;
         -- Partitions that were dropped fire no trigger: the days that they held are looked at again.
-        spans := wanted + tstzmultirange(tstzrange(date_trunc('day', tail), 'infinity'))
-            + case when floor > mark.source_floor then tstzmultirange(tstzrange(mark.source_floor, floor)) else '{}' end;
+        spans := (wanted + tstzmultirange(tstzrange(date_trunc('day', tail), 'infinity'))
+            + case when floor > mark.source_floor then tstzmultirange(tstzrange(mark.source_floor, floor)) else '{}' end)
+            * finite::tstzmultirange;
         for span in select unnest(spans) loop
             changed[1] := changed[1] + lifecycle.roll_up_account_session_days(lower(span), upper(span));
         end loop;
         if accounts is not null then
             changed[1] := changed[1] + lifecycle.roll_up_account_session_days(null, null, accounts, days);
         end if;
-        for span in select unnest(wanted + late_hours + tstzmultirange(tstzrange(date_trunc('hour', tail), 'infinity'))) loop
+        spans := (wanted + late_hours + tstzmultirange(tstzrange(date_trunc('hour', tail), 'infinity'))) * finite::tstzmultirange;
+        for span in select unnest(spans) loop
             changed[2] := changed[2] + lifecycle.roll_up_data_quality_hourly(lower(span), upper(span));
         end loop;
         update lifecycle.roll_up_watermarks w set safe_until = safe, source_floor = floor where w.name = 'activity';
         return query select r.n, 'success', lifecycle.milliseconds_since(started), r.c, null::text
           from unnest(array['account_session_days', 'data_quality_hourly'], changed) r(n, c);
     exception when others then
+        -- The late hours of the chat have left its log for good.
+        insert into lifecycle.changed_activity (happened_at)
+        select generate_series(lower(h.span), upper(h.span) - interval '1 hour', interval '1 hour')
+          from unnest(late_chat_hours) h(span);
         return query select r.n, 'failure', lifecycle.milliseconds_since(started), 0::bigint, lifecycle.first_line(sqlerrm)
           from unnest(array['account_session_days', 'data_quality_hourly']) r(n);
     end;

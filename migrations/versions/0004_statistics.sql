@@ -682,8 +682,9 @@ begin
             raise exception '%: %', result.name, result.error;
         end if;
     end loop;
+    -- A row of the year 1 must not spread the sample over empty centuries, nor one of -infinity over eternity.
     first := least((select min(h.hour) from lifecycle.data_quality_hourly h where h.hour > now() - interval '10 years'),
-                   (select min(s.started_at) from public.chat_sessions s), today - interval '7 days');
+                   (select min(s.started_at) from public.chat_sessions s where s.started_at > now() - interval '10 years'), today - interval '7 days');
     -- The last three days, where most of what is late arrives, and others at random.
     select array_agg(d.d) into days from (
         select today - interval '1 day' * n as d from generate_series(1, 3) n

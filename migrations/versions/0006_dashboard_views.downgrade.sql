@@ -8,8 +8,11 @@ declare
 begin
     for original in select o.* from lifecycle.original_relations o order by o.name loop
         select * into found from pg_class where oid = to_regclass(format('public.%I', original.name));
-        if original.kind = 'm' then
-            execute format('drop view public.%I', original.name);
+        if original.kind = 'missing' then
+            execute format('drop view if exists public.%I', original.name);
+            continue;
+        elsif original.kind = 'm' then
+            execute format('alter view public.%I rename to lifecycle_former', original.name);
             execute format('create materialized view public.%I %s as %s', original.name,
                            case when original.options <> '{}' then 'with (' || array_to_string(original.options, ', ') || ')' else '' end,
                            pg_get_viewdef(to_regclass(format('lifecycle.%I', 'original_' || original.name))));
@@ -17,6 +20,7 @@ begin
                 execute index_definition;
             end loop;
             perform lifecycle.copy_access(found, original.name);
+            drop view public.lifecycle_former;
             if original.comment is not null then
                 execute format('comment on materialized view public.%I is %L', original.name, original.comment);
             end if;
@@ -63,5 +67,6 @@ end $$;
 drop function lifecycle.replace_materialized_view(text, text[], text);
 drop function lifecycle.replace_view(text, text[], text);
 drop function lifecycle.copy_access(pg_class, text);
+drop function lifecycle.let_owner_read(text);
 drop function lifecycle.keep_original(text);
 drop table lifecycle.original_relations;

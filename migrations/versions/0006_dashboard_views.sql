@@ -47,6 +47,7 @@ begin
         for role in select r.rolname from pg_roles r where r.rolname in ('anon', 'authenticated') loop
             execute format('revoke all on public.%I from %I', view_name, role);
         end loop;
+        insert into lifecycle.original_relations (name, kind, definition) values (view_name, 'missing', '');
         return;
     end if;
     select * into found from pg_class where oid = target;
@@ -67,6 +68,27 @@ begin
     execute format('create or replace view public.%I %s as select %s from (%s) q', view_name,
                    case when found.reloptions <> '{}' then 'with (' || array_to_string(found.reloptions, ', ') || ')' else '' end,
                    list, query);
+    perform lifecycle.let_owner_read(view_name);
+end $$;
+
+-- A view reads with its owner's rights: where that is a role of the dashboards, every read of them would be refused.
+-- It gets the tables behind its own views, and not the schema.
+create function lifecycle.let_owner_read(view_name text) returns void
+language plpgsql set search_path = 'public'
+as $$
+declare
+    source regclass;
+begin
+    for source in
+        select distinct d.refobjid::regclass
+          from pg_rewrite r
+          join pg_depend d on d.classid = 'pg_rewrite'::regclass and d.objid = r.oid and d.refclassid = 'pg_class'::regclass
+          join pg_class c on c.oid = d.refobjid and c.relnamespace = 'lifecycle'::regnamespace
+         where r.ev_class = to_regclass(format('public.%I', view_name))
+    loop
+        execute format('grant select on %s to %s', source,
+                       (select c.relowner::regrole from pg_class c where c.oid = to_regclass(format('public.%I', view_name))));
+    end loop;
 end $$;
 
 -- A materialized view gives way to a view of the same name, columns, owner, comment and grants.
@@ -79,7 +101,6 @@ declare
     names  text[];
     list   text;
     blocking text;
-    granted record;
 begin
     select * into found from pg_class where oid = target;
     if found.relkind is distinct from 'm' then
@@ -102,21 +123,25 @@ begin
             using hint = format('Expected %s. Rename yours, then migrate again.', array_to_string(columns, ', '));
     end if;
     perform lifecycle.keep_original(view_name);
-    execute format('drop materialized view public.%I', view_name);
+    execute format('alter materialized view public.%I rename to lifecycle_former', view_name);
     execute format('create view public.%I as select %s from (%s) q', view_name, list, query);
     perform lifecycle.copy_access(found, view_name);
+    drop materialized view public.lifecycle_former;
+    perform lifecycle.let_owner_read(view_name);
     if obj_description(to_regclass('lifecycle.original_' || view_name)) is not null then
         execute format('comment on view public.%I is %L', view_name,
                        (select o.comment from lifecycle.original_relations o where o.name = view_name));
     end if;
 end $$;
 
--- Default privileges may have opened the new relation to the API: it gets the grants of the old one and no others.
+-- Default privileges may have opened the new relation to the API: it gets the grants of the old one and no others, those
+-- of columns included, and what was said of the columns. The old one still stands, under another name.
 create function lifecycle.copy_access(former pg_class, relation_name text) returns void
 language plpgsql set search_path = 'public'
 as $$
 declare
-    granted record;
+    granted   record;
+    described record;
 begin
     for granted in
         select distinct case when a.grantee = 0 then 'public' else quote_ident(pg_get_userbyid(a.grantee)) end as grantee
@@ -134,6 +159,22 @@ begin
     loop
         execute format('grant %s on public.%I to %s %s', granted.privilege_type, relation_name, granted.grantee,
                        case when granted.is_grantable then 'with grant option' else '' end);
+    end loop;
+    for granted in
+        select t.attname, a.privilege_type, a.is_grantable,
+               case when a.grantee = 0 then 'public' else quote_ident(pg_get_userbyid(a.grantee)) end as grantee
+          from pg_attribute t, aclexplode(t.attacl) a
+         where t.attrelid = former.oid and not t.attisdropped and a.grantee <> former.relowner
+    loop
+        execute format('grant %s (%I) on public.%I to %s %s', granted.privilege_type, granted.attname, relation_name,
+                       granted.grantee, case when granted.is_grantable then 'with grant option' else '' end);
+    end loop;
+    for described in
+        select t.attname, col_description(t.attrelid, t.attnum) as comment
+          from pg_attribute t
+         where t.attrelid = former.oid and not t.attisdropped and col_description(t.attrelid, t.attnum) is not null
+    loop
+        execute format('comment on column public.%I.%I is %L', relation_name, described.attname, described.comment);
     end loop;
     if former.relowner <> (select c.relowner from pg_class c where c.oid = to_regclass(format('public.%I', relation_name))) then
         execute format('alter table public.%I owner to %s', relation_name, quote_ident(pg_get_userbyid(former.relowner)));
@@ -160,14 +201,15 @@ select lifecycle.replace_view('weekly_monthly_active_users',
 select lifecycle.replace_view('user_engagement_scores',
     array['account_id', 'total_days_active', 'total_sessions', 'total_messages', 'last_activity_date',
           'days_since_last_activity', 'engagement_level', 'engagement_score'],
+    -- Days are UTC, whatever the reader's zone.
     'select u.account_id, u.total_days_active, u.total_sessions, u.total_messages, u.last_activity_date,
-            current_date - u.last_activity_date as days_since_last_activity,
-            case when current_date - u.last_activity_date <= 1 then ''highly_active''
-                 when current_date - u.last_activity_date <= 7 then ''active''
-                 when current_date - u.last_activity_date <= 30 then ''occasional''
+            today - u.last_activity_date as days_since_last_activity,
+            case when today - u.last_activity_date <= 1 then ''highly_active''
+                 when today - u.last_activity_date <= 7 then ''active''
+                 when today - u.last_activity_date <= 30 then ''occasional''
                  else ''dormant'' end as engagement_level,
             u.total_days_active * 10 + u.total_sessions * 5 + u.total_messages as engagement_score
-       from lifecycle.user_engagement_scores u');
+       from lifecycle.user_engagement_scores u cross join (select (now() at time zone ''UTC'')::date as today) clock');
 select lifecycle.replace_view('feature_usage_summary',
     array['feature_name', 'total_uses', 'unique_users', 'last_used_at', 'uses_last_7_days', 'uses_last_30_days'],
     'select * from lifecycle.feature_usage_summary f order by f.total_uses desc');
@@ -214,3 +256,7 @@ begin
     end loop;
     return array_to_string(report, '; ');
 end $$;
+
+-- New functions are open to everyone until somebody says otherwise. Roles that may not enter the schema cannot call them;
+-- whoever opens it one day shall not open these along.
+revoke all on all functions in schema lifecycle from public;
