@@ -141,9 +141,11 @@ as $$
     select (select count(*) from gone) + (select count(*) from written)
 $$;
 
+-- On top of the all time totals, which the hourly refresh of account_function_usage may not have brought up to date yet.
 create function lifecycle.refresh_feature_usage_summary(as_of timestamptz) returns bigint
 language sql set search_path = '' set timezone = 'UTC'
 as $$
+    select lifecycle.refresh_account_function_usage(as_of);
     with edges as (
         select as_of - interval '7 days' as week, as_of - interval '30 days' as month
     ), recent as (
@@ -482,6 +484,11 @@ create function lifecycle.lock_analytics() returns int
 language plpgsql set search_path = ''
 as $$
 begin
+    if current_setting('transaction_isolation') <> 'read committed' then
+        -- An old snapshot would not see what the watermark says has been seen.
+        raise exception 'statistics are refreshed at isolation level read committed, not %', current_setting('transaction_isolation')
+            using errcode = 'invalid_transaction_state', hint = 'set transaction isolation level read committed';
+    end if;
     if pg_try_advisory_xact_lock(hashtextextended('lifecycle.analytics', 0)) then
         return null;
     end if;
