@@ -287,3 +287,15 @@ def test_any_history_of_writes_and_refreshes_ends_in_agreement(make_application_
             assert disagreements(conn) == {}
 
         check()
+
+
+@pytest.mark.parametrize("level", ["repeatable read", "serializable"])
+def test_an_old_snapshot_is_refused(make_application_db: MakeApplicationDb, level: str) -> None:
+    with connect(make_application_db(rows=False, migrated=True)) as conn:
+        conn.execute(f"set default_transaction_isolation = '{level}'".encode())
+        for call in ("refresh_derived_statistics()", "refresh_analytics_hourly()", "lifecycle.reconcile_statistics()"):
+            with pytest.raises(psycopg.errors.InvalidTransactionState, match="read committed"):
+                rows(conn, f"select * from {call}")
+        with conn.transaction():
+            conn.execute("set transaction isolation level read committed")
+            assert {outcome for outcome, _ in outcomes(conn).values()} == {"success"}
