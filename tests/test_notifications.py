@@ -26,12 +26,12 @@ import sys
 from lifecycle.database import connect
 from resources.slack import Slack
 from sensors.notifications import drain
-
-pytestmark = pytest.mark.one_server
 url, base_url, token = sys.argv[1:]
 with connect(url) as conn:
     drain(conn, Slack(token=token, channel="C0SANDBOX", base_url=base_url, timeout_seconds=60))
 """
+pytestmark = pytest.mark.one_server
+
 SECONDS_UNTIL_DUE = (
     "select extract(epoch from next_attempt_at - now())::float from lifecycle.notifications where id = %s"
 )
