@@ -13,6 +13,8 @@ from orchestration.cli import app
 from resources.variables import BINARIES_VARIABLE, URL_VARIABLE
 from tests.conftest import MakeApplicationDb
 
+pytestmark = pytest.mark.one_server
+
 RUNNER = CliRunner()
 OBJECTS = (
     "select count(*) from pg_class where relnamespace not in ('pg_toast'::regnamespace, 'pg_catalog'::regnamespace)"

@@ -30,6 +30,8 @@ from resources.variables import URL_VARIABLE
 from sensors.run_outcomes import run_outcomes
 from tests.conftest import MakeApplicationDb
 
+pytestmark = pytest.mark.one_server
+
 GROUPS = {"application", "event_partitions", "materialized_views", "statistics", "segments", "operations"}
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 LOADS = """

@@ -12,6 +12,8 @@ from tests.conftest import AsRole, MakeApplicationDb
 from tests.outbox import JOB, ended, fail, heal, kinds, outbox, problems
 from tests.partitioned import BEHAVIOR, MakePartitionedDb, insert_events, rotate_all
 
+pytestmark = pytest.mark.one_server
+
 pytest_plugins = ("tests.partitioned_fixtures",)
 
 # The migration's first fill of the statistics stands there, too.

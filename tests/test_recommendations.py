@@ -20,6 +20,8 @@ from tests.segmented import (
     waiting,
 )
 
+pytestmark = pytest.mark.one_server
+
 READ = "select slug, score, matched_tags from public.recommend_activities(%s, %s)"
 OFFERED = """
 select a.slug, array_agg(t.slug) from activities a

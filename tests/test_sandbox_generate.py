@@ -10,6 +10,8 @@ from lifecycle.errors import SandboxError
 from lifecycle.weekly_review import deletions_due
 from sandbox.generate import SOURCES, generate
 
+pytestmark = pytest.mark.one_server
+
 NOW = datetime(2026, 3, 31, 23, 59, 59, 999999, tzinfo=UTC)
 
 

@@ -23,6 +23,8 @@ from tests.segmented import (
     waiting,
 )
 
+pytestmark = pytest.mark.one_server
+
 EDIT = "update account_profiles set preferences = jsonb_set(preferences, '{display,theme}', %s) where account_id = %s"
 BLOCKED = "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()"
 

@@ -19,6 +19,8 @@ from tests.conftest import MakeApplicationDb
 from tests.statistics_agreement import contents, disagreements
 from tests.statistics_changes import CHANGES, SOME_SESSION
 
+pytestmark = pytest.mark.one_server
+
 BREAK = """
 create or replace function lifecycle.{function}(as_of timestamptz) returns bigint language plpgsql as $$
 begin raise exception 'broken on purpose' using detail = 'row (secret)'; end $$
