@@ -97,7 +97,8 @@ create table lifecycle.hourly_usage_patterns (
 
 -- Each brings one table to what the application's view of that name would return at as_of, writes the rows that
 -- differ, and returns their number. Windows are cut at as_of to the microsecond, as the views cut them: the bucket
--- in which the window begins is counted from the source.
+-- in which the window begins is counted from the source. Where a window bounds what is read, the plan must be made for it:
+-- without its bounds the planner would expect a third of the table, and read all of it.
 
 create function lifecycle.refresh_account_function_usage(as_of timestamptz) returns bigint
 language sql set search_path = ''
@@ -143,25 +144,28 @@ $$;
 
 -- On top of the all time totals, which the hourly refresh of account_function_usage may not have brought up to date yet.
 create function lifecycle.refresh_feature_usage_summary(as_of timestamptz) returns bigint
-language sql set search_path = '' set timezone = 'UTC'
+language plpgsql set search_path = '' set timezone = 'UTC' set plan_cache_mode = 'force_custom_plan'
 as $$
-    select lifecycle.refresh_account_function_usage(as_of);
-    with edges as (
-        select as_of - interval '7 days' as week, as_of - interval '30 days' as month
-    ), recent as (
-        select h.function_name, h.hour, h.uses
-          from lifecycle.function_usage_hourly h, edges e where h.hour > e.month
+declare
+    week_start  constant timestamptz := as_of - interval '7 days';
+    month_start constant timestamptz := as_of - interval '30 days';
+    changed     bigint;
+begin
+    perform lifecycle.refresh_account_function_usage(as_of);
+    with recent as (
+        select h.function_name, h.hour, h.uses from lifecycle.function_usage_hourly h where h.hour > month_start
     ), cut as (
         select u.function_name,
                (u.edge = 7)::int * u.uses as week, (u.edge = 30)::int * u.uses as month
-          from edges e, lateral (
-                select 7 as edge, f.* from lifecycle.function_usage(e.week, date_trunc('hour', e.week) + interval '1 hour') f
+          from (select 7 as edge, f.*
+                  from lifecycle.function_usage(week_start, date_trunc('hour', week_start) + interval '1 hour') f
                  union all
-                select 30, f.* from lifecycle.function_usage(e.month, date_trunc('hour', e.month) + interval '1 hour') f) u
+                select 30, f.*
+                  from lifecycle.function_usage(month_start, date_trunc('hour', month_start) + interval '1 hour') f) u
     ), counted as (
         select function_name, sum(week) as week, sum(month) as month
-          from (select r.function_name, case when r.hour > e.week then r.uses else 0 end as week, r.uses as month
-                  from recent r, edges e
+          from (select r.function_name, case when r.hour > week_start then r.uses else 0 end as week, r.uses as month
+                  from recent r
                  union all
                 select c.function_name, c.week, c.month from cut c) w
          group by 1
@@ -181,18 +185,22 @@ as $$
            and (s.last_used_at, s.uses_last_7_days, s.uses_last_30_days) is distinct from (f.last_used_at, f.week, f.month)
         returning 1
     )
-    select (select count(*) from gone) + (select count(*) from written)
-$$;
+    select (select count(*) from gone) + (select count(*) from written) into changed;
+    return changed;
+end $$;
 
 create function lifecycle.refresh_chat_performance_metrics(as_of timestamptz) returns bigint
-language sql set search_path = '' set timezone = 'UTC'
+language plpgsql set search_path = '' set timezone = 'UTC' set plan_cache_mode = 'force_custom_plan'
 as $$
-    with window_start as (
-        select as_of - interval '7 days' as at, date_trunc('hour', as_of - interval '7 days') + interval '1 hour' as first_whole
-    ), fresh as materialized (
-        select h.* from lifecycle.chat_performance_history h, window_start w where h.hour >= w.first_whole
+declare
+    window_start constant timestamptz := as_of - interval '7 days';
+    first_whole  constant timestamptz := date_trunc('hour', window_start) + interval '1 hour';
+    changed      bigint;
+begin
+    with fresh as materialized (
+        select h.* from lifecycle.chat_performance_history h where h.hour >= first_whole
          union all
-        select c.* from window_start w, lateral lifecycle.chat_performance(w.at, w.first_whole) c
+        select c.* from lifecycle.chat_performance(window_start, first_whole) c
     ), gone as (
         delete from lifecycle.chat_performance_metrics m
          where not exists (select from fresh f where f.hour = m.hour)
@@ -206,8 +214,9 @@ as $$
          where (m.*) is distinct from (excluded.*)
         returning 1
     )
-    select (select count(*) from gone) + (select count(*) from written)
-$$;
+    select (select count(*) from gone) + (select count(*) from written) into changed;
+    return changed;
+end $$;
 
 create function lifecycle.data_quality_status(metric_value numeric, threshold lifecycle.data_quality_thresholds) returns text
 language sql immutable set search_path = ''
@@ -218,21 +227,25 @@ as $$
 $$;
 
 create function lifecycle.refresh_data_quality_metrics(as_of timestamptz) returns bigint
-language sql set search_path = ''
+language plpgsql set search_path = '' set timezone = 'UTC' set plan_cache_mode = 'force_custom_plan'
 as $$
+declare
+    day_start constant timestamptz := as_of - interval '24 hours';
+    changed   bigint;
+begin
     with events as (
         select count(*) as total, count(*) filter (where e.account_id is null) as without_account
-          from public.user_behavior_events e where e.event_timestamp >= as_of - interval '24 hours'
+          from public.user_behavior_events e where e.event_timestamp >= day_start
     ), measured (metric_name, metric_value) as (
         select 'user_behavior_events_24h', total::numeric from events
          union all
         select 'chat_sessions_24h', count(*)::numeric from public.chat_sessions s
-         where s.started_at >= as_of - interval '24 hours'
+         where s.started_at >= day_start
          union all
         select 'null_account_id_rate', coalesce(round(100.0 * without_account / nullif(total, 0), 2), 0) from events
          union all
         select 'avg_event_latency_ms', coalesce(round(avg(m.latency_ms), 2), 0) from lifecycle.chat_message_facts m
-         where m.created_at >= as_of - interval '24 hours'
+         where m.created_at >= day_start
     ), written as (
         insert into lifecycle.data_quality_metrics as q
         select m.metric_name, m.metric_value, t.threshold, lifecycle.data_quality_status(m.metric_value, t), as_of
@@ -242,8 +255,9 @@ as $$
                last_checked = excluded.last_checked
         returning 1
     )
-    select count(*) from written
-$$;
+    select count(*) from written into changed;
+    return changed;
+end $$;
 
 -- What the metrics would have said at the end of each hour of the last 25 months, silent hours included.
 create view lifecycle.data_quality_history as
@@ -275,7 +289,7 @@ select m.hour, m.metric_name, m.metric_value, t.threshold, lifecycle.data_qualit
 comment on view lifecycle.data_quality_history is 'Each data quality metric over the 24 hours that end with the given UTC hour, judged by the thresholds of today.';
 
 create function lifecycle.refresh_daily_active_users(as_of timestamptz) returns bigint
-language plpgsql set search_path = '' set timezone = 'UTC'
+language plpgsql set search_path = '' set timezone = 'UTC' set plan_cache_mode = 'force_custom_plan'
 as $$
 declare
     today      constant date := as_of::date;
@@ -415,14 +429,17 @@ as $$
 $$;
 
 create function lifecycle.refresh_hourly_usage_patterns(as_of timestamptz) returns bigint
-language sql set search_path = '' set timezone = 'UTC'
+language plpgsql set search_path = '' set timezone = 'UTC' set plan_cache_mode = 'force_custom_plan'
 as $$
-    with window_start as (
-        select as_of - interval '30 days' as at, date_trunc('hour', as_of - interval '30 days') + interval '1 hour' as first_whole
-    ), sessions as (
-        select h.* from lifecycle.chat_session_hours h, window_start w where h.hour >= w.first_whole
+declare
+    window_start constant timestamptz := as_of - interval '30 days';
+    first_whole  constant timestamptz := date_trunc('hour', window_start) + interval '1 hour';
+    changed      bigint;
+begin
+    with sessions as (
+        select h.* from lifecycle.chat_session_hours h where h.hour >= first_whole
          union all
-        select c.* from window_start w, lateral lifecycle.chat_sessions_by_hour(w.at, w.first_whole) c
+        select c.* from lifecycle.chat_sessions_by_hour(window_start, first_whole) c
     ), fresh as materialized (
         select extract(dow from s.hour)::integer as day_of_week, extract(hour from s.hour)::integer as hour_of_day,
                sum(s.messages)::bigint as message_count, count(distinct s.session_id) as session_count,
@@ -440,8 +457,9 @@ as $$
          where (p.*) is distinct from (excluded.*)
         returning 1
     )
-    select (select count(*) from gone) + (select count(*) from written)
-$$;
+    select (select count(*) from gone) + (select count(*) from written) into changed;
+    return changed;
+end $$;
 
 -- In this order: the summary of features adds to what the totals have counted.
 create function lifecycle.statistic_names() returns text[]
