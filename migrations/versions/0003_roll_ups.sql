@@ -267,7 +267,8 @@ $$;
 -- Roll-ups ---------------------------------------------------------------------------------------------------
 
 -- Each recomputes the buckets of [from_time, to_time), which must begin and end with a bucket, writes the rows that
--- differ, hands them to the statistics, and returns their number.
+-- differ, hands them to the statistics, and returns their number. Rows are stored in the order of time, so that a window
+-- of a long history lies together.
 
 create function lifecycle.roll_up_chat_session_hours(from_time timestamptz, to_time timestamptz) returns bigint
 language sql set search_path = ''
@@ -280,7 +281,7 @@ as $$
            and not exists (select from fresh f where f.session_id = h.session_id and f.hour = h.hour)
         returning h.account_id
     ), written as (
-        insert into lifecycle.chat_session_hours as h select * from fresh
+        insert into lifecycle.chat_session_hours as h select * from fresh order by hour
         on conflict (session_id, hour) do update
            set account_id = excluded.account_id, messages = excluded.messages
          where (h.account_id, h.messages) <> (excluded.account_id, excluded.messages)
@@ -309,7 +310,7 @@ as $$
                               and f.function_name = h.function_name and f.hour = h.hour)
         returning h.account_id, h.function_name
     ), written as (
-        insert into lifecycle.function_usage_hourly as h select * from fresh
+        insert into lifecycle.function_usage_hourly as h select * from fresh order by hour
         on conflict (account_id, function_name, hour) do update
            set uses = excluded.uses, last_used_at = excluded.last_used_at, tool_uses = excluded.tool_uses,
                first_tool_use_at = excluded.first_tool_use_at, last_tool_use_at = excluded.last_tool_use_at
@@ -417,7 +418,7 @@ begin
                                   and f.session_id = d.session_id)
             returning d.account_id, d.day
         ), written as (
-            insert into lifecycle.account_session_days as d select * from fresh on conflict do nothing
+            insert into lifecycle.account_session_days as d select * from fresh order by day on conflict do nothing
             returning d.account_id, d.day
         ), handed_on as (
             select lifecycle.hand_on_activity(array_agg(c.account_id), array_agg(c.day)), count(*)
@@ -444,7 +445,7 @@ begin
                                   and f.session_id = d.session_id)
             returning d.account_id, d.day
         ), written as (
-            insert into lifecycle.account_session_days as d select * from fresh on conflict do nothing
+            insert into lifecycle.account_session_days as d select * from fresh order by day on conflict do nothing
             returning d.account_id, d.day
         ), handed_on as (
             select lifecycle.hand_on_activity(array_agg(c.account_id), array_agg(c.day)), count(*)
