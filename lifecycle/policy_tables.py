@@ -3,6 +3,7 @@
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
+from lifecycle.erasures.own_tables import erasure_policy_statements
 from lifecycle.policy import DATA_QUALITY, EVENT_TABLES, MATERIALIZED_VIEWS, ROTATION_LOCKS, SEGMENTS
 
 WRITE_POLICY = sql.SQL(
@@ -45,7 +46,7 @@ where held is distinct from excluded"""
 
 def policy_statements() -> list[sql.SQL | sql.Composed]:
     """Fill the policy tables from lifecycle/policy.py, in one transaction."""
-    return [*event_table_statements(), *statistics_statements(), _segments()]
+    return [*event_table_statements(), *statistics_statements(), _segments(), *erasure_policy_statements()]
 
 
 def statistics_statements() -> list[sql.SQL | sql.Composed]:

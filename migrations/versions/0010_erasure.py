@@ -1,0 +1,16 @@
+"""Erasure: deletion jobs, what is done in which table, the search for what is left, receipts"""
+
+from migrations.sql_file import run_sql_file
+
+revision = "0010"
+down_revision = "0009"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    run_sql_file(__file__, "upgrade")
+
+
+def downgrade() -> None:
+    run_sql_file(__file__, "downgrade")
