@@ -47,6 +47,7 @@ STATE_TABLES: Final = (
     "refresh_states",
     "segment_policy",
     "storage_history",
+    "retention_policies",
     "erasure_policy",
     "erasure_steps",
     "personal_data_columns",
@@ -60,6 +61,12 @@ STATE_TABLES: Final = (
 OWN_TABLES: Final = (
     *(Table(name, DERIVED, columns=REFRESHED, schema=STATE_SCHEMA) for name in ROLL_UPS),
     *(Table(name, STATE, columns=CLEAN, schema=STATE_SCHEMA) for name in STATE_TABLES),
+    Table(
+        "restored_chat_sessions",
+        "goes with the chat session",
+        columns={"session_id": (Treatment.deleted, "goes with the chat session")},
+        schema=STATE_SCHEMA,
+    ),
     Table(
         "deletion_jobs",
         "the queue",

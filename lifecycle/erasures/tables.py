@@ -72,7 +72,8 @@ EVENT_TABLES: Final = (
             Step("account_id", Key.account, Action.scrub, VISIT_SCRUB),
             Step("session_id", Key.own_web_session, Action.scrub, VISIT_SCRUB, unowned="account_id"),
         ),
-        clean(EVENT_KEY, "id") | redacted(OTHERS_FREE_FORM, "page_url", "referrer", "actions", "engagement", "performance"),
+        clean(EVENT_KEY, "id")
+        | redacted(OTHERS_FREE_FORM, "page_url", "referrer", "actions", "engagement", "performance"),
     ),
     Table(
         "business_metrics_events",
