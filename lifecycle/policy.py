@@ -122,6 +122,30 @@ SUPPORTING_INDEXES: Final = (
         "started_at",
         "sessions of the last day; started_at never changes, so updates of a session stay as cheap as before",
     ),
+    SupportingIndex(
+        "generated_activities_chat_session_id_idx",
+        "generated_activities",
+        "chat_session_id",
+        "each deleted chat session looks for what was made in it",
+    ),
+    SupportingIndex(
+        "generated_activity_saves_account_id_idx",
+        "generated_activity_saves",
+        "account_id",
+        "a person's saves, to erase them",
+    ),
+    SupportingIndex(
+        "form_submissions_account_id_idx",
+        "form_submissions",
+        "account_id",
+        "a person's bookings, to erase the person from them",
+    ),
+    SupportingIndex(
+        "search_queries_session_id_idx",
+        "search_queries",
+        "session_id",
+        "anonymous searches of a visit that was the person's alone",
+    ),
 )
 
 # Rows that are younger are recomputed each time; older ones that come or change fire a trigger.

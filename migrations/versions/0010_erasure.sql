@@ -590,12 +590,22 @@ end $$;
 
 -- What is done to a row --------------------------------------------------------------------------------------
 
--- Ids and e-mail addresses in a text give way to a word. A letter of an escape of JSON is no part of an address.
+-- An id or an e-mail address in a text of any language, as part 2. Part 1 is what would otherwise pass for its
+-- beginning: an escape of JSON, or one of a URL, in which an @ may be %40. ASCII only: Japanese knows no spaces.
+create function lifecycle.identifier_pattern() returns text
+language sql immutable
+return '(\\[bfnrt]|%[0-9A-Fa-f]{2})?([0-9A-Fa-f]{8}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{12}|[A-Za-z0-9_][A-Za-z0-9_.+-]*(?:@|%40)[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+)';
+
+-- Without this no text holds either; much cheaper to ask.
+create function lifecycle.identifier_hint() returns text
+language sql immutable
+return '@|%40|[0-9A-Fa-f]{8}-[0-9A-Fa-f]{4}-';
+
+-- Ids and e-mail addresses in a text give way to a word.
 create function lifecycle.redacted(content text) returns text
 language sql immutable
-return case when content ~ '@|[[:xdigit:]]{8}-[[:xdigit:]]{4}-'
-            then regexp_replace(content, '(\\[bfnrt])?([[:xdigit:]]{8}-[[:xdigit:]]{4}-[[:xdigit:]]{4}-[[:xdigit:]]{4}-[[:xdigit:]]{12}|[[:alnum:]_.%+-]+@[[:alnum:]_.-]+)', '\1erased', 'g')
-            else content end;
+return case when content collate "C" ~ lifecycle.identifier_hint()
+            then regexp_replace(content collate "C", lifecycle.identifier_pattern(), '\1erased', 'g') else content end;
 
 -- An address on the web without what was handed over in it.
 create function lifecycle.location_only(url text) returns text
@@ -610,23 +620,30 @@ return case when document is null then null
             else lifecycle.redacted((select coalesce(jsonb_object_agg(e.key, e.value), '{}')
                                        from jsonb_each(document) e where e.key = any (allowed))::text)::jsonb end;
 
+-- The ids, addresses and session names in a text, each as it stands there and as it is known.
+create function lifecycle.words_in(content text, session_pattern text) returns table (found text, word text)
+language sql immutable
+begin atomic
+    select m[2], replace(lower(m[2]), '%40', '@') from regexp_matches(content collate "C", lifecycle.identifier_pattern(), 'g') m
+     union
+    select m[1], lower(m[1]) from regexp_matches(content collate "C", session_pattern, 'g') m
+     union
+    select content, lower(content) where octet_length(content) <= 320;
+end;
+
 -- Exactly these words give way, wherever they stand in the text, in whatever case.
-create function lifecycle.redacted_words(content text, words text[], session_pattern text) returns text
+create function lifecycle.without_words(content text, words text[], session_pattern text) returns text
 language plpgsql immutable set search_path = ''
 as $$
 declare
-    found text;
+    hit text;
 begin
-    if lower(content) = any (words) then
-        return 'erased';
-    end if;
-    for found in
-        select m[2] from regexp_matches(content, '(\\[bfnrt])?([[:xdigit:]]{8}-[[:xdigit:]]{4}-[[:xdigit:]]{4}-[[:xdigit:]]{4}-[[:xdigit:]]{12}|[[:alnum:]_.%+-]+@[[:alnum:]_.-]+)', 'g') m
-         where lower(m[2]) = any (words)
-         union
-        select m[1] from regexp_matches(content, session_pattern, 'g') m where lower(m[1]) = any (words)
-    loop
-        content := replace(content, found, 'erased');
+    for hit in select w.found from lifecycle.words_in(content, session_pattern) w where w.word = any (words) loop
+        content := replace(content, hit, 'erased');
+    end loop;
+    -- Those of a form that no pattern knows.
+    foreach hit in array lifecycle.odd_words(words) loop
+        content := regexp_replace(content, '(?i)***=' || hit, 'erased', 'g');
     end loop;
     return content;
 end $$;
@@ -662,7 +679,7 @@ declare
     key_type text := (select format_type(a.atttypid, null) from pg_attribute a
                        where a.attrelid = relation and a.attname = step.key_column and not a.attisdropped);
     keys     text := format('unnest($1::text[]::%s[]) k(key)', key_type);
-    chosen   text := format('t.%I = k.key', step.key_column) || coalesce(format(' and t.%I is null', step.unowned_column), '');
+    chosen   text := format('t.%I = k.key', step.key_column) || case when step.unowned_column is null then '' else format(' and t.%I is null', step.unowned_column) end;
     changes  text;
     held     text;
     wanted   text;
@@ -714,7 +731,7 @@ begin
     execute format('select array_agg(distinct t.tableoid::regclass) from %s t where t.%I = any ($1::text[]::%s[])%s', parent,
                    step.key_column,
                    (select format_type(a.atttypid, null) from pg_attribute a where a.attrelid = parent and a.attname = step.key_column),
-                   coalesce(format(' and t.%I is null', step.unowned_column), ''))
+                   case when step.unowned_column is null then '' else format(' and t.%I is null', step.unowned_column) end)
        into found using keys;
     return coalesce(found, '{}');
 end $$;
@@ -882,128 +899,151 @@ as $$
      order by 1, 2
 $$;
 
--- Whether the text `t.column` holds one of the words $1, or one of the session names $1 that have no id's shape.
-create function lifecycle.search_condition(expression text, session_pattern text) returns text
-language sql immutable set search_path = ''
-as $$
-    select format('(octet_length(%1$s) <= 320 and lower(%1$s) = any ($1)'
-        ' or %1$s ~ ''@|[[:xdigit:]]{8}-[[:xdigit:]]{4}-'' and exists ('
-        'select from regexp_matches(%1$s, ''(\\[bfnrt])?([[:xdigit:]]{8}-[[:xdigit:]]{4}-[[:xdigit:]]{4}-[[:xdigit:]]{4}-[[:xdigit:]]{12}|[[:alnum:]_.%%+-]+@[[:alnum:]_.-]+)'', ''g'') m'
-        ' where lower(m[2]) = any ($1))', expression)
-        || coalesce(format(' or %1$s ~ %2$L and exists (select from regexp_matches(%1$s, %2$L, ''g'') m where lower(m[1]) = any ($1))',
-                           expression, session_pattern), '') || ')'
-$$;
-
-create function lifecycle.searched_expression(column_name text, type_name text) returns text
-language sql immutable set search_path = ''
-as $$
-    select case type_name when 'text' then format('t.%I::text', column_name)
-                          when 'inet' then format('host(t.%I)', column_name)
-                          when 'cidr' then format('host(t.%I)', column_name)
-                          -- Compressed text is read outside the server.
-                          when 'bytea' then format('case when substring(t.%1$I from 1 for 2) <> ''\x1f8b'' then encode(t.%1$I, ''escape'') end', column_name)
-                          else format('t.%I::text', column_name) end
-$$;
-
 -- Session names that are no ids, as words of a text: at least eight characters, or each short word would be one.
 create function lifecycle.session_pattern(jobs bigint[]) returns text
 language sql stable
-return (select format('([[:alnum:]_-]{%s,})', greatest(8, min(length(k.key))))
-          from lifecycle.erasure_keys k
-         where k.job_id = any (jobs) and k.kind = 'own_web_session' and length(k.key) >= 8
-           and k.key !~ '^[[:xdigit:]]{8}-[[:xdigit:]]{4}-[[:xdigit:]]{4}-[[:xdigit:]]{4}-[[:xdigit:]]{12}$'
+return (select format('([A-Za-z0-9_-]{%s,})', min(length(k.key))) from lifecycle.erasure_keys k
+         where k.job_id = any (jobs) and k.kind = 'own_web_session' and k.key ~ '^[A-Za-z0-9_-]{8,}$'
+           and k.key !~ '^[0-9A-Fa-f]{8}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{12}$'
         having count(*) > 0);
 
 -- What a person would be recognised by. Bookings and vouchers are kept, without the person: their ids prove nothing.
 create function lifecycle.search_words(jobs bigint[]) returns text[]
 language sql stable
-return (select array_agg(distinct lower(k.key)) from lifecycle.erasure_keys k
-         where k.job_id = any (jobs)
-           and k.kind in ('account', 'sign_in_user', 'email', 'chat_session', 'quiz_session', 'recommendation_run',
-                          'generated_activity', 'own_web_session'));
+return coalesce((select array_agg(distinct lower(k.key)) from lifecycle.erasure_keys k
+                  where k.job_id = any (jobs)
+                    and k.kind in ('account', 'sign_in_user', 'email', 'chat_session', 'quiz_session',
+                                   'recommendation_run', 'generated_activity', 'own_web_session')), '{}');
 
--- One relation, read once: where do the people of this batch still stand? Per job and column, never what was found.
--- A word in a column of others' free form (treatment 'redacted') is taken out of it. Searched again, the relation's
--- earlier findings give way.
+-- Words that no pattern would find in a text: they are looked for one by one. A short one would stand everywhere.
+create function lifecycle.odd_words(words text[]) returns text[]
+language sql immutable
+return array(select w from unnest(words) w
+              where length(w) >= 8 and w !~ '^[a-z0-9_-]+$'
+                and (regexp_match(w collate "C", '^' || lifecycle.identifier_pattern() || '$')) is null);
+
+create function lifecycle.searched_expression(column_name text, type_name text) returns text
+language sql immutable set search_path = ''
+as $$
+    select case when type_name in ('inet', 'cidr') then format('host(t.%I)', column_name)
+                -- Compressed text is read outside the server.
+                when type_name = 'bytea' then
+                    format('case when substring(t.%1$I from 1 for 2) <> ''\x1f8b'' then encode(t.%1$I, ''escape'') end', column_name)
+                else format('t.%I::text', column_name) end
+$$;
+
+-- Whether the row `t` holds a word in one of these columns: $1 are words, $2 those that are ids, $3 addresses of
+-- machines. All columns of text at once: a pattern costs more to start than to go on.
+create function lifecycle.search_condition(names text[], types text[], words text[], session_pattern text) returns text
+language plpgsql immutable set search_path = ''
+as $$
+declare
+    body text := (select string_agg(lifecycle.searched_expression(c.name, c.type), ', ')
+                    from unnest(names, types) c(name, type)
+                   where c.type not in ('uuid', 'uuid[]', 'inet', 'cidr') and not (c.name = 'session_id' and c.type = 'text'));
+    odd  text[] := lifecycle.odd_words(words);
+    alternatives text[] := array(
+        select case c.type when 'uuid' then format('t.%I = any ($2)', c.name)
+                           when 'uuid[]' then format('t.%I && $2', c.name)
+                           when 'text' then format('lower(t.%I) = any ($1)', c.name)
+                           else format('host(t.%I) = any ($3)', c.name) end
+          from unnest(names, types) c(name, type)
+         where c.type in ('uuid', 'uuid[]', 'inet', 'cidr') or c.name = 'session_id' and c.type = 'text');
+begin
+    if body is not null then
+        body := format('(concat_ws(E''\n'', %s) collate "C")', body);
+        alternatives := alternatives || format(
+            '%1$s ~ %2$L and exists (select from regexp_matches(%1$s, %3$L, ''g'') m where replace(lower(m[2]), ''%%40'', ''@'') = any ($1))',
+            body, lifecycle.identifier_hint(), lifecycle.identifier_pattern());
+        if session_pattern is not null then
+            alternatives := alternatives || format(
+                '%1$s ~ %2$L and exists (select from regexp_matches(%1$s, %2$L, ''g'') m where lower(m[1]) = any ($1))',
+                body, session_pattern);
+        end if;
+        if odd <> '{}' then
+            alternatives := alternatives || format('lower(%s) like any (%L::text[])', body,
+                array(select '%' || regexp_replace(w, '([%_\\])', '\\\1', 'g') || '%' from unnest(odd) w));
+        end if;
+    end if;
+    return '(' || array_to_string(alternatives, ' or ') || ')';
+end $$;
+
+-- One relation: where do the people of this batch still stand? Per job and column, never what was found. It is read
+-- once when nothing is left. A word in a column of others' free form (treatment 'redacted') is taken out of it.
+-- Searched again, the relation's earlier findings give way.
 create function lifecycle.search_relation(batch uuid, relation regclass) returns bigint
 language plpgsql set search_path = '' set plan_cache_mode = 'force_custom_plan'
 as $$
 #variable_conflict use_variable
 declare
-    started  constant timestamptz := clock_timestamp();
-    jobs     constant bigint[] := array(select j.id from lifecycle.deletion_jobs j where j.batch_id = batch and j.state = 'erased');
-    words    constant text[] := lifecycle.search_words(jobs);
-    ids      constant uuid[] := array(select w::uuid from unnest(words) w
+    started   constant timestamptz := clock_timestamp();
+    jobs      constant bigint[] := array(select j.id from lifecycle.deletion_jobs j where j.batch_id = batch and j.state = 'erased');
+    words     constant text[] := lifecycle.search_words(jobs);
+    ids       constant uuid[] := array(select w::uuid from unnest(words) w
         where w ~ '^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$');
-    addresses constant text[] := lifecycle.keys_of(jobs, 'ip');
-    sessions constant text := lifecycle.session_pattern(jobs);
-    columns  record;
-    col      record;
-    counts   bigint[];
-    rule     lifecycle.personal_data_columns;
+    addresses constant text[] := coalesce(lifecycle.keys_of(jobs, 'ip'), '{}');
+    sessions  constant text := lifecycle.session_pattern(jobs);
+    names     text[];
+    types     text[];
+    searched  text;
+    total     bigint;
+    hits      bigint;
+    found     bigint := 0;
+    col       record;
+    rule      lifecycle.personal_data_columns;
     condition text;
-    found    bigint := 0;
 begin
     perform lifecycle.renew_erasure_lease(batch);
-    select array_agg(s.column_name order by s.column_name) as names, min(s.table_name) as table_name,
-           string_agg(case s.type_name
-               when 'uuid' then format('count(*) filter (where t.%I = any ($2))', s.column_name)
-               when 'uuid[]' then format('count(*) filter (where t.%I && $2)', s.column_name)
-               when 'inet' then format('count(*) filter (where host(t.%I) = any ($3))', s.column_name)
-               when 'cidr' then format('count(*) filter (where host(t.%I) = any ($3))', s.column_name)
-               else format('count(*) filter (where %s)', lifecycle.search_condition(
-                        lifecycle.searched_expression(s.column_name, s.type_name), sessions)) end, ', ' order by s.column_name) as list,
-           array_agg(s.type_name order by s.column_name) as types
-      into columns
+    select array_agg(s.column_name order by s.column_name), array_agg(s.type_name order by s.column_name), min(s.table_name)
+      into names, types, searched
       from lifecycle.searched_columns() s where s.relation = search_relation.relation;
-    if columns.names is null then
+    if names is null then
         return 0;
     end if;
-    delete from lifecycle.erasure_findings f where f.batch_id = batch and f.table_name = columns.table_name
-       and f.treatment <> 'redacted';
-    execute format('select array[count(*), %s] from %s t', columns.list, relation) into counts using words, ids, addresses;
-    for col in
-        select n.name, n.type, c.count from unnest(columns.names, columns.types, counts[2:]) n(name, type, count)
-         cross join lateral (select n.count) c where n.count > 0
-    loop
-        rule := lifecycle.treatment_of(columns.table_name, col.name);
-        condition := case col.type
-            when 'uuid' then format('t.%I = any ($2)', col.name)
-            when 'uuid[]' then format('t.%I && $2', col.name)
-            when 'inet' then format('host(t.%I) = any ($3)', col.name)
-            when 'cidr' then format('host(t.%I) = any ($3)', col.name)
-            else lifecycle.search_condition(lifecycle.searched_expression(col.name, col.type), sessions) end;
-        execute format(
-            'with held as materialized (select row_number() over () as number, %1$s as content from %2$s t where %3$s),
-             word as (select h.number, lower(h.content) as word from held h where octet_length(h.content) <= 320
-                       union select h.number, lower(m[2]) from held h, regexp_matches(h.content, ''(\\[bfnrt])?([[:xdigit:]]{8}-[[:xdigit:]]{4}-[[:xdigit:]]{4}-[[:xdigit:]]{4}-[[:xdigit:]]{12}|[[:alnum:]_.%%+-]+@[[:alnum:]_.-]+)'', ''g'') m
-                       union select h.number, lower(m[1]) from held h, regexp_matches(h.content, $5, ''g'') m)
-             insert into lifecycle.erasure_findings as f (batch_id, job_id, table_name, column_name, treatment, rows)
-             select $6, k.job_id, $7, $8, $9, count(distinct w.number)
-               from word w join lifecycle.erasure_keys k on lower(k.key) = w.word and k.job_id = any ($4)
-              group by k.job_id
-             on conflict (batch_id, job_id, table_name, column_name, treatment) do update set rows = f.rows + excluded.rows',
-            lifecycle.searched_expression(col.name, col.type), relation, condition)
-          using words, ids, addresses, jobs, sessions, batch, columns.table_name, col.name,
-                case rule.treatment when 'exempt' then 'exempt' when 'redacted' then 'redacted' else 'residual' end;
-        if rule.treatment = 'redacted' then
-            execute format('update %s t set %I = lifecycle.redacted_words(t.%I::text, $1, $5)::%s where %s',
-                           relation, col.name, col.name,
-                           (select format_type(a.atttypid, a.atttypmod) from pg_attribute a where a.attrelid = relation and a.attname = col.name),
-                           condition)
-              using words, ids, addresses, jobs, sessions;
-            execute format('select count(*) from %s t where %s', relation, condition) into col.count using words, ids, addresses;
-            if col.count > 0 then  -- came back while we looked, or stands there in a way that cannot be taken out
-                insert into lifecycle.erasure_findings (batch_id, job_id, table_name, column_name, treatment, rows)
-                select batch, f.job_id, f.table_name, f.column_name, 'residual', col.count from lifecycle.erasure_findings f
-                 where f.batch_id = batch and f.table_name = columns.table_name and f.column_name = col.name and f.treatment = 'redacted'
-                on conflict do nothing;
+    delete from lifecycle.erasure_findings f
+     where f.batch_id = batch and f.table_name = searched and f.treatment <> 'redacted';
+    execute format('select count(*), count(*) filter (where %s) from %s t',
+                   lifecycle.search_condition(names, types, words, sessions), relation)
+       into total, hits using words, ids, addresses;
+    if hits > 0 then
+        for col in select c.name, c.type from unnest(names, types) c(name, type) loop
+            condition := lifecycle.search_condition(array[col.name], array[col.type], words, sessions);
+            rule := lifecycle.treatment_of(searched, col.name);
+            -- The treatment of a column that nobody has said anything about is that of one that must hold nothing.
+            execute format(
+                'with held as materialized (select row_number() over () as number, %s as content from %s t where %s),
+                 word as (select distinct h.number, w.word from held h cross join lateral lifecycle.words_in(h.content, $5) w
+                           union
+                          select h.number, o.word from held h join unnest(lifecycle.odd_words($1)) o(word) on position(o.word in lower(h.content)) > 0)
+                 insert into lifecycle.erasure_findings as f (batch_id, job_id, table_name, column_name, treatment, rows)
+                 select $6, k.job_id, $7, $8, $9, count(distinct w.number)
+                   from word w join lifecycle.erasure_keys k on lower(k.key) = w.word and k.job_id = any ($4)
+                  group by k.job_id
+                 on conflict (batch_id, job_id, table_name, column_name, treatment) do update set rows = f.rows + excluded.rows',
+                lifecycle.searched_expression(col.name, col.type), relation, condition)
+              using words, ids, addresses, jobs, sessions, batch, searched, col.name,
+                    case rule.treatment when 'exempt' then 'exempt' when 'redacted' then 'redacted' else 'residual' end;
+            get diagnostics hits = row_count;
+            found := found + hits;
+            if hits > 0 and rule.treatment = 'redacted' then
+                execute format('update %s t set %I = lifecycle.without_words(t.%I::text, $1, $4)::%s where %s', relation,
+                               col.name, col.name,
+                               (select format_type(a.atttypid, a.atttypmod) from pg_catalog.pg_attribute a
+                                 where a.attrelid = relation and a.attname = col.name),
+                               condition)
+                  using words, ids, addresses, sessions;
+                execute format('select count(*) from %s t where %s', relation, condition) into hits using words, ids, addresses;
+                if hits > 0 then  -- came back while we looked, or stands there in a way that cannot be taken out
+                    insert into lifecycle.erasure_findings (batch_id, job_id, table_name, column_name, treatment, rows)
+                    select batch, f.job_id, f.table_name, f.column_name, 'residual', hits from lifecycle.erasure_findings f
+                     where f.batch_id = batch and f.table_name = searched and f.column_name = col.name and f.treatment = 'redacted'
+                    on conflict do nothing;
+                end if;
             end if;
-        end if;
-        found := found + col.count;
-    end loop;
+        end loop;
+    end if;
     insert into lifecycle.erasure_scans as s (batch_id, table_name, columns, rows, duration_ms)
-    values (batch, columns.table_name, cardinality(columns.names), counts[1], lifecycle.milliseconds_since(started))
+    values (batch, searched, cardinality(names), total, lifecycle.milliseconds_since(started))
     on conflict (batch_id, table_name) do update
        set columns = excluded.columns, rows = excluded.rows, duration_ms = excluded.duration_ms, scanned_at = now();
     return found;
