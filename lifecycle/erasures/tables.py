@@ -15,17 +15,17 @@ Columns = Mapping[str, tuple[Treatment, str]]
 
 def clean(reason: str, *columns: str) -> dict[str, tuple[Treatment, str]]:
     """Columns that hold nothing of a person, so that a find in them is a fault."""
-    return {column: (Treatment.clean, reason) for column in columns}
+    return dict.fromkeys(columns, (Treatment.clean, reason))
 
 
 def redacted(reason: str, *columns: str) -> dict[str, tuple[Treatment, str]]:
     """Free form of others' rows, from which the person's ids and addresses are taken out."""
-    return {column: (Treatment.redacted, reason) for column in columns}
+    return dict.fromkeys(columns, (Treatment.redacted, reason))
 
 
 def exempt(reason: str, *columns: str) -> dict[str, tuple[Treatment, str]]:
     """Columns that may name the person after the erasure, for this reason."""
-    return {column: (Treatment.exempt, reason) for column in columns}
+    return dict.fromkeys(columns, (Treatment.exempt, reason))
 
 
 VISIT_SCRUB: Final = {
