@@ -7,17 +7,20 @@ row, so a message is moved once, as it is, or left where it is.
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 from uuid import UUID
 
-from lifecycle.chat_archive.batches import Due, Place, count_due, next_day, read_batch, start_of_next
+from lifecycle.chat_archive.batches import Due, Place, count_due, next_days, read_batch, start_of_next
 from lifecycle.chat_archive.text import Packed, pack
-from lifecycle.database import Connection, politely, rows, run_all, value
+from lifecycle.database import Connection, politely, rows, run_all
 from lifecycle.policy import CHAT_ARCHIVE, ChatArchivePolicy
 
-CLAIM: Final = "select pg_try_advisory_xact_lock(hashtextextended('lifecycle.chat_archive.' || %s, 0))"
+CLAIM: Final = """
+select d.name from unnest(%s::text[]) d(name)
+ where pg_try_advisory_xact_lock(hashtextextended('lifecycle.chat_archive.' || d.name, 0))
+"""
 # Statistics do not note a message that moves (revision 0009).
 PREPARE: Final = (
     "set local statement_timeout = 0",
@@ -28,7 +31,8 @@ PREPARE: Final = (
 FILL: Final = "copy pg_temp.lifecycle_chat_batch from stdin (format binary)"
 ANALYZE: Final = "analyze pg_temp.lifecycle_chat_batch"
 # Waits for nobody: a message or a session that somebody changes just now is left for the next run. The text may
-# have changed since it was read, so its checksum is taken again. An id that the archive has already is left, too.
+# have changed since it was read, so its checksum is taken again, and again under the lock. An id that the archive has
+# already is left, too.
 MOVE: Final = """
 with session as materialized (
     select s.id from public.chat_sessions s
@@ -36,16 +40,16 @@ with session as materialized (
        and not exists (select from lifecycle.restored_chat_sessions r where r.session_id = s.id and r.until > %(now)s)
      order by s.id for key share skip locked
 ), held as materialized (
-    select m.id from public.chat_messages m join pg_temp.lifecycle_chat_batch b using (id)
+    select m.id, m.ctid as place, b.content_gzip, b.content_sha256
+      from public.chat_messages m join pg_temp.lifecycle_chat_batch b using (id)
      where m.created_at < %(cutoff)s and m.session_id in (select s.id from session s)
+       and sha256(convert_to(m.content, 'UTF8')) = b.content_sha256
        and not exists (select from public.chat_messages_archive a where a.id = m.id)
        for update of m skip locked
 ), gone as (
-    delete from public.chat_messages m using pg_temp.lifecycle_chat_batch b
-     where m.id = b.id and m.id in (select h.id from held h) and m.created_at < %(cutoff)s
-       and sha256(convert_to(m.content, 'UTF8')) = b.content_sha256
+    delete from public.chat_messages m using held h where m.ctid = h.place and m.id = h.id
     returning m.id, m.session_id, m.role, m.tool_calls, m.latency_ms, m.created_at, octet_length(m.content) as bytes,
-              b.content_gzip, b.content_sha256
+              h.content_gzip, h.content_sha256
 ), kept as (
     insert into public.chat_messages_archive
            (id, session_id, role, tool_calls, latency_ms, created_at, content_gzip, content_sha256)
@@ -91,10 +95,11 @@ def archive_messages(
     """
     due, run, place = Due(now, policy), ArchiveRun(), Place()
     expected = count_due(conn, due, policy.run_limit)
-    more = expected > 0
-    while more and run.moved < policy.run_limit:
+    while run.moved < policy.run_limit:
         with claims.transaction():
-            batch, more = _claim(conn, claims, due, place)
+            batch = _claim(conn, claims, due, place)
+            if batch is None:
+                break
             place = batch.end
             if batch.messages:
                 run = _archive_batch(conn, due, batch, run, sleep)
@@ -103,38 +108,29 @@ def archive_messages(
     return replace(run, remaining=count_due(conn, due, policy.run_limit))
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Batch:
-    """Packed messages of claimed days, and the place behind the last of them."""
+    """Packed messages of claimed days, and the place behind them."""
 
     end: Place
-    messages: list[tuple[UUID, Packed]] = field(default_factory=list)
-    text_bytes: int = 0
+    messages: tuple[tuple[UUID, Packed], ...] = ()
     busy_days: int = 0
 
 
-def _claim(conn: Connection, claims: Connection, due: Due, place: Place) -> tuple[_Batch, bool]:
-    """Claim days until their messages fill a batch, and pack these; False when nothing is due behind it.
-
-    The claims end with the transaction of the caller.
-    """
-    batch = _Batch(place)
-    while len(batch.messages) < due.policy.batch_size and batch.text_bytes < due.policy.batch_bytes:
-        day = next_day(conn, due, batch.end)
-        if day is None:
-            return batch, False
-        if not value(claims, CLAIM, (day.name,)):
-            batch.busy_days += 1
-            batch.end = start_of_next(day)
-            continue
-        # Another worker may have emptied the day before it was claimed.
-        batch.end, found = start_of_next(day), batch.end
-        rest = due.policy.batch_size - len(batch.messages), due.policy.batch_bytes - batch.text_bytes
-        for message, at, text in read_batch(conn, due, found, day, *rest):
-            batch.messages.append((message, pack(text)))
-            batch.text_bytes += len(text)
-            batch.end = Place(at, message)
-    return batch, True
+def _claim(conn: Connection, claims: Connection, due: Due, place: Place) -> _Batch | None:
+    """Claim the next days until the caller's transaction ends, and pack a batch of theirs; None when nothing is due."""
+    days = next_days(conn, due, place)
+    if not days:
+        return None
+    free = {name for (name,) in rows(claims, CLAIM, ([day.name for day in days],))}
+    claimed = [day for day in days if day.name in free]
+    end, text_bytes, messages = start_of_next(days[-1]), 0, []
+    for message, at, text in read_batch(conn, due, place, claimed) if claimed else ():
+        messages.append((message, pack(text)))
+        text_bytes += len(text)
+        if len(messages) == due.policy.batch_size or text_bytes >= due.policy.batch_bytes:
+            end = Place(at, message)
+    return _Batch(end, tuple(messages), len(days) - len(claimed))
 
 
 def _archive_batch(
@@ -158,7 +154,7 @@ def _archive_batch(
     )
 
 
-def _move(conn: Connection, due: Due, batch: list[tuple[UUID, Packed]]) -> tuple[int, int, int]:
+def _move(conn: Connection, due: Due, batch: tuple[tuple[UUID, Packed], ...]) -> tuple[int, int, int]:
     """Messages, bytes of text and bytes of gzip that moved, in the caller's transaction."""
     run_all(conn, PREPARE)
     with conn.cursor().copy(FILL.encode()) as copy:

@@ -1,6 +1,6 @@
 """Which messages are next, and their text: read without a lock that anybody could wait for."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -17,10 +17,12 @@ DUE: Final = """
                     where r.session_id = m.session_id and r.until > %(now)s)
 """
 # PostgreSQL's calendar begins in 4714 BC; before it lies only -infinity, which has no day of its own.
-NEXT_DAY: Final = f"""
-select day::text, greatest(day + interval '1 day', '4714-11-24 00:00+00 BC')::text
-  from (select date_trunc('day', m.created_at, 'UTC') as day from public.chat_messages m
-         where {DUE} order by m.created_at, m.id limit 1) d
+NEXT_DAYS: Final = f"""
+select d.day::text, greatest(d.day + interval '1 day', '4714-11-24 00:00+00 BC')::text
+  from (select distinct date_trunc('day', n.created_at, 'UTC') as day
+          from (select m.created_at from public.chat_messages m
+                 where {DUE} order by m.created_at, m.id limit %(batch_size)s) n) d
+ order by d.day
 """  # noqa: S608 - constants only
 # One text may be as large as thousands of others: the batch ends with the one that fills it.
 READ: Final = f"""
@@ -28,7 +30,8 @@ copy (select b.id, b.created_at::text, b.content
         from (select d.id, d.created_at, d.content,
                      sum(octet_length(d.content)) over (order by d.created_at, d.id) - octet_length(d.content) as before
                 from (select m.id, m.created_at, m.content from public.chat_messages m
-                       where {DUE} and m.created_at < %(day_end)s::timestamptz
+                       where {DUE} and m.created_at < %(end)s::timestamptz
+                         and date_trunc('day', m.created_at, 'UTC') = any (%(days)s::timestamptz[])
                        order by m.created_at, m.id limit %(batch_size)s) d) b
        where b.before < %(batch_bytes)s order by b.created_at, b.id) to stdout (format binary)
 """  # noqa: S608 - constants only
@@ -69,6 +72,8 @@ class Due:
         return {
             "now": self.now,
             "cutoff": self.now - self.policy.keep_for,
+            "batch_size": self.policy.batch_size,
+            "batch_bytes": self.policy.batch_bytes,
             "at": place.at,
             "id": place.id,
         }
@@ -80,18 +85,15 @@ def count_due(conn: Connection, due: Due, limit: int) -> int:
         return int(value(conn, COUNT, due.values(Place()) | {"limit": limit}))
 
 
-def next_day(conn: Connection, due: Due, place: Place) -> Day | None:
-    """The day of the next message that is due behind `place`; None when there is none."""
+def next_days(conn: Connection, due: Due, place: Place) -> tuple[Day, ...]:
+    """The days of the next messages that are due behind `place`, as many as a batch takes; none at the end."""
     with without_statement_timeout(conn):
-        found = rows(conn, NEXT_DAY, due.values(place))
-    return Day(*found[0]) if found else None
+        return tuple(Day(*row) for row in rows(conn, NEXT_DAYS, due.values(place)))
 
 
-def read_batch(
-    conn: Connection, due: Due, place: Place, day: Day, batch_size: int, batch_bytes: int
-) -> Iterator[tuple[UUID, str, bytes]]:
-    """Id, moment and text of the next messages of a day that are due, oldest first."""
-    values = due.values(place) | {"day_end": day.end, "batch_size": batch_size, "batch_bytes": batch_bytes}
+def read_batch(conn: Connection, due: Due, place: Place, days: Sequence[Day]) -> Iterator[tuple[UUID, str, bytes]]:
+    """Id, moment and text of the next messages of these days that are due behind `place`, oldest first."""
+    values = due.values(place) | {"days": [day.name for day in days], "end": days[-1].end}
     with without_statement_timeout(conn), conn.cursor().copy(READ.encode(), values) as copy:
         copy.set_types(["uuid", "text", "bytea"])  # text in binary is its UTF-8; nothing needs it decoded
-        yield from copy.rows()  # type: ignore[misc]
+        yield from copy.rows()

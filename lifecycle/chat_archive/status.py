@@ -24,7 +24,8 @@ select case when isfinite(month) then to_char(month at time zone 'UTC', 'YYYY-MM
 OVERDUE: Final = """
 select count(*) from public.chat_messages m
  where m.created_at < %(limit)s
-   and not exists (select from lifecycle.restored_chat_sessions r where r.session_id = m.session_id and r.until > %(now)s)
+   and not exists (select from lifecycle.restored_chat_sessions r
+                    where r.session_id = m.session_id and r.until > %(now)s)
 """
 # By chance, and without reading the archive: the next message behind so many random ids.
 SAMPLE: Final = """
