@@ -1,0 +1,239 @@
+"""Compressed text, which the database cannot read: unpacked here and searched for the people of a batch.
+
+Streamed value by value, with a limit for what one may unpack to. Words are compared in memory and leave it nowhere:
+what is written and returned are counts per table and column.
+"""
+
+import re
+import time
+import zlib
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from psycopg import sql
+
+from lifecycle.database import Connection, rows
+
+# The words of lifecycle.search_words(), each with the jobs that it stands for.
+WORDS: Final = """
+select lower(k.key), k.job_id
+  from lifecycle.erasure_keys k
+  join lifecycle.deletion_jobs j on j.id = k.job_id and j.batch_id = %(batch)s and j.state = 'erased'
+ where lower(k.key) = any (lifecycle.search_words(array[k.job_id]))
+"""
+PATTERNS: Final = """
+select lifecycle.identifier_pattern(), lifecycle.identifier_hint(), lifecycle.session_pattern(array(
+       select id from lifecycle.deletion_jobs where batch_id = %(batch)s and state = 'erased'))
+"""
+COLUMNS: Final = """
+select s.relation::oid::bigint, s.table_name, s.column_name,
+       (lifecycle.treatment_of(s.table_name, s.column_name)).treatment
+  from lifecycle.searched_columns() s where s.type_name = 'bytea' order by 2, 3
+"""
+QUALIFIED: Final = """
+select n.nspname, c.relname from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = %s::oid
+"""
+STREAM: Final = sql.SQL(
+    "copy (select t.{column} from {table} t where substring(t.{column} from 1 for 2) = '\\x1f8b') "
+    "to stdout (format binary)"
+)
+RECORD: Final = """
+insert into lifecycle.erasure_findings as f (batch_id, job_id, table_name, column_name, treatment, rows)
+values (%s, %s, %s, %s, %s, %s)
+on conflict (batch_id, job_id, table_name, column_name, treatment) do update set rows = f.rows + excluded.rows
+"""
+GZIP: Final = zlib.MAX_WBITS + 16
+# What begins like gzip by chance, such as a hash, is no text that could be damaged: RFC 1952 leaves few values for
+# flags, level and system.
+HEADER: Final = re.compile(rb"\x1f\x8b\x08[\x00-\x1f].{4}[\x00\x02\x04][\x00-\x0d\xff]", re.DOTALL)
+# A message of a chat has thousands of characters. A value that unpacks to more than this is not read to its end.
+LARGEST_TEXT: Final = 64 * 1024 * 1024
+PIECE: Final = 1024 * 1024
+# No address is longer, and a pattern that starts at each letter of a long run would take its square in time.
+LONGEST_WORD: Final = 320
+# As in lifecycle.odd_words(): a shorter one would stand everywhere.
+SHORTEST_ODD_WORD: Final = 8
+BEAT_SECONDS: Final = 20
+
+
+@dataclass(frozen=True)
+class Unpacked:
+    """The text of one value. `complete` is False when it is damaged, cut off or larger than the limit."""
+
+    text: bytes
+    complete: bool
+
+
+@dataclass(frozen=True)
+class Words:
+    """What the people of a batch are recognised by, in lower case, with the jobs behind each word."""
+
+    jobs: Mapping[bytes, frozenset[int]]
+    identifier: re.Pattern[bytes]
+    hint: re.Pattern[bytes]
+    session: re.Pattern[bytes] | None
+    odd: tuple[bytes, ...] = ()
+
+    def found_in(self, text: bytes) -> set[int]:
+        """The jobs whose people stand in a text."""
+        found = {
+            hit.group(2).lower().replace(b"%40", b"@")
+            for start, end in self._places(text)
+            for hit in self.identifier.finditer(text, start, end)
+        }
+        if self.session is not None:
+            found |= {hit.group(1).lower() for hit in self.session.finditer(text)}
+        if len(text) <= LONGEST_WORD:
+            found.add(text.lower())
+        if self.odd:
+            lowered = text.lower()
+            found |= {word for word in self.odd if word in lowered}
+        return set().union(*(self.jobs[word] for word in found if word in self.jobs))
+
+    def _places(self, text: bytes) -> Iterator[tuple[int, int]]:
+        """The surroundings of everything that looks like a part of an id or an address, without overlap."""
+        start = end = 0
+        for hint in self.hint.finditer(text):
+            if end and hint.start() - LONGEST_WORD > end:
+                yield start, end
+                end = 0
+            if not end:
+                start = max(hint.start() - LONGEST_WORD, 0)
+            end = hint.end() + LONGEST_WORD
+        if end:
+            yield start, end
+
+
+@dataclass(frozen=True)
+class CompressedSearch:
+    """What was unpacked: columns looked at, values, bytes of text in them, values that could not be read to their end
+    (`unreadable`), and values that only begin like compressed ones and were searched as they stand."""
+
+    columns: int = 0
+    values: int = 0
+    bytes: int = 0
+    unreadable: int = 0
+    not_compressed: int = 0
+    milliseconds: int = 0
+
+
+@dataclass
+class _ColumnCount:
+    values: int = 0
+    bytes: int = 0
+    unreadable: int = 0
+    not_compressed: int = 0
+    hits: Counter[int] = field(default_factory=Counter)
+
+
+def unpack(packed: bytes, limit: int = LARGEST_TEXT) -> Unpacked:
+    """Gunzip one value, of several members if need be, to no more than `limit` bytes."""
+    pieces: list[bytes] = []
+    size, rest = 0, packed
+    while rest:
+        member = zlib.decompressobj(GZIP)
+        try:
+            while not member.eof and size <= limit:
+                piece = member.decompress(rest, PIECE)
+                rest = member.unconsumed_tail
+                size += len(piece)
+                pieces.append(piece)
+                if not piece and not rest:
+                    break
+        except zlib.error:
+            return Unpacked(b"".join(pieces), False)
+        if not member.eof or size > limit:
+            return Unpacked(b"".join(pieces)[:limit], False)
+        rest = member.unused_data.lstrip(b"\0")
+    return Unpacked(b"".join(pieces), True)
+
+
+def words_of_batch(conn: Connection, batch: str) -> Words:
+    """Read a batch's words and the patterns that the database searches with."""
+    identifier, hint, session = rows(conn, PATTERNS, {"batch": batch})[0]
+    pattern = re.compile(identifier.encode())
+    jobs: dict[bytes, set[int]] = defaultdict(set)
+    for word, job in rows(conn, WORDS, {"batch": batch}):
+        jobs[word.encode()].add(job)
+    return Words(
+        jobs={word: frozenset(whose) for word, whose in jobs.items()},
+        identifier=pattern,
+        hint=re.compile(hint.encode()),
+        session=re.compile(session.encode()) if session else None,
+        odd=tuple(word for word in jobs if _is_odd(word, pattern)),
+    )
+
+
+def _is_odd(word: bytes, identifier: re.Pattern[bytes]) -> bool:
+    """A word that no pattern would find in a text."""
+    if len(word) < SHORTEST_ODD_WORD or re.fullmatch(rb"[a-z0-9_-]+", word):
+        return False
+    hit = identifier.match(word)
+    return hit is None or hit.group(2) != word
+
+
+def search_compressed(
+    conn: Connection,
+    batch: str,
+    *,
+    progress: Callable[[str, float], None] = lambda _message, _fraction: None,
+    beat: Callable[[], None] = lambda: None,
+    limit: int = LARGEST_TEXT,
+) -> CompressedSearch:
+    """Search every compressed value of every column of bytes; findings go where lifecycle.search_relation() puts them.
+
+    In a column that may name the person (`exempt`) a find or an unreadable value is counted. In any other both count as
+    something left, and fail the job when it is concluded: what is compressed cannot be redacted. One transaction, in
+    which nothing but the findings is written. `beat` is called every few seconds, so that the caller can say that the
+    work goes on. Raises psycopg.Error.
+    """
+    started = time.monotonic()
+    words = words_of_batch(conn, batch)
+    everybody = frozenset().union(*words.jobs.values())
+    columns = rows(conn, COLUMNS)
+    total = CompressedSearch()
+    for number, (relation, table, column, treatment) in enumerate(columns):
+        progress(f"unpacking {table}.{column}", number / len(columns))
+        count = _search_column(conn, relation, column, words, beat, limit)
+        exempt = treatment == "exempt"
+        if count.unreadable and not exempt:
+            count.hits.update(dict.fromkeys(everybody, count.unreadable))
+        for job, hits in count.hits.items():
+            conn.execute(RECORD.encode(), (batch, job, table, column, "exempt" if exempt else "residual", hits))
+        total = replace(
+            total,
+            columns=number + 1,
+            values=total.values + count.values,
+            bytes=total.bytes + count.bytes,
+            unreadable=total.unreadable + count.unreadable,
+            not_compressed=total.not_compressed + count.not_compressed,
+        )
+    return replace(total, milliseconds=round((time.monotonic() - started) * 1000))
+
+
+def _search_column(
+    conn: Connection, relation: int, column: str, words: Words, beat: Callable[[], None], limit: int
+) -> _ColumnCount:
+    count = _ColumnCount()
+    beaten = time.monotonic()
+    schema, table = rows(conn, QUALIFIED, (relation,))[0]
+    query = STREAM.format(table=sql.Identifier(schema, table), column=sql.Identifier(column))
+    with conn.cursor().copy(query) as copy:
+        copy.set_types(["bytea"])
+        for (packed,) in copy.rows():
+            count.values += 1
+            text = packed
+            if HEADER.match(packed):
+                unpacked = unpack(packed, limit)
+                text = unpacked.text
+                count.bytes += len(text)
+                count.unreadable += not unpacked.complete
+            else:
+                count.not_compressed += 1
+            count.hits.update(words.found_in(text))
+            if time.monotonic() - beaten > BEAT_SECONDS:
+                beaten = time.monotonic()
+                beat()
+    return count

@@ -1,0 +1,165 @@
+"""What people ask about a request: what would be done, the receipts, whether their chain is whole; and the suppression
+list, which is kept outside of the database and replayed after a restore.
+"""
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from lifecycle.database import Connection, rows, value, without_statement_timeout
+from lifecycle.errors import RefusedError
+
+PLAN: Final = "select step, table_name, action, found_by, rows, reason from lifecycle.plan_erasure(%s)"
+RECEIPTS: Final = """
+select id, request_id::text, issued_at, body, encode(previous_hash, 'hex'), encode(hash, 'hex')
+  from lifecycle.erasure_receipts where request_id = %s order by id
+"""
+BROKEN: Final = "select id, fault from lifecycle.broken_receipts()"
+STATE: Final = "select state from lifecycle.deletion_jobs where request_id = %s"
+FINGERPRINT: Final = "select left(encode(sha256(inner_pad || outer_pad), 'hex'), 16) from lifecycle.erasure_secret"
+SUPPRESSIONS: Final = """
+select kind, encode(hash, 'hex'), erased_at, expires_at, request_id::text
+  from lifecycle.suppressions where expires_at is null or expires_at > now() order by erased_at, kind, hash
+"""
+ADD: Final = """
+insert into lifecycle.suppressions (kind, hash, erased_at, expires_at, request_id)
+select %(kind)s, decode(%(hash)s, 'hex'), %(erased_at)s::timestamptz, %(expires_at)s::timestamptz, %(request_id)s::uuid
+ where %(expires_at)s::timestamptz is null or %(expires_at)s::timestamptz > now()
+on conflict (kind, hash) do nothing
+"""
+RETURNED: Final = "select request_id::text, table_name, rows from public.find_returned_personal_data()"
+WAITING: Final = "select count(*) from lifecycle.deletion_jobs where state in ('queued', 'held')"
+FORMAT: Final = "lifecycle suppression list 1"
+FIELDS: Final = ("kind", "hash", "erased_at", "expires_at", "request_id")
+
+
+@dataclass(frozen=True)
+class PlannedStep:
+    """What would be done to the rows of one table that are found by one column. `rows` is their number now."""
+
+    step: int
+    table: str
+    action: str
+    found_by: str
+    rows: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """The proof of one erasure, as it was written, and its place in the chain."""
+
+    id: int
+    request_id: str
+    issued_at: datetime
+    body: dict[str, Any]
+    previous_hash: str
+    hash: str
+
+
+@dataclass(frozen=True)
+class BrokenReceipt:
+    """A receipt that was changed, or whose forerunner was."""
+
+    id: int
+    fault: str
+
+
+@dataclass(frozen=True)
+class ReturnedData:
+    """Rows of an erased person that came back; the request is queued again."""
+
+    request_id: str
+    table: str
+    rows: int
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """What a suppression list did: entries read, entries that were missing, what was found, and the jobs that wait."""
+
+    entries: int
+    added: int
+    returned: tuple[ReturnedData, ...]
+    waiting: int
+
+
+def plan_erasure(conn: Connection, request_id: str) -> tuple[PlannedStep, ...]:
+    """What would be done for a request now; nothing is changed. psycopg's NoDataFound when there is no such request."""
+    with without_statement_timeout(conn):
+        return tuple(PlannedStep(*row) for row in rows(conn, PLAN, (request_id,)))
+
+
+def receipts(conn: Connection, request_id: str) -> tuple[Receipt, ...]:
+    """The receipts of a request, the oldest first; more than one when data came back. RefusedError without any."""
+    found = tuple(Receipt(*row) for row in rows(conn, RECEIPTS, (request_id,)))
+    if not found:
+        state = value(conn, STATE, (request_id,))
+        reason = f"it is {state}" if state else "there is no such request, or none that was enqueued"
+        raise RefusedError(f"no receipt for request {request_id}: {reason}")
+    return found
+
+
+def broken_receipts(conn: Connection) -> tuple[BrokenReceipt, ...]:
+    """Receipts at which the chain breaks; none when nothing was changed or taken away."""
+    return tuple(BrokenReceipt(*row) for row in rows(conn, BROKEN))
+
+
+def find_returned(conn: Connection) -> tuple[ReturnedData, ...]:
+    """Look for data of erased people and queue their requests again; psycopg.Error when that fails as a whole."""
+    with without_statement_timeout(conn):
+        return tuple(ReturnedData(*row) for row in rows(conn, RETURNED))
+
+
+def export_suppressions(conn: Connection, now: datetime) -> Iterator[str]:
+    """The suppression list as lines of JSON: a header, then keyed hashes. Nobody is named in it.
+
+    The header's fingerprint says which key the hashes were made with; the key itself stays in the database.
+    """
+    entries = rows(conn, SUPPRESSIONS)
+    yield json.dumps(
+        {
+            "format": FORMAT,
+            "key": value(conn, FINGERPRINT),
+            "exported_at": now.isoformat(),
+            "entries": len(entries),
+        }
+    )
+    for entry in entries:
+        yield json.dumps(dict(zip(FIELDS, entry, strict=True)), default=datetime.isoformat)
+
+
+def _read(lines: Iterable[str]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    try:
+        header, *entries = [json.loads(line) for line in lines if line.strip()]
+        if header["format"] != FORMAT or any(set(entry) != set(FIELDS) for entry in entries):
+            raise ValueError("other fields")
+        return {"key": header["key"], "entries": int(header["entries"])}, entries
+    except (ValueError, KeyError, TypeError) as error:
+        raise RefusedError(
+            "this is no suppression list; expected the file that `lifecycle erasure export` writes. Nothing was added"
+        ) from error
+
+
+def replay_suppressions(conn: Connection, lines: Iterable[str]) -> Replayed:
+    """Add what a list knows and this database does not, then look for people who came back.
+
+    RefusedError when the list is damaged or was made with another key: its hashes would fit nobody here.
+    """
+    header, entries = _read(lines)
+    if header["entries"] != len(entries):
+        raise RefusedError(
+            f"the list is cut off: {len(entries)} of {header['entries']} entries. Nothing was added; use a whole copy"
+        )
+    fingerprint = value(conn, FINGERPRINT)
+    if header["key"] != fingerprint:
+        raise RefusedError(
+            f"the list was made with key {header['key']}, this database hashes with {fingerprint}: nobody would be "
+            "found. Restore lifecycle.erasure_secret from a backup of the database that wrote the list"
+        )
+    with conn.transaction():
+        added = sum(conn.execute(ADD.encode(), entry).rowcount for entry in entries)
+    returned = find_returned(conn)
+    return Replayed(len(entries), added, returned, value(conn, WAITING))

@@ -1,0 +1,136 @@
+"""The queue of deletion requests: fill it, hold, release or cancel a request, and say how it stands.
+
+A request is named by its own id, never by the account's. What is returned are counts, states and ids of requests.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from lifecycle.database import Connection, rows, value
+
+ENQUEUE: Final = "select request_id::text, state, reason from public.enqueue_deletion_jobs()"
+HOLD: Final = "select public.hold_deletion_request(%s, %s, %s)"
+RELEASE: Final = "select public.release_deletion_request(%s)"
+CANCEL: Final = "select public.cancel_deletion_request(%s, %s)"
+QUEUE_EXISTS: Final = "select to_regclass('lifecycle.deletion_jobs') is not null"
+# The same condition as in lifecycle.claim_deletion_jobs(): what the next claim would take, the most urgent first.
+DUE: Final = """
+select request_id::text, attempts, recurrences
+  from lifecycle.deletion_jobs
+ where state in ('queued', 'failed') and not_before <= now() and next_attempt_at <= now()
+    or state in ('running', 'erased') and lease_until <= now()
+ order by due_at, id limit %s
+"""
+STATES: Final = "select state, count(*) from lifecycle.deletion_jobs group by state order by state"
+STANDING: Final = """
+select count(*) filter (where state = 'queued' and not_before > now()),
+       min(due_at) filter (where state not in ('verified', 'cancelled')),
+       (select count(*) from public.data_deletion_requests r
+         where r.status = 'pending' and not exists (select from lifecycle.deletion_jobs j where j.request_id = r.id))
+  from lifecycle.deletion_jobs
+"""
+PENDING: Final = "select count(*) from public.data_deletion_requests where status in ('pending', 'processing')"
+OPEN: Final = """
+select request_id::text, state, requested_at, due_at, attempts, next_attempt_at, hold_reason, hold_until, last_error
+  from lifecycle.deletion_jobs where state not in ('verified', 'cancelled') order by due_at, id limit %s
+"""
+# More fit on no screen, and the most urgent come first.
+MOST_LISTED: Final = 50
+
+
+@dataclass(frozen=True)
+class Changed:
+    """A job that enqueue_deletion_jobs() made, held, released or queued again."""
+
+    request_id: str
+    state: str
+    reason: str | None
+
+
+@dataclass(frozen=True)
+class DueJob:
+    """A job that could be claimed now. Attempts and recurrences tell one wait of a request from the next."""
+
+    request_id: str
+    attempts: int
+    recurrences: int
+
+
+@dataclass(frozen=True)
+class OpenRequest:
+    """One request that is not carried out yet. `last_error` names tables and columns, never a value."""
+
+    request_id: str
+    state: str
+    requested_at: datetime
+    due_at: datetime
+    attempts: int
+    next_attempt_at: datetime
+    hold_reason: str | None
+    hold_until: datetime | None
+    last_error: str | None
+
+
+@dataclass(frozen=True)
+class QueueStatus:
+    """Requests by state. `in_grace` of the queued ones wait for the end of their grace period; `without_job` were not
+    enqueued yet; `next_deadline` is that of the most urgent open one."""
+
+    states: Mapping[str, int]
+    in_grace: int
+    without_job: int
+    next_deadline: datetime | None
+    open: tuple[OpenRequest, ...]
+
+    @property
+    def waiting(self) -> int:
+        """Everything that nobody has begun, or that is tried again."""
+        return self.states.get("queued", 0) + self.states.get("failed", 0) + self.without_job
+
+    @property
+    def held(self) -> int:
+        return self.states.get("held", 0)
+
+
+def enqueue(conn: Connection) -> tuple[Changed, ...]:
+    """Make jobs of new requests, hold and release by rule; psycopg's UndefinedFunction before `lifecycle migrate`."""
+    return tuple(Changed(*row) for row in rows(conn, ENQUEUE))
+
+
+def due_jobs(conn: Connection, limit: int) -> tuple[DueJob, ...]:
+    """At most `limit` jobs that a worker could claim now, the most urgent first."""
+    return tuple(DueJob(*row) for row in rows(conn, DUE, (limit,)))
+
+
+def hold(conn: Connection, request_id: str, reason: str, until: datetime | None = None) -> str:
+    """Keep a request from being carried out until then, or until it is released; its new state.
+
+    Raises psycopg.Error with the reason when the request is unknown or has begun, as `release` and `cancel` do.
+    """
+    return str(value(conn, HOLD, (request_id, reason, until)))
+
+
+def release(conn: Connection, request_id: str) -> str:
+    """End a hold; its new state. One that this project's own rules hold ends by itself."""
+    return str(value(conn, RELEASE, (request_id,)))
+
+
+def cancel(conn: Connection, request_id: str, reason: str) -> str:
+    """Never carry the request out; its new state."""
+    return str(value(conn, CANCEL, (request_id, reason)))
+
+
+def queue_status(conn: Connection) -> QueueStatus:
+    """How the queue stands. Before `lifecycle migrate` every open request counts as one without a job."""
+    if not value(conn, QUEUE_EXISTS):
+        return QueueStatus({}, 0, value(conn, PENDING), None, ())
+    in_grace, next_deadline, without_job = rows(conn, STANDING)[0]
+    return QueueStatus(
+        states=dict(rows(conn, STATES)),
+        in_grace=in_grace,
+        without_job=without_job,
+        next_deadline=next_deadline,
+        open=tuple(OpenRequest(*row) for row in rows(conn, OPEN, (MOST_LISTED,))),
+    )
