@@ -24,7 +24,7 @@ class Finding:
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
 
-def _listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str]) -> str:
     rest = len(names) - LISTED
     return ", ".join(names[:LISTED]) + (f" and {rest} more" if rest > 0 else "")
 
@@ -44,7 +44,7 @@ def months_ahead_exist(status: PartitionStatus) -> Finding:
         return finding
     metadata = {"months_ahead": status.months_ahead, "missing": len(status.missing_months)}
     if status.missing_months:
-        missing = _listed(status.missing_months)
+        missing = listed(status.missing_months)
         return Finding(False, f"missing: {missing}; run the job rotate_event_partitions", metadata)
     return Finding(True, f"{status.months_ahead} months ahead, none missing", metadata)
 
@@ -74,7 +74,7 @@ def nothing_past_retention(status: PartitionStatus) -> Finding:
         return finding
     metadata = {"expired": len(status.expired)}
     if status.expired:
-        expired = _listed(status.expired)
+        expired = listed(status.expired)
         return Finding(
             False, f"older than {status.table.retention}: {expired}; run the job rotate_event_partitions", metadata
         )
@@ -86,7 +86,7 @@ def partitions_not_exposed(status: PartitionStatus) -> Finding:
     metadata = {"exposed": len(status.exposed)}
     if status.exposed:
         return Finding(
-            False, f"reachable: {_listed(status.exposed)}; revoke these and enable row-level security", metadata
+            False, f"reachable: {listed(status.exposed)}; revoke these and enable row-level security", metadata
         )
     return Finding(True, "no partition is reachable by anon or authenticated", metadata)
 
@@ -96,7 +96,7 @@ def dependents_read_parent(status: PartitionStatus) -> Finding:
     metadata = {"stale": len(status.stale_dependents)}
     if status.stale_dependents:
         return Finding(
-            False, f"read a part of the table: {_listed(status.stale_dependents)}; recreate these views", metadata
+            False, f"read a part of the table: {listed(status.stale_dependents)}; recreate these views", metadata
         )
     return Finding(True, "every view reads the whole table", metadata)
 

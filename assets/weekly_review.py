@@ -6,6 +6,7 @@ from typing import Any, Final
 import dagster as dg
 
 from assets.application import application_key
+from assets.erasures import KEY as ERASURES_KEY
 from assets.storage_history import GROUP, OWNERS, POOL, STORAGE_KEY, storage_history
 from assets.units import size_text
 from lifecycle.storage_history import RelationGrowth, record_storage
@@ -148,7 +149,10 @@ def outbox_result(found: Outbox) -> dg.AssetCheckResult:
     )
 
 
-@dg.asset_check(asset=REVIEW_KEY, description="No deletion request is past its deadline of one month.")
+@dg.asset_check(
+    asset=ERASURES_KEY,
+    description="No deletion request is past its deadline of one month; a warning once less than seven days are left.",
+)
 def no_overdue_deletions(database: ApplicationDatabase) -> dg.AssetCheckResult:
     with retried_when_busy(), database.connect() as conn:
         return deletions_result(deletions_due(conn, datetime.now(UTC)))

@@ -50,15 +50,23 @@ select job, week, by_run,
        max(created_at) filter (where counts and success)
   from judged group by job, week, by_run order by job, week
 """
+# A request that has a job is open for as long as the job is, whatever it says itself: a failed one is tried again, and
+# a completed one whose data came back is erased again, by a deadline of its own. A cancelled one is settled.
 DELETIONS: Final = """
 with request as (
-    select status, requested_at,
-           (requested_at at time zone %(calendar)s + %(allowed)s::interval) at time zone %(calendar)s as deadline
-      from public.data_deletion_requests where status in ('pending', 'processing', 'failed'))
-select count(*) filter (where status <> 'failed'),
-       count(*) filter (where status <> 'failed' and deadline > %(now)s and deadline <= %(now)s + interval '7 days'),
-       count(*) filter (where status <> 'failed' and deadline <= %(now)s),
-       floor(extract(epoch from %(now)s - min(requested_at) filter (where status <> 'failed')) / 86400)::int,
+    select r.status, r.requested_at,
+           r.status in ('pending', 'processing')
+               or coalesce(j.state in ('queued', 'held', 'running', 'erased', 'failed'), false) as open,
+           coalesce(j.due_at, (r.requested_at at time zone %(calendar)s + %(allowed)s::interval)
+                                  at time zone %(calendar)s) as deadline
+      from public.data_deletion_requests r
+      left join lifecycle.deletion_jobs j on j.request_id = r.id
+     where r.status in ('pending', 'processing') or r.status = 'failed' and j.state is null
+        or j.state not in ('verified', 'cancelled'))
+select count(*) filter (where open),
+       count(*) filter (where open and deadline > %(now)s and deadline <= %(now)s + interval '7 days'),
+       count(*) filter (where open and deadline <= %(now)s),
+       floor(extract(epoch from %(now)s - min(requested_at) filter (where open)) / 86400)::int,
        count(*) filter (where status = 'failed')
   from request
 """
@@ -121,8 +129,8 @@ class WeekOutcomes:
 
 @dataclass(frozen=True)
 class DeletionsDue:
-    """Deletion requests not carried out. `open`, `due_soon` (within 7 days), `overdue` are pending or processing;
-    `failed` ones wait for a person. `oldest_days` is the age of the oldest open one."""
+    """Deletion requests not carried out. `open`, `due_soon` (within 7 days), `overdue` are pending, processing, or
+    tried again after a failure; `failed` ones need a person. `oldest_days` is the age of the oldest open one."""
 
     open: int = 0
     due_soon: int = 0

@@ -11,6 +11,8 @@ import dagster as dg
 
 from assets.application import application_assets
 from assets.checks import PARTITION_CHECKS
+from assets.erasure_checks import ERASURE_CHECKS
+from assets.erasures import ERASURE_ASSETS
 from assets.materialized_views import VIEW_ASSETS
 from assets.partitions import PARTITION_ASSETS
 from assets.segments import SEGMENT_ASSETS, SEGMENT_CHECKS
@@ -30,17 +32,19 @@ from resources.variables import (
     UI_URL_VARIABLE,
     URL_VARIABLE,
 )
+from sensors.deletion_requests import deletion_requests
 from sensors.freshness import freshness
 from sensors.notifications import notifications
 from sensors.run_outcomes import run_outcomes
 
-ASSETS: Final = [*PARTITION_ASSETS, *VIEW_ASSETS, *STATISTICS_ASSETS, *SEGMENT_ASSETS, *REVIEW_ASSETS]
+ASSETS: Final = [*PARTITION_ASSETS, *VIEW_ASSETS, *STATISTICS_ASSETS, *SEGMENT_ASSETS, *ERASURE_ASSETS, *REVIEW_ASSETS]
 CHECKS: Final = [
     *PARTITION_CHECKS,
     *VIEW_CHECKS,
     *STATISTICS_CHECKS,
     *RECONCILIATION_CHECKS,
     *SEGMENT_CHECKS,
+    *ERASURE_CHECKS,
     *REVIEW_CHECKS,
 ]
 
@@ -75,7 +79,7 @@ def build_definitions(
         asset_checks=CHECKS,
         jobs=JOBS,
         schedules=SCHEDULES,
-        sensors=[run_outcomes, freshness, notifications],
+        sensors=[run_outcomes, freshness, notifications, deletion_requests],
         resources=resources,
         executor=dg.in_process_executor,
         loggers=loggers,

@@ -10,12 +10,14 @@ from dagster._core.definitions.unresolved_asset_job_definition import Unresolved
 from pydantic import Field
 
 from assets.checks import PARTITION_CHECKS
+from assets.erasure_checks import ERASURE_CHECKS
+from assets.erasures import ERASURE_ASSETS
 from assets.materialized_views import VIEW_ASSETS
 from assets.partitions import PARTITION_ASSETS, POOL, partitions_key
 from assets.segments import SEGMENT_ASSETS, SEGMENT_CHECKS
 from assets.statistics import derived_statistics, roll_ups, statistics_reconciliation
 from assets.statistics_checks import RECONCILIATION_CHECKS, STATISTICS_CHECKS, VIEW_CHECKS
-from assets.weekly_review import REVIEW_CHECKS, storage_history
+from assets.weekly_review import REVIEW_CHECKS, no_overdue_deletions, storage_history
 from assets.weekly_review import weekly_job_review as weekly_job_review_asset
 from lifecycle.database import value, without_statement_timeout
 from lifecycle.partitions.convert import ConversionResult, convert_table
@@ -160,6 +162,14 @@ refresh_account_segments = asset_job(
 )
 
 
+erase_personal_data = asset_job(
+    "erase_personal_data",
+    ERASURE_ASSETS,
+    [*ERASURE_CHECKS, no_overdue_deletions],
+    "Erase the most urgent batch of people who asked for it, search for what is left, write receipts; then check.",
+)
+
+
 @dg.op(pool=MAINTENANCE_POOL)
 def maintain(context: dg.OpExecutionContext, database: ApplicationDatabase) -> None:
     """Call the database function, which works without Dagster too."""
@@ -196,6 +206,7 @@ JOBS: Final[list[dg.JobDefinition | UnresolvedAssetJobDefinition]] = [
     refresh_derived_statistics,
     reconcile_statistics,
     refresh_account_segments,
+    erase_personal_data,
     run_daily_maintenance,
     record_storage,
     weekly_job_review,

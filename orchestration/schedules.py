@@ -10,6 +10,7 @@
 | every day, 02:45        | compare the statistics with the application's tables                       |
 | every day, 03:10        | the application's daily maintenance                                        |
 | every day, 04:20        | the size of every table; deletions due and the outbox are looked at        |
+| every day, 05:10        | look for erased people whose data came back, erase what waits              |
 | Monday, 09:00           | the weekly review                                                          |
 """
 
@@ -20,6 +21,7 @@ import dagster as dg
 
 from assets.statistics import DAYS, Recompute
 from orchestration.jobs import (
+    erase_personal_data,
     reconcile_statistics,
     record_storage,
     refresh_account_segments,
@@ -34,6 +36,7 @@ TIMEZONE: Final = "Asia/Tokyo"
 RUNNING: Final = dg.DefaultScheduleStatus.RUNNING
 
 ROLL_UP_CHANGES: Final = {"ops": {"roll_ups": {"config": {"recompute": Recompute.changes.value}}}}
+LOOK_FOR_RETURNED: Final = {"ops": {"personal_data_erasures": {"config": {"look_for_returned": True}}}}
 
 
 @dg.schedule(
@@ -106,6 +109,15 @@ SCHEDULES: Final = [
         execution_timezone=TIMEZONE,
         default_status=RUNNING,
         description="Growth needs a measurement per day; a deletion that falls due is heard of within a day.",
+    ),
+    dg.ScheduleDefinition(
+        name="erase_personal_data_daily",
+        job=erase_personal_data,
+        cron_schedule="10 5 * * *",
+        execution_timezone=TIMEZONE,
+        run_config=LOOK_FOR_RETURNED,
+        default_status=RUNNING,
+        description="Finds what late beacons, old tokens or a restore brought back. New requests do not wait for it.",
     ),
     dg.ScheduleDefinition(
         name="weekly_job_review_monday",

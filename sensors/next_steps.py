@@ -14,6 +14,7 @@ NEXT_STEPS: Final = {
     "refresh_analytics_hourly": "The views keep their last contents. Cure what the error names, launch it again.",
     "refresh_derived_statistics": "The statistics keep their last rows. Cure what the error names, launch it again.",
     "refresh_account_segments": "Recommendations use the last segments. Cure what the error names, launch it again.",
+    "erase_personal_data": "Tried again by itself. Cure what the error names; the deadline goes on.",
     "reconcile_statistics": "Statistics may differ from their sources. Cure what the error names, launch it again.",
     "record_storage": "The next review compares older sizes. Cure what the error names, launch it again.",
     "weekly_job_review": "The review was not sent. Cure what the error names, launch it again.",

@@ -27,6 +27,8 @@ WITHOUT_LOGIC = {
     "application",
     "charts",
     "checks",
+    "erasure_chart",
+    "erasure_checks",
     "review_chart",
     "schema_snapshot",
     "statistics_checks",

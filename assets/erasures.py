@@ -1,0 +1,166 @@
+"""Erasing people who asked for it: one batch of deletion requests per run, with its proof.
+
+What is told here are counts, names of tables and columns, and ids of requests: never an account or a value.
+"""
+
+import time
+from datetime import timedelta
+from typing import Any, Final
+
+import dagster as dg
+from pydantic import Field
+
+from assets.application import application_key
+from lifecycle.database import Connection
+from lifecycle.erasures.own_tables import DATA_MAP
+from lifecycle.erasures.proof import ReturnedData, find_returned
+from lifecycle.erasures.queue import QueueStatus, enqueue, queue_status
+from lifecycle.erasures.run import BatchResult, Finding, erase_batch
+from lifecycle.erasures.status import OpenRequests, open_requests
+from resources.postgres import ApplicationDatabase, retried_when_busy
+
+KEY: Final = dg.AssetKey(["personal_data_erasures"])
+GROUP: Final = "erasure"
+OWNERS: Final = ["team:data-platform"]
+CODE_VERSION: Final = "1"
+# A run a day looks for what came back, whether or not anybody asked to be erased.
+FRESHNESS: Final = dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=50), warn_window=timedelta(hours=26))
+SOURCES: Final = tuple(dict.fromkeys(table.name for table in DATA_MAP if table.schema == "public" and table.steps))
+
+
+class ErasureConfig(dg.Config):
+    """What a run does before its batch."""
+
+    look_for_returned: bool = Field(
+        default=False, description="look for data of erased people that came back, and queue their requests again"
+    )
+
+
+def _table(columns: dict[str, str], records: list[tuple[Any, ...]]) -> dg.TableMetadataValue:
+    return dg.MetadataValue.table(
+        [dg.TableRecord(dict(zip(columns, record, strict=True))) for record in records],
+        schema=dg.TableSchema(columns=[dg.TableColumn(name, kind) for name, kind in columns.items()]),
+    )
+
+
+def _findings(findings: tuple[Finding, ...]) -> dg.TableMetadataValue:
+    columns = {"column": "string", "rows": "int", "reason": "string"}
+    return _table(columns, [(found.column, found.rows, found.reason) for found in findings])
+
+
+def batch_metadata(batch: BatchResult) -> dict[str, Any]:
+    """What a batch did and how it was proved."""
+    waits = sorted(proof.seconds for proof in batch.proofs)
+    search = (batch.searched_relations, batch.searched_columns, batch.searched_rows, batch.search_milliseconds / 1000)
+    unpacked = batch.compressed
+    return {
+        "requests": batch.requests,
+        "verified": batch.verified,
+        "failed": len(batch.failed),
+        "taken_over": batch.taken_over,
+        "rows_changed": sum(batch.rows.values()),
+        "rows": _table(
+            {"table": "string", "action": "string", "rows": "int"},
+            [(table, action, count) for (table, action), count in batch.rows.items()],
+        ),
+        "exemptions": _findings(batch.of_treatment("exempt")),
+        "redacted": _findings(batch.of_treatment("redacted")),
+        "residual": _findings(batch.of_treatment("residual")),
+        "failures": _table(
+            {"request": "string", "attempts": "int", "error": "string"},
+            [(failed.request_id, failed.attempts, failed.error) for failed in batch.failed],
+        ),
+        "search": _table(
+            {"relations": "int", "columns": "int", "rows": "int", "seconds": "float"},
+            [search],
+        ),
+        "unpacked": _table(
+            {"columns": "int", "values": "int", "bytes": "int", "unreadable": "int", "seconds": "float"},
+            [
+                (
+                    unpacked.columns,
+                    unpacked.values,
+                    unpacked.bytes,
+                    unpacked.unreadable,
+                    unpacked.milliseconds / 1000,
+                )
+            ],
+        ),
+        "steps": _table(
+            {"step": "string", "seconds": "float"}, [(step, round(spent, 3)) for step, spent in batch.seconds.items()]
+        ),
+        "receipts": _table(
+            {"receipt": "int", "request": "string", "seconds_from_request": "float", "sign_in_user": "string"},
+            [(proof.receipt, proof.request_id, round(proof.seconds, 1), proof.sign_in_user) for proof in batch.proofs],
+        ),
+        **({"longest_wait_seconds": round(waits[-1], 1)} if waits else {}),
+    }
+
+
+def queue_metadata(status: QueueStatus, requests: tuple[OpenRequests, ...]) -> dict[str, Any]:
+    """How the queue stands after the run."""
+    # Loading matplotlib takes a quarter of the time that definitions may take to load.
+    from assets.erasure_chart import erasures_chart_markdown
+
+    return {
+        "dagster/row_count": status.states.get("verified", 0),
+        "waiting": status.waiting,
+        "held": status.held,
+        "chart": dg.MetadataValue.md(erasures_chart_markdown(requests)),
+    }
+
+
+def returned_metadata(returned: tuple[ReturnedData, ...]) -> dict[str, Any]:
+    """What came back, and will be erased again."""
+    columns = {"request": "string", "table": "string", "rows": "int"}
+    return {
+        "returned_rows": sum(found.rows for found in returned),
+        "returned": _table(columns, [(found.request_id, found.table, found.rows) for found in returned]),
+    }
+
+
+def erase_and_describe(
+    context: dg.AssetExecutionContext, conn: Connection, lease: Connection, look_for_returned: bool
+) -> dg.MaterializeResult[None]:
+    """Enqueue, erase one batch, describe it; errors as in `erase_batch`."""
+    last = ("", 0.0)
+
+    def progress(message: str, fraction: float) -> None:
+        nonlocal last
+        if message != last[0] or time.monotonic() - last[1] > 1:
+            last = (message, time.monotonic())
+            context.log.info(f"{message} ({fraction:.0%})")
+
+    metadata = returned_metadata(find_returned(conn)) if look_for_returned else {}
+    enqueue(conn)
+    batch = erase_batch(conn, lease, progress=progress)
+    if batch is not None:
+        metadata |= batch_metadata(batch)
+        for failed in batch.failed:
+            context.log.warning(f"request {failed.request_id} failed, attempt {failed.attempts}: {failed.error}")
+    return dg.MaterializeResult(metadata=metadata | queue_metadata(queue_status(conn), open_requests(conn)))
+
+
+@dg.asset(
+    key=KEY,
+    deps=[application_key(name) for name in SOURCES],
+    group_name=GROUP,
+    description=(
+        "People who asked to be erased. A run claims the most urgent batch of `public.data_deletion_requests`, takes "
+        "the people out of every table of the map of personal data, searches all columns for what is left, and writes "
+        "a receipt per request. A request that fails is tried again by itself."
+    ),
+    kinds={"postgres"},
+    owners=OWNERS,
+    metadata={"dagster/table_name": "lifecycle.erasure_receipts"},
+    freshness_policy=FRESHNESS,
+    code_version=CODE_VERSION,
+)
+def personal_data_erasures(
+    context: dg.AssetExecutionContext, config: ErasureConfig, database: ApplicationDatabase
+) -> dg.MaterializeResult[None]:
+    with retried_when_busy(), database.connect() as conn, database.connect() as lease:
+        return erase_and_describe(context, conn, lease, config.look_for_returned)
+
+
+ERASURE_ASSETS: Final = [personal_data_erasures]
