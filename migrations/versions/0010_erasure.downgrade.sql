@@ -20,9 +20,9 @@ begin
                 'keys_of', 'location_only', 'needles_of', 'plan_erasure', 'reason_to_hold',
                 'receipt_body', 'receipt_hash', 'redacted', 'redacted_document',
                 'refresh_after_erasure', 'relations_of_step', 'renew_erasure_lease', 'replacement',
-                'rows_to_erase', 'search_condition', 'search_relation', 'searched_columns',
-                'searched_expression', 'treatment_of', 'unmapped_columns', 'without_words',
-                'words_in')
+                'rows_to_erase', 'search_relation', 'search_rows', 'searched_columns',
+                'searched_expression', 'session_pattern', 'treatment_of', 'unmapped_columns',
+                'without_words', 'words_in')
     loop
         execute format('drop function %s cascade', object);
     end loop;
