@@ -115,8 +115,8 @@ def nothing_overdue(overdue: int) -> Finding:
         return Finding(
             False,
             f"{overdue:,} messages are older than {(CHAT_ARCHIVE.keep_for + CHAT_ARCHIVE.grace).days} days; run the "
-            "job archive_chat_messages until none remain. One that stays has an id that the archive holds already, or a "
-            "transaction that holds it",
+            "job archive_chat_messages until none remain. One that stays is held by a transaction, or has an id that "
+            "the archive holds already",
             metadata,
         )
     return Finding(True, "none", metadata)

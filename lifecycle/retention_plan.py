@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 from lifecycle.database import Connection, value
 from lifecycle.policy import CHAT_ARCHIVE, VOUCHERS
@@ -11,7 +11,8 @@ ARCHIVABLE: Final = "explain (format json) select from public.chat_messages wher
 # The condition of public.delete_expired_vouchers (revision 0009), without the redemptions that still hold one.
 EXPIRED: Final = """
 explain (format json)
-select from public.vouchers v, (select (%(now)s::timestamptz at time zone 'UTC' - %(keep_for)s::interval) at time zone 'UTC') c(cutoff)
+select from public.vouchers v
+ cross join (select (%(now)s::timestamptz at time zone 'UTC' - %(keep_for)s::interval) at time zone 'UTC') c(cutoff)
  where v.created_at < c.cutoff and coalesce(v.valid_until, v.created_at) < c.cutoff
 """
 
@@ -37,6 +38,6 @@ def plan_retention(conn: Connection, now: datetime) -> tuple[RetentionPlan, ...]
     )
 
 
-def _plan(conn: Connection, table: str, job: str, kept: str, query: str, values: dict[str, object]) -> RetentionPlan:
+def _plan(conn: Connection, table: str, job: str, kept: str, query: str, values: dict[str, Any]) -> RetentionPlan:
     found = value(conn, "select to_regclass(%s)", (table,)) is not None
     return RetentionPlan(table, job, kept, round(value(conn, query, values)[0]["Plan"]["Plan Rows"]) if found else None)
