@@ -76,7 +76,7 @@ def test_what_is_past_retention_moves_as_it_is(make_application_db: MakeApplicat
         conn.execute("set timezone = 'UTC'")
         session, _ = make_session(conn)
         month = datetime(2025, 1, 1, tzinfo=UTC)
-        odd = {
+        odd: dict[str, datetime | str] = {
             "": "-infinity",
             "before Christ 🦖\u2028\t": "4713-01-01 00:00+00 BC",
             "last of a month": month - timedelta(microseconds=1),

@@ -28,7 +28,8 @@ def db(make_application_db: MakeApplicationDb) -> str:
 
 def while_packing(monkeypatch: pytest.MonkeyPatch, work: Callable[[], object]) -> None:
     """Do something once a batch was read and before it is moved."""
-    original, done = archive_module.pack, []
+    original = archive_module.pack
+    done: list[object] = []
 
     def pack(text: bytes) -> object:
         if not done:
