@@ -10,6 +10,7 @@ from typing import Any, Final
 import dagster as dg
 
 from assets.application import application_assets
+from assets.chat_archive import CHAT_ARCHIVE_ASSETS, CHAT_ARCHIVE_CHECKS
 from assets.checks import PARTITION_CHECKS
 from assets.erasure_checks import ERASURE_CHECKS
 from assets.erasures import ERASURE_ASSETS
@@ -18,6 +19,7 @@ from assets.partitions import PARTITION_ASSETS
 from assets.segments import SEGMENT_ASSETS, SEGMENT_CHECKS
 from assets.statistics import STATISTICS_ASSETS
 from assets.statistics_checks import RECONCILIATION_CHECKS, STATISTICS_CHECKS, VIEW_CHECKS
+from assets.vouchers import VOUCHER_ASSETS
 from assets.weekly_review import REVIEW_ASSETS, REVIEW_CHECKS
 from orchestration.jobs import JOBS
 from orchestration.schedules import SCHEDULES
@@ -37,13 +39,23 @@ from sensors.freshness import freshness
 from sensors.notifications import notifications
 from sensors.run_outcomes import run_outcomes
 
-ASSETS: Final = [*PARTITION_ASSETS, *VIEW_ASSETS, *STATISTICS_ASSETS, *SEGMENT_ASSETS, *ERASURE_ASSETS, *REVIEW_ASSETS]
+ASSETS: Final = [
+    *PARTITION_ASSETS,
+    *VIEW_ASSETS,
+    *STATISTICS_ASSETS,
+    *SEGMENT_ASSETS,
+    *CHAT_ARCHIVE_ASSETS,
+    *VOUCHER_ASSETS,
+    *ERASURE_ASSETS,
+    *REVIEW_ASSETS,
+]
 CHECKS: Final = [
     *PARTITION_CHECKS,
     *VIEW_CHECKS,
     *STATISTICS_CHECKS,
     *RECONCILIATION_CHECKS,
     *SEGMENT_CHECKS,
+    *CHAT_ARCHIVE_CHECKS,
     *ERASURE_CHECKS,
     *REVIEW_CHECKS,
 ]

@@ -12,15 +12,6 @@ from lifecycle.policy import CHAT_ARCHIVE
 SIZES: Final = """
 select pg_total_relation_size('public.chat_messages'), pg_total_relation_size('public.chat_messages_archive')
 """
-MONTHS: Final = """
-select case when isfinite(month) then to_char(month at time zone 'UTC', 'YYYY-MM') else month::text end,
-       coalesce(sum(live), 0)::bigint, coalesce(sum(archived), 0)::bigint
-  from (select date_trunc('month', m.created_at, 'UTC') as month, count(*) as live, 0 as archived
-          from public.chat_messages m group by 1
-         union all
-        select date_trunc('month', a.created_at, 'UTC'), 0, count(*) from public.chat_messages_archive a group by 1) c
- group by month order by month
-"""
 OVERDUE: Final = """
 select count(*) from public.chat_messages m
  where m.created_at < %(limit)s
@@ -45,15 +36,6 @@ class Sizes:
 
 
 @dataclass(frozen=True)
-class MonthCount:
-    """Messages of one UTC month, by where they are. `month` is "2025-11", or "-infinity" for no month at all."""
-
-    month: str
-    live: int
-    archived: int
-
-
-@dataclass(frozen=True)
 class Sample:
     """Archived texts that were unpacked by chance, and how many of them were damaged."""
 
@@ -64,12 +46,6 @@ class Sample:
 def table_sizes(conn: Connection) -> Sizes:
     """How large both tables are now."""
     return Sizes(*rows(conn, SIZES)[0])
-
-
-def messages_by_month(conn: Connection) -> tuple[MonthCount, ...]:
-    """Messages per month, live and archived, oldest first."""
-    with without_statement_timeout(conn):
-        return tuple(MonthCount(*row) for row in rows(conn, MONTHS))
 
 
 def overdue_messages(conn: Connection, now: datetime) -> int:
