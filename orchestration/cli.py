@@ -1,4 +1,4 @@
-"""The command `lifecycle`: migrate, plan, demo, chat."""
+"""The command `lifecycle`: migrate, plan, demo, chat, erasure."""
 
 import os
 from collections.abc import Iterator
@@ -15,6 +15,7 @@ from sqlalchemy.exc import DBAPIError
 
 from lifecycle.errors import LifecycleError
 from orchestration.chat_commands import chat
+from orchestration.erasure_commands import erasure
 from resources.variables import BINARIES_VARIABLE, MISSING_URL, URL_VARIABLE
 
 app = typer.Typer(
@@ -25,6 +26,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(chat, name="chat")
+app.add_typer(erasure, name="erasure")
 errors = Console(stderr=True)
 
 

@@ -12,6 +12,7 @@ from rich.table import Table
 from assets.units import size_text
 from lifecycle.change_over import ChangeOver, plan_change_overs
 from lifecycle.database import connect
+from lifecycle.erasures.queue import QueueStatus, queue_status
 from lifecycle.partitions.facts import DatabaseFacts, probe_database
 from lifecycle.partitions.plan import ConversionPlan, RotationPlan, plan_conversion, plan_rotation
 from lifecycle.policy import EVENT_TABLES
@@ -29,7 +30,8 @@ CHANGE_OVER: Final = {
 
 @dataclass(frozen=True)
 class Plan:
-    """The database, and what conversion, rotation, migration, refresh and retention would do to each table and view."""
+    """The database, and what conversion, rotation, migration, refresh and retention would do to each table and view;
+    how the queue of deletion requests stands."""
 
     database: DatabaseFacts
     conversions: tuple[ConversionPlan, ...]
@@ -37,6 +39,7 @@ class Plan:
     change_overs: tuple[ChangeOver, ...]
     refreshes: tuple[RefreshPlan, ...]
     retention: tuple[RetentionPlan, ...]
+    deletions: QueueStatus
 
 
 def collect_plan(url: str, now: datetime) -> Plan:
@@ -52,6 +55,7 @@ def collect_plan(url: str, now: datetime) -> Plan:
                 change_overs=plan_change_overs(conn),
                 refreshes=plan_refreshes(conn),
                 retention=plan_retention(conn, now),
+                deletions=queue_status(conn),
             )
 
 
@@ -155,6 +159,11 @@ def _retention_table(plans: tuple[RetentionPlan, ...]) -> Table:
     return table
 
 
+def _deletions_line(status: QueueStatus) -> str:
+    due = f", the next due {status.next_deadline:%Y-%m-%d %H:%M} UTC" if status.next_deadline else ""
+    return f"{status.waiting:,} waiting, {status.held:,} held{due}"
+
+
 def print_plan(plan: Plan, console: Console) -> None:
     """The plan for people."""
     console.print("[bold]Database[/]", _database_table(plan.database), sep="\n")
@@ -166,4 +175,5 @@ def print_plan(plan: Plan, console: Console) -> None:
         console.print("[bold]Views of the dashboards[/]", _change_over_table(plan.change_overs), sep="\n")
     console.print("[bold]Refresh[/]", _refresh_table(plan.refreshes), sep="\n")
     console.print("[bold]Retention[/]", _retention_table(plan.retention), sep="\n")
+    console.print("[bold]Deletion requests[/]", _deletions_line(plan.deletions), sep="\n")
     console.print("Nothing was changed.")

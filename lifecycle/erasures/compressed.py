@@ -7,7 +7,7 @@ what is written and returned are counts per table and column.
 import re
 import time
 import zlib
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -16,16 +16,19 @@ from psycopg import sql
 
 from lifecycle.database import Connection, rows
 
-# The words of lifecycle.search_words(), each with the jobs that it stands for.
-WORDS: Final = """
-select lower(k.key), k.job_id
-  from lifecycle.erasure_keys k
-  join lifecycle.deletion_jobs j on j.id = k.job_id and j.batch_id = %(batch)s and j.state = 'erased'
- where lower(k.key) = any (lifecycle.search_words(array[k.job_id]))
+# What the database searches with, too.
+NEEDLES: Final = """
+select n.odd_words, lifecycle.id_pattern(), lifecycle.address_pattern(), lifecycle.identifier_hint(),
+       lifecycle.session_pattern(n.session_length)
+  from lifecycle.needles_of(%(batch)s) n
 """
-PATTERNS: Final = """
-select lifecycle.identifier_pattern(), lifecycle.identifier_hint(), lifecycle.session_pattern(array(
-       select id from lifecycle.deletion_jobs where batch_id = %(batch)s and state = 'erased'))
+# Its words, each with the jobs that it stands for.
+WORDS: Final = """
+select lower(k.key), array_agg(distinct k.job_id)
+  from lifecycle.erasure_needles n
+  join lifecycle.deletion_jobs j on j.batch_id = n.batch_id and j.state = 'erased'
+  join lifecycle.erasure_keys k on k.job_id = j.id and lower(k.key) = any (n.words)
+ where n.batch_id = %(batch)s group by 1
 """
 COLUMNS: Final = """
 select s.relation::oid::bigint, s.table_name, s.column_name,
@@ -53,8 +56,6 @@ LARGEST_TEXT: Final = 64 * 1024 * 1024
 PIECE: Final = 1024 * 1024
 # No address is longer, and a pattern that starts at each letter of a long run would take its square in time.
 LONGEST_WORD: Final = 320
-# As in lifecycle.odd_words(): a shorter one would stand everywhere.
-SHORTEST_ODD_WORD: Final = 8
 BEAT_SECONDS: Final = 20
 
 
@@ -68,27 +69,30 @@ class Unpacked:
 
 @dataclass(frozen=True)
 class Words:
-    """What the people of a batch are recognised by, in lower case, with the jobs behind each word."""
+    """What the people of a batch are recognised by, in lower case, with the jobs behind each word.
+
+    The patterns are those of lifecycle.words_in(): of an address and of a session name, part 1 is an escape to which
+    its first letters may belong. `odd` words have a form that no pattern knows, and are looked for as they are.
+    """
 
     jobs: Mapping[bytes, frozenset[int]]
-    identifier: re.Pattern[bytes]
+    id: re.Pattern[bytes]
+    address: re.Pattern[bytes]
     hint: re.Pattern[bytes]
-    session: re.Pattern[bytes] | None
+    session: re.Pattern[bytes] | None = None
     odd: tuple[bytes, ...] = ()
 
     def found_in(self, text: bytes) -> set[int]:
         """The jobs whose people stand in a text."""
-        found = {
-            hit.group(2).lower().replace(b"%40", b"@")
-            for start, end in self._places(text)
-            for hit in self.identifier.finditer(text, start, end)
-        }
+        found = {text.lower()} if len(text) <= LONGEST_WORD else set()
+        for start, end in self._places(text):
+            found |= {hit.group().lower() for hit in self.id.finditer(text, start, end)}
+            for word in _both_ways(self.address.finditer(text, start, end)):
+                found.add(word.replace(b"%40", b"@").replace(b"%2b", b"+"))
         if self.session is not None:
-            found |= {hit.group(1).lower() for hit in self.session.finditer(text)}
-        if len(text) <= LONGEST_WORD:
-            found.add(text.lower())
+            found.update(_both_ways(self.session.finditer(text)))
         if self.odd:
-            lowered = text.lower()
+            lowered = text.decode("utf-8", "replace").lower().encode()
             found |= {word for word in self.odd if word in lowered}
         return set().union(*(self.jobs[word] for word in found if word in self.jobs))
 
@@ -150,28 +154,25 @@ def unpack(packed: bytes, limit: int = LARGEST_TEXT) -> Unpacked:
     return Unpacked(b"".join(pieces), True)
 
 
+def _both_ways(hits: Iterator[re.Match[bytes]]) -> Iterator[bytes]:
+    """Each word without the escape before it, and with its letters."""
+    for hit in hits:
+        yield hit.group(2).lower()
+        if hit.group(1) is not None:
+            yield (hit.group(1)[1:] + hit.group(2)).lower()
+
+
 def words_of_batch(conn: Connection, batch: str) -> Words:
-    """Read a batch's words and the patterns that the database searches with."""
-    identifier, hint, session = rows(conn, PATTERNS, {"batch": batch})[0]
-    pattern = re.compile(identifier.encode())
-    jobs: dict[bytes, set[int]] = defaultdict(set)
-    for word, job in rows(conn, WORDS, {"batch": batch}):
-        jobs[word.encode()].add(job)
+    """A batch's words and the patterns that the database searches with; makes them once, as the database does."""
+    odd, id_pattern, address, hint, session = rows(conn, NEEDLES, {"batch": batch})[0]
     return Words(
-        jobs={word: frozenset(whose) for word, whose in jobs.items()},
-        identifier=pattern,
+        jobs={word.encode(): frozenset(jobs) for word, jobs in rows(conn, WORDS, {"batch": batch})},
+        id=re.compile(id_pattern.encode()),
+        address=re.compile(address.encode()),
         hint=re.compile(hint.encode()),
         session=re.compile(session.encode()) if session else None,
-        odd=tuple(word for word in jobs if _is_odd(word, pattern)),
+        odd=tuple(word.encode() for word in odd),
     )
-
-
-def _is_odd(word: bytes, identifier: re.Pattern[bytes]) -> bool:
-    """A word that no pattern would find in a text."""
-    if len(word) < SHORTEST_ODD_WORD or re.fullmatch(rb"[a-z0-9_-]+", word):
-        return False
-    hit = identifier.match(word)
-    return hit is None or hit.group(2) != word
 
 
 def search_compressed(
