@@ -6,14 +6,13 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 from uuid import UUID
 
 import typer
 from rich.console import Console
 
-if TYPE_CHECKING:
-    from lifecycle.database import Connection
+from lifecycle.database import Connection, connect
 
 erasure = typer.Typer(help="Carry out deletion requests and prove it.", no_args_is_help=True)
 
@@ -23,9 +22,8 @@ Reason = Annotated[str, typer.Option(help="Why; kept with the request. No person
 
 
 @contextmanager
-def session() -> Iterator["Connection"]:
+def session() -> Iterator[Connection]:
     """A connection whose errors end the command with a message."""
-    from lifecycle.database import connect
     from orchestration.cli import errors_as_messages, required_url
 
     url = required_url()
