@@ -1055,13 +1055,15 @@ begin
      where cardinality(names) = 1
         or c.type not in ('uuid', 'uuid[]', 'inet', 'cidr') and not (c.name = 'session_id' and c.type = 'text');
     if needles.odd_words <> '{}' then
-        odd := format(' or lower(%s) like any (%L::text[])', body,
+        odd := format(' or lower(%s collate "default") like any (%L::text[])', body,
                       array(select '%' || regexp_replace(w, '([%_\\])', '\\\1', 'g') || '%' from unnest(needles.odd_words) w));
     end if;
     -- Two simple patterns cost a fifth of one that is both.
-    hints := format('%s ~ %L', body, lifecycle.identifier_hint())
-        || case when needles.session_length is null then ''
-                else format(' or %s ~ %L', body, format('[A-Za-z0-9_-]{%s}', needles.session_length)) end;
+    if exists (select from unnest(types) t where t not in ('uuid', 'uuid[]', 'inet', 'cidr')) then
+        hints := format('%s ~ %L', body, lifecycle.identifier_hint())
+            || case when needles.session_length is null then ''
+                    else format(' or %s ~ %L', body, format('[A-Za-z0-9_-]{%s}', needles.session_length)) end;
+    end if;
     return format('select c.relation, c.place, c.content
                      from (select t.tableoid as relation, t.ctid as place, %1$s as content, (%2$s%3$s) as hit
                              from %4$s t where %2$s%3$s or %5$s offset 0) c
@@ -1116,7 +1118,7 @@ begin
                            union
                           select h.number, lower(h.content) from held h where octet_length(h.content) <= 320
                            union
-                          select h.number, o.word from held h join unnest($10) o(word) on position(o.word in lower(h.content)) > 0)
+                          select h.number, o.word from held h join unnest($10) o(word) on position(o.word in lower(h.content collate "default")) > 0)
                  insert into lifecycle.erasure_findings as f (batch_id, job_id, table_name, column_name, treatment, rows)
                  select $6, k.job_id, $7, $8, $9, count(distinct w.number)
                    from word w join lifecycle.erasure_keys k on lower(k.key) = w.word and k.job_id = any ($4)
@@ -1159,6 +1161,34 @@ begin
     on conflict (batch_id, table_name) do update
        set columns = excluded.columns, rows = excluded.rows, duration_ms = excluded.duration_ms, scanned_at = now();
     return found;
+end $$;
+
+-- An erasure touches hours all over the past, and one statement for each of thousands takes longer than one over the days
+-- or months that they lie in. Whole buckets are computed either way, so the rows are the same.
+create function lifecycle.few_spans(spans tstzmultirange) returns tstzmultirange
+language plpgsql stable set search_path = '' set timezone = 'UTC'
+as $$
+declare
+    unit text;
+begin
+    foreach unit in array array['day', 'month'] loop
+        exit when (select count(*) from unnest(spans)) <= 200;
+        spans := (select range_agg(tstzrange(date_trunc(unit, lower(s)),
+                                             case when upper(s) = date_trunc(unit, upper(s)) then upper(s)
+                                                  else date_trunc(unit, upper(s)) + ('1 ' || unit)::interval end))
+                    from unnest(spans) s);
+    end loop;
+    return spans;
+end $$;
+do $$
+declare
+    was text := pg_get_functiondef('lifecycle.roll_up_changes(timestamptz, timestamptz)'::regprocedure);
+    is_now text := replace(was, 'in select unnest(spans) loop', 'in select unnest(lifecycle.few_spans(spans)) loop');
+begin
+    if is_now = was then
+        raise exception 'lifecycle.roll_up_changes is not the one of revision 0003';
+    end if;
+    execute is_now;
 end $$;
 
 -- Derived tables and materialized views that may hold the batch's people are made anew. False when another session
@@ -1511,14 +1541,14 @@ begin
                     'address_pattern', 'allowed_only', 'broken_receipts', 'claim_deletion_jobs', 'collect_erasure_keys',
                     'collect_keys', 'conclude_erasure', 'document_without_words', 'erase_chunk',
                     'erase_jobs', 'erase_sign_in_users', 'erasure_statement', 'erasure_step',
-                    'escaped_pattern', 'fail_deletion_jobs', 'fail_erasure_batch', 'id_pattern',
-                    'identifier_hint', 'is_leaving', 'is_transient', 'job_of_request', 'keyed_hash',
-                    'keys_of', 'location_only', 'needles_of', 'plan_erasure', 'reason_to_hold',
-                    'receipt_body', 'receipt_hash', 'redacted', 'redacted_document',
-                    'refresh_after_erasure', 'relations_of_step', 'renew_erasure_lease',
-                    'replacement', 'rows_to_erase', 'search_relation', 'search_rows',
-                    'searched_columns', 'searched_expression', 'session_pattern', 'treatment_of',
-                    'unmapped_columns', 'without_words', 'words_in')
+                    'escaped_pattern', 'fail_deletion_jobs', 'fail_erasure_batch', 'few_spans',
+                    'id_pattern', 'identifier_hint', 'is_leaving', 'is_transient', 'job_of_request',
+                    'keyed_hash', 'keys_of', 'location_only', 'needles_of', 'plan_erasure',
+                    'reason_to_hold', 'receipt_body', 'receipt_hash', 'redacted',
+                    'redacted_document', 'refresh_after_erasure', 'relations_of_step',
+                    'renew_erasure_lease', 'replacement', 'rows_to_erase', 'search_relation',
+                    'search_rows', 'searched_columns', 'searched_expression', 'session_pattern',
+                    'treatment_of', 'unmapped_columns', 'without_words', 'words_in')
                 or p.pronamespace = 'public'::regnamespace and p.proname in (
                     'cancel_deletion_request', 'enqueue_deletion_jobs', 'find_returned_personal_data',
                     'hold_deletion_request', 'process_deletion_jobs', 'release_deletion_request')
