@@ -28,7 +28,8 @@ PAGE: Final = """\
 
 Written by `lifecycle/policy_page.py` from `lifecycle/policy.py`; a test compares the two. Change the policy, not this
 page, then run `lifecycle migrate`: it copies the values into tables of schema `{state}` (`event_table_policies`,
-`data_quality_thresholds`, `materialized_view_policies`, `segment_policy`, `retention_policies`), where the database functions read them.
+`data_quality_thresholds`, `materialized_view_policies`, `segment_policy`, `retention_policies`), where the database
+functions read them.
 
 ## Event tables
 
@@ -85,15 +86,17 @@ Only accounts with consent to personalization have any. [How they are computed](
 
 ## Chat messages and vouchers
 
-| what | kept | why | at a time |
-|---|---|---|---|
-| text of `public.chat_messages` | {chat_days} days, then as gzip in `public.chat_messages_archive` | {chat_reason} | {chat_batch} messages or {chat_bytes} MB of text, at most {chat_limit} messages a run |
-| `public.vouchers`, `public.voucher_redemptions` | {voucher_kept}, then deleted | {voucher_reason} | {voucher_batch} of each |
+| what | kept | why |
+|---|---|---|
+| text of `public.chat_messages` | {chat_days} days, then as gzip in `chat_messages_archive` | {chat_reason} |
+| `public.vouchers`, `public.voucher_redemptions` | {voucher_kept}, then deleted | {voucher_reason} |
 
-- A message that is still there {grace_days} day after its time fails the check `nothing_overdue`. A session that somebody
-  brought back stays out of the archive for {restored_days} days, unless they say otherwise.
-- A voucher is past retention when its end (`valid_until`), its making and its last redemption all are. One without an end
-  counts from its making. A redemption goes by its own time, also when its voucher is kept.
+- A run archives at most {chat_limit} messages, {chat_batch} or {chat_bytes} MB of text in one transaction. Vouchers and
+  redemptions go {voucher_batch} at a time.
+- A message that is still there {grace_days} day after its time fails the check `nothing_overdue`. A session that
+  somebody brought back stays out of the archive for {restored_days} days, unless they say otherwise.
+- A voucher is past retention when its end (`valid_until`), its making and its last redemption all are. One without an
+  end counts from its making. A redemption goes by its own time, also when its voucher is kept.
 
 [How messages are archived](../explanation/chat-archive.md). Both policies stand in `{state}.retention_policies`.
 

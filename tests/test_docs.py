@@ -81,7 +81,7 @@ def shell_lines() -> list[str]:
 
 
 def options(command: Any) -> set[str]:
-    return {option for parameter in command.params for option in parameter.opts}
+    return {option for parameter in command.params for option in parameter.opts if option.startswith("-")}
 
 
 COMMANDS = {

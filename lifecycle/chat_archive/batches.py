@@ -1,6 +1,6 @@
 """Which messages are next, and their text: read without a lock that anybody could wait for."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -26,14 +26,14 @@ select d.day::text, greatest(d.day + interval '1 day', '4714-11-24 00:00+00 BC')
 """  # noqa: S608 - constants only
 # One text may be as large as thousands of others: the batch ends with the one that fills it.
 READ: Final = f"""
-copy (select b.id, b.created_at::text, b.content
-        from (select d.id, d.created_at, d.content,
-                     sum(octet_length(d.content)) over (order by d.created_at, d.id) - octet_length(d.content) as before
-                from (select m.id, m.created_at, m.content from public.chat_messages m
-                       where {DUE} and m.created_at < %(end)s::timestamptz
-                         and date_trunc('day', m.created_at, 'UTC') = any (%(days)s::timestamptz[])
-                       order by m.created_at, m.id limit %(batch_size)s) d) b
-       where b.before < %(batch_bytes)s order by b.created_at, b.id) to stdout (format binary)
+select b.id, b.created_at::text, convert_to(b.content, 'UTF8')
+  from (select d.id, d.created_at, d.content,
+               sum(octet_length(d.content)) over (order by d.created_at, d.id) - octet_length(d.content) as before
+          from (select m.id, m.created_at, m.content from public.chat_messages m
+                 where {DUE} and m.created_at < %(end)s::timestamptz
+                   and date_trunc('day', m.created_at, 'UTC') = any (%(days)s::timestamptz[])
+                 order by m.created_at, m.id limit %(batch_size)s) d) b
+ where b.before < %(batch_bytes)s order by b.created_at, b.id
 """  # noqa: S608 - constants only
 COUNT: Final = f"""
 select count(*) from (select from public.chat_messages m where {DUE} limit %(limit)s) due
@@ -91,9 +91,11 @@ def next_days(conn: Connection, due: Due, place: Place) -> tuple[Day, ...]:
         return tuple(Day(*row) for row in rows(conn, NEXT_DAYS, due.values(place)))
 
 
-def read_batch(conn: Connection, due: Due, place: Place, days: Sequence[Day]) -> Iterator[tuple[UUID, str, bytes]]:
-    """Id, moment and text of the next messages of these days that are due behind `place`, oldest first."""
+def read_batch(conn: Connection, due: Due, place: Place, days: Sequence[Day]) -> list[tuple[UUID, str, bytes]]:
+    """Id, moment and text of the next messages of these days that are due behind `place`, oldest first.
+
+    A SELECT with binary results: COPY hands out one row at a time, and asking for each costs more than the row.
+    """
     values = due.values(place) | {"days": [day.name for day in days], "end": days[-1].end}
-    with without_statement_timeout(conn), conn.cursor().copy(READ.encode(), values) as copy:
-        copy.set_types(["uuid", "text", "bytea"])  # text in binary is its UTF-8; nothing needs it decoded
-        yield from copy.rows()
+    with without_statement_timeout(conn), conn.cursor(binary=True) as cursor:
+        return cursor.execute(READ.encode(), values).fetchall()
