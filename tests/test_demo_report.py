@@ -1,14 +1,17 @@
 """The demo's verdict: what must not pass for success."""
 
 from dataclasses import replace
+from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 
 import dagster as dg
 import pytest
 
+from lifecycle.erasures.proof import Receipt
 from orchestration.demo.broken_view import Act, Play
 from orchestration.demo.channel import Message, plain
+from orchestration.demo.erased import LONGEST_SECONDS, Erased
 from orchestration.demo.inventory import AssetState
 from orchestration.demo.outcome import DemoReport
 
@@ -52,6 +55,12 @@ def evaluation(**values: Any) -> dg.AssetCheckEvaluation:
     return dg.AssetCheckEvaluation(**facts | values)
 
 
+def erased(**values: Any) -> Erased:
+    receipt = Receipt(1, "r", datetime.now(UTC), {}, "", "00")
+    facts: dict[str, Any] = {"request_id": "r", "runs": 1, "receipt": receipt, "seconds": 9.0, "chain_unbroken": True}
+    return Erased(**facts | values)
+
+
 def report(**values: Any) -> DemoReport:
     passed = evaluation(passed=True, severity=dg.AssetCheckSeverity.ERROR)
     facts: dict[str, Any] = {
@@ -61,6 +70,7 @@ def report(**values: Any) -> DemoReport:
         "runs": [run(well=True)],
         "assets": [AssetState(CHECK.asset_key, "g", True, {}, {CHECK: passed})],
         "play": play(),
+        "erased": erased(),
         "channel": (CLOSED, RECOVERY),
     }
     return DemoReport(**facts | values)
@@ -90,6 +100,10 @@ def test_all_well() -> None:
         ({"play": play(CLOSED)}, "the broken view"),
         ({"play": play(FAILING_AGAIN)}, "the broken view"),
         ({"play": play(CLOSED, RECOVERY, replace(FAILING, ts="3.000002"))}, "the broken view"),
+        ({"erased": erased(runs=0)}, "the erasure: the sensor asked for no run"),
+        ({"erased": erased(receipt=None, seconds=None)}, "the erasure: request r got no receipt"),
+        ({"erased": erased(seconds=LONGEST_SECONDS + 1)}, "the erasure: request r took 61 s"),
+        ({"erased": erased(chain_unbroken=False)}, "the erasure: the chain of receipts is broken"),
         ({"channel": (CLOSED, RECOVERY, RECOVERY)}, "Slack shows 2 messages of kind recovery, not 1"),
         ({"channel": (CLOSED, RECOVERY, replace(CLOSED, kind="report"))}, "Slack shows 1 messages of kind report"),
     ],

@@ -7,6 +7,7 @@ import dagster as dg
 
 from orchestration.demo.broken_view import Play
 from orchestration.demo.channel import Message
+from orchestration.demo.erased import Erased
 from orchestration.demo.inventory import AssetState, warned
 from orchestration.demo.runs import failures
 
@@ -16,7 +17,7 @@ class DemoReport:
     """What came of it.
 
     Rows per event table before, after the conversion and after the rotation; every run but those of the broken view;
-    every asset as the instance knows it; the broken view, and the channel at the end.
+    every asset as the instance knows it; the broken view, the person erased, and the channel at the end.
     """
 
     before: Mapping[str, int]
@@ -25,6 +26,7 @@ class DemoReport:
     runs: Sequence[dg.ExecuteInProcessResult]
     assets: Sequence[AssetState]
     play: Play
+    erased: Erased
     channel: Sequence[Message]
 
     @property
@@ -65,6 +67,8 @@ class DemoReport:
                     found.append(f"{name}: {evaluation.description or 'failed'}")
         if not self.play.as_expected:
             found.append("the broken view was not one message that it fails and one that it works again")
+        if self.erased.fault is not None:
+            found.append(f"the erasure: {self.erased.fault}")
         for kind, expected in {"failure": 1, "recovery": 1, "report": int(self.review_queued)}.items():
             if (count := len(self.of_kind(kind))) != expected:
                 found.append(f"Slack shows {count} messages of kind {kind}, not {expected}")

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from assets.partitions import partitions_key
 from lifecycle.policy import EVENT_TABLES, EventTable
+from orchestration.demo.erased import Erased
 from orchestration.demo.inventory import AssetState, warned
 from orchestration.demo.outcome import DemoReport
 
@@ -120,6 +121,25 @@ def broken_view_table(report: DemoReport) -> Table:
     return table
 
 
+def erased_table(erased: Erased) -> Table:
+    """From a deletion request to its receipt."""
+    table = Table(title="A person asks to be erased, by SQL", title_justify="left", show_header=False)
+    table.add_column("what", no_wrap=True)
+    table.add_column("value", overflow="fold")
+    table.add_row("request", erased.request_id)
+    table.add_row("runs that the sensor asked for", str(erased.runs))
+    if erased.receipt is not None and erased.seconds is not None:
+        body = erased.receipt.body
+        search = body["search"]
+        searched = f"{search['rows']:,} rows in {search['columns']} columns of {search['relations']} tables"
+        table.add_row("receipt", f"{erased.receipt.id}, {erased.seconds:.1f} s after the request")
+        table.add_row("rows deleted or changed", f"{sum(row['rows'] for row in body['rows']):,}")
+        table.add_row("searched for what is left", f"{searched}, {search['compressed']['values']:,} values unpacked")
+        table.add_row("may still name the person", ", ".join(row["column"] for row in body["exemptions"]))
+        table.add_row("chain of receipts", "whole" if erased.chain_unbroken else "[red]broken[/]")
+    return table
+
+
 def _review(report: DemoReport) -> Group | str:
     """The weekly review as Slack shows it."""
     shown = [Panel("\n".join(map(escape, message.lines)), expand=False) for message in report.of_kind("report")]
@@ -128,7 +148,8 @@ def _review(report: DemoReport) -> Group | str:
 
 def print_report(report: DemoReport, artificial: tuple[str, ...], console: Console) -> None:
     """The tables, what Slack shows, what is artificial about the rows, and every fault in full."""
-    for part in (event_tables(report), assets_table(report.assets), broken_view_table(report), _review(report)):
+    erased, broken_view = erased_table(report.erased), broken_view_table(report)
+    for part in (event_tables(report), assets_table(report.assets), erased, broken_view, _review(report)):
         console.print()
         console.print(part, highlight=False)
     for state in report.assets:

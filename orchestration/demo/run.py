@@ -23,6 +23,7 @@ from orchestration.demo.databases import (
     demo_folder,
     event_rows,
 )
+from orchestration.demo.erased import ASK, erase_somebody
 from orchestration.demo.inventory import asset_states
 from orchestration.demo.outcome import DemoReport
 from orchestration.demo.progress import step
@@ -39,6 +40,8 @@ JOBS: Final = (
     "refresh_derived_statistics",
     "refresh_analytics_hourly",
     "refresh_account_segments",
+    "archive_chat_messages",
+    "delete_expired_vouchers",
     "reconcile_statistics",
     "run_daily_maintenance",
     "record_storage",
@@ -73,7 +76,7 @@ def ended_by_signals() -> Iterator[None]:
 
 
 def work(url: str, folder: Path, variables: Mapping[str, str], console: Console) -> DemoReport:
-    """Migrate, convert, rotate, run every other job, break a view and mend it; what came of it."""
+    """Migrate, convert, rotate, run every other job, erase a person, break a view and mend it; what came of it."""
     started = datetime.now(UTC)
     before = event_rows(url)
     with step(console, "migrate"):
@@ -86,6 +89,7 @@ def work(url: str, folder: Path, variables: Mapping[str, str], console: Console)
         after = event_rows(url)
         for job in JOBS:
             runner.run(job)
+        erased = erase_somebody(runner, url)
         runs = list(runner.results)
         played = play(runner, variables)
         with step(console, "make up eight weeks of runs before today"):
@@ -101,6 +105,7 @@ def work(url: str, folder: Path, variables: Mapping[str, str], console: Console)
             runs=[*runs, review],
             assets=asset_states(build_definitions(), instance, runner.results, started),
             play=played,
+            erased=erased,
             channel=channel,
         )
 
@@ -121,6 +126,8 @@ def demonstrate(settings: Demo, folder: Path, server: Server, console: Console) 
         print_report(report, artificial, console)
         if settings.once:
             return 1 if report.faults else 0
+        console.print("\nTo see a person erased in the UI, as the job erase_personal_data, run in another terminal:")
+        console.print(f"psql '{url}' <<'SQL'{ASK.rstrip()};\nSQL", markup=False, highlight=False, soft_wrap=True)
         serve(settings.port, folder, {**settings.environment, **variables}, slack, console)
     return 0
 

@@ -67,9 +67,9 @@ class Runner:
     results: list[dg.ExecuteInProcessResult] = field(default_factory=list)
     cursors: dict[str, str | None] = field(default_factory=dict)
 
-    def run(self, job: str, note: str = "") -> dg.ExecuteInProcessResult:
-        """Run one job as the timetable would; KeyboardInterrupt when it was interrupted."""
-        request = _request(job)
+    def run(self, job: str, note: str = "", request: dg.RunRequest | None = None) -> dg.ExecuteInProcessResult:
+        """Run one job as the timetable would, or as a sensor asked; KeyboardInterrupt when it was interrupted."""
+        request = request or _request(job)
         with step(self.console, f"run the job {job}{note}") as progress:
             definitions = build_definitions(loggers={"console": progress_logger(progress)})
             result = definitions.resolve_job_def(job).execute_in_process(
@@ -77,6 +77,7 @@ class Runner:
                 raise_on_error=False,
                 partition_key=request.partition_key,
                 run_config={**request.run_config, "loggers": {"console": {"config": {}}}},
+                tags=request.tags,
             )
             if interrupted(result):
                 raise KeyboardInterrupt
@@ -88,14 +89,24 @@ class Runner:
 
         Whether an asset is stale is the daemon's to say, and none runs yet.
         """
+        for sensor in (run_outcomes, notifications):
+            self._tick(sensor)
+
+    def follow(self, sensor: dg.SensorDefinition, job: str) -> list[dg.ExecuteInProcessResult]:
+        """Let a sensor look, and run the job as often as it asks for."""
+        tick = self._tick(sensor)
+        requests = tick.run_requests if isinstance(tick, dg.SensorResult) else None
+        return [self.run(job, note=f", asked for by {sensor.name}", request=request) for request in requests or ()]
+
+    def _tick(self, sensor: dg.SensorDefinition) -> object:
         definitions = build_definitions()
         resources = definitions.resources or {}
-        for sensor in (run_outcomes, notifications):
-            with dg.build_sensor_context(
-                self.instance,
-                cursor=self.cursors.get(sensor.name),
-                definitions=definitions,
-                resources={name: resources[name] for name in sensor.required_resource_keys},
-            ) as context:
-                tick = sensor(context)
-            self.cursors[sensor.name] = tick.cursor if isinstance(tick, dg.SensorResult) else None
+        with dg.build_sensor_context(
+            self.instance,
+            cursor=self.cursors.get(sensor.name),
+            definitions=definitions,
+            resources={name: resources[name] for name in sensor.required_resource_keys},
+        ) as context:
+            tick = sensor(context)
+        self.cursors[sensor.name] = tick.cursor if isinstance(tick, dg.SensorResult) else None
+        return tick
