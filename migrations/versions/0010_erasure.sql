@@ -944,7 +944,7 @@ end $$;
 
 -- Every relation that holds rows of its own, with the columns in which an id or text could stand; a partition is
 -- searched through its parent. What Supabase itself manages is not ours to read.
-create function lifecycle.searched_columns()
+create function lifecycle.searched_columns(only_relation regclass default null)
 returns table (relation regclass, table_name text, column_name text, type_name text, bytes bigint)
 language sql stable set search_path = ''
 as $$
@@ -959,7 +959,8 @@ as $$
       join pg_type t on t.oid = a.atttypid
       left join pg_type e on e.oid = t.typelem and t.typcategory = 'A'
       left join pg_type d on d.oid = t.typbasetype and t.typtype = 'd'
-     where c.relkind in ('r', 'p', 'm') and not c.relispartition and c.relpersistence <> 't'
+     where (only_relation is null or c.oid = only_relation)
+       and c.relkind in ('r', 'p', 'm') and not c.relispartition and c.relpersistence <> 't'
        and n.nspname !~ '^pg_' and n.nspname <> 'information_schema'
        and n.nspname <> all (select unnest(p.managed_schemas) from lifecycle.erasure_policy p)
        and (coalesce(d.typname, t.typname) in ('uuid', 'json', 'jsonb', 'inet', 'cidr', 'bytea', 'hstore', 'xml', 'tsvector')
@@ -1098,7 +1099,7 @@ begin
     needles := lifecycle.needles_of(batch);
     select array_agg(s.column_name order by s.column_name), array_agg(s.type_name order by s.column_name), min(s.table_name)
       into names, types, searched
-      from lifecycle.searched_columns() s where s.relation = search_relation.relation;
+      from lifecycle.searched_columns(search_relation.relation) s;
     if names is null then
         return 0;
     end if;
@@ -1313,15 +1314,21 @@ begin
     return next;
 end $$;
 
--- Receipts that do not fit the one before them, or that were changed. Expected: none.
+-- Receipts that do not fit the one before them, that were changed, or that an erasure lacks. Expected: none.
 create function lifecycle.broken_receipts() returns table (id bigint, fault text)
 language sql stable set search_path = ''
 as $$
-    select c.id, case when c.hash <> lifecycle.receipt_hash(c.previous_hash, c.body) then 'its contents were changed'
-                      else 'the receipt before it was changed or taken away' end
-      from (select r.*, lag(r.hash, 1, '\x') over (order by r.id) as before from lifecycle.erasure_receipts r) c
-     where c.hash <> lifecycle.receipt_hash(c.previous_hash, c.body) or c.previous_hash <> c.before
-     order by c.id
+    (select c.id, case when c.hash <> lifecycle.receipt_hash(c.previous_hash, c.body) then 'its contents were changed'
+                       else 'the receipt before it was changed or taken away' end
+       from (select r.*, lag(r.hash, 1, '\x') over (order by r.id) as before from lifecycle.erasure_receipts r) c
+      where c.hash <> lifecycle.receipt_hash(c.previous_hash, c.body) or c.previous_hash <> c.before
+      order by c.id)
+     union all
+    -- Nothing follows the last one, so the queue must know of it.
+    select null, format('request %s has %s receipts for %s erasures', j.request_id, r.count, j.recurrences + 1)
+      from lifecycle.deletion_jobs j
+     cross join lateral (select count(*) from lifecycle.erasure_receipts r where r.request_id = j.request_id) r
+     where j.state = 'verified' and r.count < j.recurrences + 1
 $$;
 
 -- What comes back ----------------------------------------------------------------------------------------------
