@@ -56,7 +56,6 @@ create table lifecycle.personal_data_columns (
     column_name text not null,
     treatment   text not null check (treatment in ('deleted', 'cleared', 'redacted', 'refreshed', 'exempt', 'clean')),
     reason      text not null,
-    expires     interval,
     primary key (table_name, column_name)
 );
 comment on table lifecycle.personal_data_columns is 'Every column that can hold text or an id, and what that means for a person: copy of lifecycle/erasures/data_map.py. Column * stands for all others of the table.';
@@ -1239,7 +1238,7 @@ as $$
                                            order by c.table_name, c.action), '[]')
                    from lifecycle.erasure_counts c where c.job_id = job.id),
         'exemptions', (select coalesce(jsonb_agg(jsonb_build_object('column', f.table_name || '.' || f.column_name, 'rows', f.rows,
-                                                                    'reason', d.reason, 'expires', now() + d.expires)
+                                                                    'reason', d.reason)
                                                  order by f.table_name, f.column_name), '[]')
                          from lifecycle.erasure_findings f
                         cross join lateral (select * from lifecycle.treatment_of(f.table_name, f.column_name)) d
@@ -1347,6 +1346,11 @@ declare
 begin
     select * into policy from lifecycle.erasure_policy;
     delete from lifecycle.suppressions s where s.expires_at <= now();
+    -- Receipts hold what these say.
+    delete from lifecycle.erasure_scans s where s.scanned_at < now() - interval '30 days';
+    delete from lifecycle.erasure_findings f
+     where not exists (select from lifecycle.erasure_scans s where s.batch_id = f.batch_id)
+       and not exists (select from lifecycle.deletion_jobs j where j.batch_id = f.batch_id);
     -- Accounts of a backup that is older than their erasure: the request may be gone with it.
     insert into public.data_deletion_requests (account_id, request_reason)
     select a.id, 'was erased and came back' from public.accounts a
