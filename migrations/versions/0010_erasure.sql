@@ -361,7 +361,9 @@ begin
     with chosen as (
         select j.id from lifecycle.deletion_jobs j
          where (j.state in ('queued', 'failed') and j.not_before <= now() and j.next_attempt_at <= now()
-                or j.state in ('running', 'erased') and j.lease_until <= now())
+                -- A step that takes longer than the lease holds a lock of its batch meanwhile.
+                or case when j.state in ('running', 'erased') and j.lease_until <= now()
+                        then pg_try_advisory_xact_lock(hashtextextended('lifecycle.erasure_batch.' || j.batch_id, 0)) end)
            and (only_request is null or j.request_id = only_request)
          order by j.due_at, j.id
          limit coalesce(batch_size, policy.batch_size)
@@ -379,11 +381,14 @@ begin
     return (select batch where exists (select from lifecycle.deletion_jobs j where j.batch_id = batch));
 end $$;
 
--- Whoever still works on a batch says so before each step; jobs that another has claimed meanwhile are lost to it.
+-- Whoever works on a batch says so at the beginning of each step; jobs that another has claimed meanwhile are lost to
+-- it. In such a step nobody's live traffic waits behind us for long.
 create function lifecycle.renew_erasure_lease(batch uuid) returns void
 language plpgsql set search_path = ''
 as $$
 begin
+    perform pg_advisory_xact_lock(hashtextextended('lifecycle.erasure_batch.' || batch, 0));
+    perform set_config('lock_timeout', (select p.lock_timeout_ms::text from lifecycle.erasure_policy p), true);
     update lifecycle.deletion_jobs j set lease_until = now() + p.lease
       from lifecycle.erasure_policy p
      where j.batch_id = batch and j.state in ('running', 'erased');
@@ -438,7 +443,7 @@ $$;
 -- once the events are scrubbed it cannot be found again. Planned for the keys at hand: with unknown arrays the planner
 -- would read whole tables.
 create function lifecycle.collect_keys(jobs bigint[], accounts uuid[]) returns void
-language plpgsql set search_path = '' set plan_cache_mode = 'force_custom_plan'
+language plpgsql set search_path = '' set row_security = off set plan_cache_mode = 'force_custom_plan'
 as $$
 #variable_conflict use_variable
 declare
@@ -825,7 +830,7 @@ return (select array_agg(distinct k.key) from lifecycle.erasure_keys k where k.j
 
 -- All steps for these jobs, in this transaction. Repeating it changes nothing.
 create function lifecycle.erase_jobs(jobs bigint[]) returns void
-language plpgsql set search_path = '' set plan_cache_mode = 'force_custom_plan'
+language plpgsql set search_path = '' set row_security = off set plan_cache_mode = 'force_custom_plan'
 as $$
 declare
     step     lifecycle.erasure_steps;
@@ -880,7 +885,6 @@ begin
                    where j.batch_id = batch and j.state = 'running' and j.collected_at is not null
                    order by j.id limit coalesce(chunk_size, policy.chunk_size) for update);
     erased := 0; failed := 0;
-    perform set_config('lock_timeout', policy.lock_timeout_ms::text, true);  -- nobody's live traffic waits behind us for long
     begin
         perform lifecycle.erase_jobs(jobs);
         erased := cardinality(jobs);
@@ -1075,7 +1079,7 @@ end $$;
 -- once when nothing is left. A word in a column of others' free form (treatment 'redacted') is taken out of it.
 -- Searched again, the relation's earlier findings give way.
 create function lifecycle.search_relation(batch uuid, relation regclass) returns bigint
-language plpgsql set search_path = '' set plan_cache_mode = 'force_custom_plan'
+language plpgsql set search_path = '' set row_security = off set plan_cache_mode = 'force_custom_plan'
     -- The planner expects every row to hold a word and would hand none to a worker.
     set min_parallel_table_scan_size = '1MB' set parallel_tuple_cost = 0
 as $$
