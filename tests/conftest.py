@@ -4,6 +4,7 @@ LIFECYCLE_TEST_PG_BIN names the one PostgreSQL to use (a bin folder); LIFECYCLE_
 versions, such as `pg15` or `pg15,pg18`.
 """
 
+import gc
 import hashlib
 import hmac
 import json
@@ -75,6 +76,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     ]
     config.hook.pytest_deselected(items=dropped)
     items[:] = [item for item in items if item not in set(dropped)]
+    # All of Dagster is loaded now and stays; the collector need not walk through it again and again.
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -20,6 +20,8 @@ BEHAVIOUR = event_table("user_behavior_events")
 BUSINESS = event_table("business_metrics_events")
 REPLAY = event_table("session_replay_events")
 
+# A short history, for tests to which the number of months is all the same: each costs a table, indexes, checks.
+FEW_MONTHS = timedelta(days=100)
 # First instants past retention, by table: what `lifecycle.first_kept_month` computes in the database.
 RETENTION = {
     BEHAVIOUR.name: lambda now: add_months(month_start(now), -24),
