@@ -23,7 +23,7 @@ CHANGES = {
 @pytest.mark.parametrize("step", ["partitions built", "agree in count"])
 def test_altered_during_the_copy(make_application_db: MakeDb, now: datetime, change: str, step: str) -> None:
     url = make_application_db(rows=False, migrated=True)
-    fill(url, BEHAVIOUR, now, count=300, span=FEW_MONTHS, odd=False)
+    fill(url, BEHAVIOUR, now, count=300, span=FEW_MONTHS)
 
     def alter() -> None:
         with connect(url) as application:

@@ -20,7 +20,7 @@ MakeDb = Callable[..., str]
 @pytest.fixture
 def url(make_application_db: MakeDb, now: datetime) -> str:
     made = make_application_db(rows=False, migrated=True)
-    fill(made, BEHAVIOUR, now, count=300, span=FEW_MONTHS, odd=False)
+    fill(made, BEHAVIOUR, now, count=300, span=FEW_MONTHS)
     return made
 
 

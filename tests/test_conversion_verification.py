@@ -39,7 +39,7 @@ DAMAGE = {
 @pytest.mark.parametrize("damage", list(DAMAGE))
 def test_damaged_copy(make_application_db: MakeDb, now: datetime, damage: str) -> None:
     url = make_application_db(rows=False, migrated=True)
-    fill(url, BEHAVIOUR, now, count=300, span=FEW_MONTHS, odd=False)
+    fill(url, BEHAVIOUR, now, count=300, span=FEW_MONTHS)
     before = fingerprint(url, BEHAVIOUR)
     wrong = partition_name(BEHAVIOUR.name, add_months(month_start(now), -3))
     copy = sql.Identifier("event_partitions", wrong)
@@ -72,7 +72,7 @@ def test_damaged_copy(make_application_db: MakeDb, now: datetime, damage: str) -
 def test_rows_that_change_during_the_comparison_are_no_difference(make_application_db: MakeDb, now: datetime) -> None:
     """Changes not replayed yet are left out on both sides, and applied under the lock of the exchange."""
     url = make_application_db(rows=False, migrated=True)
-    fill(url, BEHAVIOUR, now, count=300, span=FEW_MONTHS, odd=False)
+    fill(url, BEHAVIOUR, now, count=300, span=FEW_MONTHS)
 
     def change() -> None:
         with connect(url) as other:

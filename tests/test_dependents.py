@@ -109,7 +109,7 @@ select pg_describe_object(d.classid, d.objid, d.objsubid) from pg_depend d
 def url(make_application_db: MakeDb, now: datetime) -> str:
     """An application database with dependents of every kind, some of them on each other."""
     made = make_application_db(rows=False, migrated=True)
-    fill(made, BEHAVIOUR, now, count=300, span=FEW_MONTHS, odd=False)
+    fill(made, BEHAVIOUR, now, count=300, span=FEW_MONTHS)
     with connect(made) as conn:
         conn.execute(DEPENDENTS.encode())
     return made
