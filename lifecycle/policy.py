@@ -1,7 +1,8 @@
 """What is kept, for how long, and with which patience: the one place where these values live.
 
-`lifecycle migrate` copies the event tables into `lifecycle.event_table_policies` and the segments into
-`lifecycle.segment_policy`, where the database functions read them. `docs/reference/retention.md` is generated from
+`lifecycle migrate` copies the event tables into `lifecycle.event_table_policies`, the segments into
+`lifecycle.segment_policy` and what is kept of chats and vouchers into `lifecycle.retention_policies`, where the
+database functions read them. `docs/reference/retention.md` is generated from
 here.
 """
 
@@ -187,6 +188,40 @@ class SegmentPolicy:
 
 
 SEGMENTS: Final = SegmentPolicy()
+
+
+@dataclass(frozen=True)
+class ChatArchivePolicy:
+    """When messages of the chat move to the archive, and how many at a time.
+
+    One batch is one transaction: at most `batch_size` messages, and no further one once they hold `batch_bytes` of
+    text. A run moves at most `run_limit` messages and leaves the rest to the next one. A message that is older than
+    `keep_for` by more than `grace` is a fault. A restored session stays out of the archive for `restored_for`.
+    """
+
+    keep_for: timedelta = timedelta(days=90)
+    grace: timedelta = timedelta(days=1)
+    # A batch's rows are locked for some tenths of a second; a larger one is hardly faster.
+    batch_size: int = 5000
+    batch_bytes: int = 32_000_000
+    run_limit: int = 2_000_000
+    restored_for: timedelta = timedelta(days=30)
+    reason: str = "conversations are looked up for some weeks; later the text is dead weight in the busiest table"
+
+
+CHAT_ARCHIVE: Final = ChatArchivePolicy()
+
+
+@dataclass(frozen=True)
+class VoucherPolicy:
+    """How long vouchers and their redemptions are kept, as a PostgreSQL interval, and how many go at a time."""
+
+    keep_for: str = "36 months"
+    batch_size: int = 1000
+    reason: str = "settlements with vendors and the tax office look back three years"
+
+
+VOUCHERS: Final = VoucherPolicy()
 
 
 def event_table(name: str) -> EventTable:

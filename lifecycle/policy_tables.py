@@ -3,7 +3,15 @@
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
-from lifecycle.policy import DATA_QUALITY, EVENT_TABLES, MATERIALIZED_VIEWS, ROTATION_LOCKS, SEGMENTS
+from lifecycle.policy import (
+    CHAT_ARCHIVE,
+    DATA_QUALITY,
+    EVENT_TABLES,
+    MATERIALIZED_VIEWS,
+    ROTATION_LOCKS,
+    SEGMENTS,
+    VOUCHERS,
+)
 
 WRITE_POLICY = sql.SQL(
     """insert into lifecycle.event_table_policies
@@ -41,11 +49,15 @@ on conflict (singleton) do update set
     interaction_weight = excluded.interaction_weight
 where held is distinct from excluded"""
 )
+WRITE_RETENTION = sql.SQL(
+    """insert into lifecycle.retention_policies (name, keep_for, batch_size) values ({}, {}, {})
+on conflict (name) do update set keep_for = excluded.keep_for, batch_size = excluded.batch_size"""
+)
 
 
 def policy_statements() -> list[sql.SQL | sql.Composed]:
     """Fill the policy tables from lifecycle/policy.py, in one transaction."""
-    return [*event_table_statements(), *statistics_statements(), _segments()]
+    return [*event_table_statements(), *statistics_statements(), _segments(), *_retention()]
 
 
 def statistics_statements() -> list[sql.SQL | sql.Composed]:
@@ -86,3 +98,16 @@ def _segments() -> sql.Composed:
         quiz_weight=sql.Literal(SEGMENTS.quiz_weight),
         interaction_weight=sql.Literal(SEGMENTS.interaction_weight),
     )
+
+
+def _retention() -> list[sql.Composed]:
+    kept = {
+        "chat_messages": (f"{CHAT_ARCHIVE.keep_for.days} days", CHAT_ARCHIVE.batch_size),
+        "vouchers": (VOUCHERS.keep_for, VOUCHERS.batch_size),
+    }
+    return [
+        WRITE_RETENTION.format(
+            sql.Literal(name), sql.SQL("interval {}").format(sql.Literal(keep_for)), sql.Literal(batch_size)
+        )
+        for name, (keep_for, batch_size) in kept.items()
+    ]
