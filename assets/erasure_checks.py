@@ -42,7 +42,7 @@ def receipts_unbroken(health: ErasureHealth) -> Finding:
     """No receipt was changed or taken away: each holds the hash of the one before it."""
     metadata = {"broken": len(health.broken_receipts)}
     if health.broken_receipts:
-        broken = listed([f"receipt {receipt.id}: {receipt.fault}" for receipt in health.broken_receipts])
+        broken = listed([str(receipt) for receipt in health.broken_receipts])
         return Finding(False, broken, metadata)
     return Finding(True, "the chain of receipts is whole", metadata)
 

@@ -120,7 +120,7 @@ def returned_metadata(returned: tuple[ReturnedData, ...]) -> dict[str, Any]:
 
 
 def erase_and_describe(
-    context: dg.AssetExecutionContext, conn: Connection, lease: Connection, look_for_returned: bool
+    context: dg.AssetExecutionContext, conn: Connection, look_for_returned: bool
 ) -> dg.MaterializeResult[None]:
     """Enqueue, erase one batch, describe it; errors as in `erase_batch`."""
     last = ("", 0.0)
@@ -133,7 +133,7 @@ def erase_and_describe(
 
     metadata = returned_metadata(find_returned(conn)) if look_for_returned else {}
     enqueue(conn)
-    batch = erase_batch(conn, lease, progress=progress)
+    batch = erase_batch(conn, progress=progress)
     if batch is not None:
         metadata |= batch_metadata(batch)
         for failed in batch.failed:
@@ -159,8 +159,8 @@ def erase_and_describe(
 def personal_data_erasures(
     context: dg.AssetExecutionContext, config: ErasureConfig, database: ApplicationDatabase
 ) -> dg.MaterializeResult[None]:
-    with retried_when_busy(), database.connect() as conn, database.connect() as lease:
-        return erase_and_describe(context, conn, lease, config.look_for_returned)
+    with retried_when_busy(), database.connect() as conn:
+        return erase_and_describe(context, conn, config.look_for_returned)
 
 
 ERASURE_ASSETS: Final = [personal_data_erasures]

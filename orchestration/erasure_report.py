@@ -47,7 +47,7 @@ def plan_table(steps: Sequence[PlannedStep]) -> Table:
 def _chain(broken: Sequence[BrokenReceipt]) -> str:
     if not broken:
         return "[green]The chain of all receipts is whole.[/]"
-    faults = "; ".join(f"receipt {receipt.id}: {receipt.fault}" for receipt in broken)
+    faults = "; ".join(map(str, broken))
     return f"[red]The chain of receipts is broken: {escape(faults)}[/]"
 
 
@@ -64,9 +64,9 @@ def _receipt_tables(receipt: Receipt) -> list[RenderableType]:
     done = _table("What was done", "table", "action", "rows")
     for row in body["rows"]:
         done.add_row(escape(row["table"]), row["action"], f"{row['rows']:,}")
-    kept = _table("What may still name the person, and why", "column", "rows", "reason", "expires")
+    kept = _table("What may still name the person, and why", "column", "rows", "reason")
     for row in body["exemptions"]:
-        kept.add_row(escape(row["column"]), f"{row['rows']:,}", escape(row["reason"]), row["expires"] or "-")
+        kept.add_row(escape(row["column"]), f"{row['rows']:,}", escape(row["reason"]))
     return [facts, done, kept]
 
 
@@ -116,8 +116,7 @@ def _print_batch(batch: BatchResult, console: Console) -> None:
 def run_everything(url: str, console: Console) -> int:
     """Enqueue, then batch after batch until none is due; how many requests failed. Raises psycopg.Error."""
     failed = batches = 0
-    name = "lifecycle erasure"
-    with connect(url, application_name=name) as conn, connect(url, application_name=name) as lease:
+    with connect(url, application_name="lifecycle erasure") as conn:
         enqueue(conn)
         columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
         with Progress(*columns, console=console, transient=True) as bar:
@@ -126,7 +125,7 @@ def run_everything(url: str, console: Console) -> int:
             def progress(message: str, fraction: float) -> None:
                 bar.update(task, description=escape(message), completed=fraction)
 
-            while (batch := erase_batch(conn, lease, progress=progress)) is not None:
+            while (batch := erase_batch(conn, progress=progress)) is not None:
                 _print_batch(batch, bar.console)
                 failed += len(batch.failed)
                 batches += 1

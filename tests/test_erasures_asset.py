@@ -87,11 +87,10 @@ def conn(url: str) -> Iterator[Connection]:
         yield session
 
 
-def erase(url: str, conn: Connection, **options: Any) -> BatchResult:
+def erase(conn: Connection, **options: Any) -> BatchResult:
     """Enqueue and erase one batch."""
     enqueue(conn)
-    with connect(url) as lease:
-        result = erase_batch(conn, lease, sleep=lambda _: None, **options)
+    result = erase_batch(conn, sleep=lambda _: None, **options)
     assert result is not None
     return result
 
@@ -157,17 +156,17 @@ def test_compressed_text_that_names_the_person_fails_the_job_with_its_column(url
         assert account not in str(metadata).lower() + str(found.description).lower()
     conn.execute("delete from attachments")
     set_job(conn, request, next_attempt_at=str(datetime.now(UTC)))
-    assert erase(url, conn).verified == 1
+    assert erase(conn).verified == 1
     assert nothing_is_left(erasure_health(conn)).passed
 
 
-def test_what_may_name_the_person_is_counted_and_what_cannot_be_read_is_reported(url: str, conn: Connection) -> None:
+def test_what_may_name_the_person_is_counted_and_what_cannot_be_read_is_reported(conn: Connection) -> None:
     account = ordinary_accounts(conn)[0]
     request = request_deletion(conn, account)
     damaged = packed(f"{'tea ' * 50} {account}")[:-12]
     like_gzip = b"\x1f\x8b" + hashlib.sha256(b"").digest()[2:]
     add_attachments(conn, "exempt", packed(account), packed(f"x {account} y {account}"), damaged, like_gzip)
-    result = erase(url, conn)
+    result = erase(conn)
     assert result.verified == 1
     assert ("public.attachments.body", 2) in {(found.column, found.rows) for found in result.of_treatment("exempt")}
     body = value(conn, "select body from lifecycle.erasure_receipts where request_id = %s", (request,))
@@ -178,10 +177,10 @@ def test_what_may_name_the_person_is_counted_and_what_cannot_be_read_is_reported
     )
 
 
-def test_a_value_that_cannot_be_read_fails_the_job_where_nobody_may_be_named(url: str, conn: Connection) -> None:
+def test_a_value_that_cannot_be_read_fails_the_job_where_nobody_may_be_named(conn: Connection) -> None:
     request_deletion(conn, ordinary_accounts(conn)[0])
     add_attachments(conn, "clean", packed("tea " * 500)[:-9])
-    (failed,) = erase(url, conn).failed
+    (failed,) = erase(conn).failed
     assert "public.attachments.body" in failed.error
 
 
@@ -190,24 +189,24 @@ def test_a_worker_that_lost_its_lease_says_so_and_the_next_one_finishes(url: str
     taken: list[BatchResult] = []
 
     def progress(message: str, _fraction: float) -> None:
-        if message.startswith("unpacking") and not taken:
-            with connect(url) as other, connect(url) as lease:
+        if message == "sign-in users":
+            with connect(url) as other:
                 past = str(datetime.now(UTC) - timedelta(minutes=1))
                 set_job(other, request, lease_until=past)
-                result = erase_batch(other, lease)
+                result = erase_batch(other)
                 assert result is not None
                 taken.append(result)
 
-    slow = erase(url, conn, progress=progress)
+    slow = erase(conn, progress=progress)
     assert (slow.verified, slow.failed, slow.taken_over) == (0, (), 1)
     assert taken[0].verified == 1
     assert value(conn, "select count(*) from lifecycle.erasure_receipts") == 1
 
 
-def test_checks_find_what_they_should(url: str, conn: Connection) -> None:
+def test_checks_find_what_they_should(conn: Connection) -> None:
     for account in ordinary_accounts(conn)[:2]:
         request_deletion(conn, account)
-    assert erase(url, conn).verified == 2
+    assert erase(conn).verified == 2
     healthy = erasure_health(conn)
     for check in (nothing_is_left, personal_data_map_is_complete, receipts_unbroken, sign_in_users_gone):
         assert check(healthy).passed, check.__name__

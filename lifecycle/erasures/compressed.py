@@ -16,6 +16,8 @@ from psycopg import sql
 
 from lifecycle.database import Connection, rows
 
+# Until the transaction ends nobody else takes the batch, however long it lasts.
+RENEW: Final = "select lifecycle.renew_erasure_lease(%s)"
 # What the database searches with, too.
 NEEDLES: Final = """
 select n.odd_words, lifecycle.id_pattern(), lifecycle.address_pattern(), lifecycle.identifier_hint(),
@@ -56,7 +58,6 @@ LARGEST_TEXT: Final = 64 * 1024 * 1024
 PIECE: Final = 1024 * 1024
 # No address is longer, and a pattern that starts at each letter of a long run would take its square in time.
 LONGEST_WORD: Final = 320
-BEAT_SECONDS: Final = 20
 
 
 @dataclass(frozen=True)
@@ -180,24 +181,24 @@ def search_compressed(
     batch: str,
     *,
     progress: Callable[[str, float], None] = lambda _message, _fraction: None,
-    beat: Callable[[], None] = lambda: None,
     limit: int = LARGEST_TEXT,
 ) -> CompressedSearch:
     """Search every compressed value of every column of bytes; findings go where lifecycle.search_relation() puts them.
 
     In a column that may name the person (`exempt`) a find or an unreadable value is counted. In any other both count as
-    something left, and fail the job when it is concluded: what is compressed cannot be redacted. One transaction, in
-    which nothing but the findings is written. `beat` is called every few seconds, so that the caller can say that the
-    work goes on. Raises psycopg.Error.
+    something left, and fail the job when it is concluded: what is compressed cannot be redacted. Call it in one
+    transaction, which keeps the batch; nothing but the findings is written. Raises psycopg.Error, also when another
+    worker has the batch by now.
     """
     started = time.monotonic()
+    conn.execute(RENEW.encode(), (batch,))
     words = words_of_batch(conn, batch)
     everybody = frozenset().union(*words.jobs.values())
     columns = rows(conn, COLUMNS)
     total = CompressedSearch()
     for number, (relation, table, column, treatment) in enumerate(columns):
         progress(f"unpacking {table}.{column}", number / len(columns))
-        count = _search_column(conn, relation, column, words, beat, limit)
+        count = _search_column(conn, relation, column, words, limit)
         exempt = treatment == "exempt"
         if count.unreadable and not exempt:
             count.hits.update(dict.fromkeys(everybody, count.unreadable))
@@ -214,11 +215,8 @@ def search_compressed(
     return replace(total, milliseconds=round((time.monotonic() - started) * 1000))
 
 
-def _search_column(
-    conn: Connection, relation: int, column: str, words: Words, beat: Callable[[], None], limit: int
-) -> _ColumnCount:
+def _search_column(conn: Connection, relation: int, column: str, words: Words, limit: int) -> _ColumnCount:
     count = _ColumnCount()
-    beaten = time.monotonic()
     schema, table = rows(conn, QUALIFIED, (relation,))[0]
     query = STREAM.format(table=sql.Identifier(schema, table), column=sql.Identifier(column))
     with conn.cursor().copy(query) as copy:
@@ -234,7 +232,4 @@ def _search_column(
             else:
                 count.not_compressed += 1
             count.hits.update(words.found_in(text))
-            if time.monotonic() - beaten > BEAT_SECONDS:
-                beaten = time.monotonic()
-                beat()
     return count

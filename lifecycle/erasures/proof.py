@@ -61,10 +61,13 @@ class Receipt:
 
 @dataclass(frozen=True)
 class BrokenReceipt:
-    """A receipt that was changed, or whose forerunner was."""
+    """A receipt that was changed, or whose forerunner was; without an id, one that an erasure lacks."""
 
-    id: int
+    id: int | None
     fault: str
+
+    def __str__(self) -> str:
+        return self.fault if self.id is None else f"receipt {self.id}: {self.fault}"
 
 
 @dataclass(frozen=True)

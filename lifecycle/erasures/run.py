@@ -24,7 +24,6 @@ RELATIONS: Final = """
 select relation::oid::bigint, table_name, max(bytes) from lifecycle.searched_columns()
  group by 1, 2 order by 3, 2
 """
-RENEW: Final = "select lifecycle.renew_erasure_lease(%s)"
 FAIL: Final = "select lifecycle.fail_erasure_batch(%s, %s, %s)"
 OUTCOME: Final = """
 select count(*) filter (where state = 'verified' and batch_id = %(batch)s),
@@ -126,10 +125,9 @@ class BatchResult:
 
 @dataclass
 class _Batch:
-    """A batch at work: its name, the sessions, how to report, and the seconds of its steps so far."""
+    """A batch at work: its name, how to report, and the seconds of its steps so far."""
 
     conn: Connection
-    lease: Connection
     name: str
     jobs: list[int]
     progress: Callable[[str, float], None]
@@ -144,17 +142,12 @@ class _Batch:
         self.seconds[step] = self.seconds.get(step, 0) + time.perf_counter() - started
         return outcome
 
-    def go_on(self) -> None:
-        """Say that this worker is still at it."""
-        self.lease.execute(RENEW.encode(), (self.name,))
-
     def fail(self, error: str, code: str) -> None:
         self.conn.execute(FAIL.encode(), (self.name, error, code))
 
 
 def erase_batch(
     conn: Connection,
-    lease: Connection,
     *,
     batch_size: int | None = None,
     progress: Callable[[str, float], None] = lambda _message, _fraction: None,
@@ -162,14 +155,14 @@ def erase_batch(
 ) -> BatchResult | None:
     """Claim the most urgent jobs, erase and prove them; None when no job is due.
 
-    `lease` is a second session, which says that this worker goes on while the first one reads compressed text; neither
-    keeps any state between transactions. `batch_size` is the policy's unless given. What goes wrong with a job fails
-    the job, not the caller; psycopg.Error is for a connection that breaks and a database that is not migrated.
+    The session keeps no state between transactions. `batch_size` is the policy's unless given. What goes wrong with a
+    job fails the job, not the caller; psycopg.Error is for a connection that breaks and a database that is not
+    migrated.
     """
     name = value(conn, CLAIM, (batch_size,))
     if name is None:
         return None
-    batch = _Batch(conn, lease, name, value(conn, JOBS, (name,)), progress, sleep, {})
+    batch = _Batch(conn, name, value(conn, JOBS, (name,)), progress, sleep, {})
     for step in (_collect, _erase, _sign_in_users, _refresh, _search, _unpack, _conclude):
         if not step(batch):
             break
@@ -221,12 +214,7 @@ def _unpack(batch: _Batch) -> bool:
     started = time.perf_counter()
     try:
         with without_statement_timeout(batch.conn):
-            batch.compressed = search_compressed(
-                batch.conn,
-                batch.name,
-                progress=batch.progress,
-                beat=batch.go_on,
-            )
+            batch.compressed = search_compressed(batch.conn, batch.name, progress=batch.progress)
     except Exception as error:
         if batch.conn.closed:
             raise

@@ -44,8 +44,6 @@ JOBS: Final = (
     "delete_expired_vouchers",
     "reconcile_statistics",
     "run_daily_maintenance",
-    "archive_chat_messages",
-    "delete_expired_vouchers",
     "record_storage",
 )
 # What the review's chart shows.
