@@ -158,6 +158,12 @@ def test_database_objects_names_every_object(make_application_db: MakeApplicatio
         "archived_chat_messages",
         "chat_messages_archive",
         "chat_messages_recent",
+        "enqueue_deletion_jobs",
+        "process_deletion_jobs",
+        "hold_deletion_request",
+        "release_deletion_request",
+        "cancel_deletion_request",
+        "find_returned_personal_data",
     }
 
 

@@ -13,6 +13,7 @@ from lifecycle.database import Connection, connect, value
 from orchestration.cli import app
 from resources.variables import URL_VARIABLE
 from tests.conftest import MakeApplicationDb
+from tests.docs_pages import ROOT, blocks
 from tests.erasure_requests import (
     everybody_named,
     job,
@@ -80,6 +81,17 @@ def test_from_the_plan_to_the_receipt(conn: Connection, erasure: Command) -> Non
     assert [name for name in names if name in printed + ran + receipt + str(document)] == []
     conn.execute("update lifecycle.erasure_receipts set body = body || '{\"in_time\": false}'")
     assert "receipt 1: its contents were changed" in erasure("receipt", request, code=1).stdout
+
+
+def test_the_sql_of_the_how_to_page_carries_a_request_out(conn: Connection) -> None:
+    request = request_deletion(conn, ordinary_accounts(conn)[0])
+    statements = [text for text in blocks(ROOT / "docs/how-to/erase-a-person.md", "sql") if "cron.schedule" not in text]
+    assert any("process_deletion_jobs" in text for text in statements)
+    for text in statements:
+        conn.execute(text.replace("REQUEST_ID", request).encode())
+    assert job(conn, request)["state"] == "verified"
+    receipt = value(conn, "select body from lifecycle.erasure_receipts where request_id = %s", (request,))
+    assert "not unpacked" in receipt["search"]["compressed"]
 
 
 def test_hold_release_cancel(conn: Connection, erasure: Command) -> None:

@@ -8,6 +8,7 @@ import psycopg
 import pytest
 
 from lifecycle.database import connect, rows
+from lifecycle.erasures.map_page import personal_data_page
 from lifecycle.policy import DATA_QUALITY, EVENT_TABLES, LATE_AFTER, LOCKS, MATERIALIZED_VIEWS, event_table
 from lifecycle.policy_page import retention_page
 from tests.conftest import MakeApplicationDb
@@ -75,6 +76,11 @@ def test_the_reference_page_is_the_policy() -> None:
         assert re.search(rf"`{quality.metric_name}` \| at (least|most) [\d,]+ \| {quality.reason} \|", retention_page())
     for view in MATERIALIZED_VIEWS:
         assert f"| `{view.schema}.{view.name}` | `{view.sources[0]}`" in retention_page()
+
+
+def test_the_map_of_personal_data_is_the_map() -> None:
+    page = PAGE.with_name("personal-data-map.md").read_text(encoding="utf-8")
+    assert page == personal_data_page(), "run: lifecycle.erasures.map_page.personal_data_page() > the page"
 
 
 def test_event_tables_by_either_name() -> None:
