@@ -77,7 +77,11 @@ class Person:
 def insert(conn: Connection, table: str, **columns: Any) -> None:
     """Insert one row; a dict or a list is JSON, but for a column of type text[], a tuple."""
     values = {
-        name: Jsonb(content) if isinstance(content, dict | list) else list(content) if isinstance(content, tuple) else content
+        name: Jsonb(content)
+        if isinstance(content, dict | list)
+        else list(content)
+        if isinstance(content, tuple)
+        else content
         for name, content in columns.items()
     }
     conn.execute(
@@ -96,7 +100,9 @@ def add_catalogue(conn: Connection) -> None:
     insert(conn, "vendors", id=VENDOR, name="Tea house", contact_email="tea@vendor.example")
     admin = Person("admin")
     insert(conn, "accounts", id=admin.account)
-    insert(conn, "vendor_members", id=admin.id("vendor_members"), vendor_id=VENDOR, account_id=admin.account, role="admin")
+    insert(
+        conn, "vendor_members", id=admin.id("vendor_members"), vendor_id=VENDOR, account_id=admin.account, role="admin"
+    )
 
 
 def add_account(conn: Connection, person: Person) -> None:
@@ -322,7 +328,7 @@ def add_person(conn: Connection, name: str, *, shared: str | None = None) -> Per
     return person
 
 
-def request(conn: Connection, person: Person, number: int = 1) -> UUID:
+def ask(conn: Connection, person: Person, number: int = 1) -> UUID:
     """Ask for the person's erasure; the id of the request."""
     found = person.id(f"request/{number}")
     insert(conn, "data_deletion_requests", id=found, account_id=person.account, request_reason=f"I am {person.email}")
@@ -348,10 +354,14 @@ def step(conn: Connection, batch: UUID | None, name: str, relation: str | None =
 
 def searched(conn: Connection) -> list[str]:
     """Every relation that the search reads."""
-    return [found for (found,) in rows(conn, "select distinct relation::text from lifecycle.searched_columns() order by 1")]
+    return [
+        found for (found,) in rows(conn, "select distinct relation::text from lifecycle.searched_columns() order by 1")
+    ]
 
 
-def finish(conn: Connection, batch: UUID | None, names: Iterable[str] = ("sign_in_users", "refresh", "search", "conclude")) -> str:
+def finish(
+    conn: Connection, batch: UUID | None, names: Iterable[str] = ("sign_in_users", "refresh", "search", "conclude")
+) -> str:
     """The steps after the erasure, as long as they succeed; the last outcome."""
     outcome = "done"
     for name in names:
