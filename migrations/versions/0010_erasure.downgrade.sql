@@ -12,19 +12,21 @@ begin
     for object in
         select p.oid::regprocedure::text from pg_proc p
          where p.pronamespace = 'lifecycle'::regnamespace and p.proname in (
-                'allowed_only', 'broken_receipts', 'claim_deletion_jobs', 'collect_erasure_keys',
-                    'conclude_erasure', 'erase_chunk', 'erase_jobs', 'erase_sign_in_users',
-                    'erasure_statement', 'erasure_step', 'fail_deletion_jobs', 'fail_erasure_batch',
-                    'is_leaving', 'is_transient', 'job_of_request', 'keyed_hash', 'keys_of',
-                    'location_only', 'plan_erasure', 'reason_to_hold', 'receipt_body',
-                    'receipt_hash', 'redacted', 'redacted_words', 'refresh_after_erasure',
-                    'relations_of_step', 'renew_erasure_lease', 'replacement', 'rows_to_erase',
-                    'search_condition', 'search_relation', 'search_words', 'searched_columns',
-                    'searched_expression', 'session_pattern', 'treatment_of', 'unmapped_columns')
+                'address_pattern', 'allowed_only', 'broken_receipts', 'claim_deletion_jobs', 'collect_erasure_keys',
+                'collect_keys', 'conclude_erasure', 'document_without_words', 'erase_chunk',
+                'erase_jobs', 'erase_sign_in_users', 'erasure_statement', 'erasure_step',
+                'escaped_pattern', 'fail_deletion_jobs', 'fail_erasure_batch', 'id_pattern',
+                'identifier_hint', 'is_leaving', 'is_transient', 'job_of_request', 'keyed_hash',
+                'keys_of', 'location_only', 'needles_of', 'plan_erasure', 'reason_to_hold',
+                'receipt_body', 'receipt_hash', 'redacted', 'redacted_document',
+                'refresh_after_erasure', 'relations_of_step', 'renew_erasure_lease', 'replacement',
+                'rows_to_erase', 'search_condition', 'search_relation', 'searched_columns',
+                'searched_expression', 'treatment_of', 'unmapped_columns', 'without_words',
+                'words_in')
     loop
         execute format('drop function %s cascade', object);
     end loop;
 end $$;
 drop table lifecycle.suppressions, lifecycle.erasure_secret, lifecycle.erasure_receipts, lifecycle.erasure_findings,
-    lifecycle.erasure_scans, lifecycle.erasure_counts, lifecycle.erasure_keys, lifecycle.deletion_jobs,
+    lifecycle.erasure_needles,    lifecycle.erasure_scans, lifecycle.erasure_counts, lifecycle.erasure_keys, lifecycle.deletion_jobs,
     lifecycle.personal_data_columns, lifecycle.erasure_steps, lifecycle.erasure_policy;

@@ -96,7 +96,7 @@ comment on column lifecycle.deletion_jobs.held_by_rule is 'Held by this project,
 comment on column lifecycle.deletion_jobs.recurrences is 'How often data of the person came back after it was erased, and was erased again.';
 
 create table lifecycle.erasure_keys (
-    job_id bigint not null references lifecycle.deletion_jobs (id) on delete cascade,
+    job_id bigint not null,
     kind   text not null,
     key    text not null,
     primary key (job_id, kind, key)
@@ -104,12 +104,22 @@ create table lifecycle.erasure_keys (
 comment on table lifecycle.erasure_keys is 'What a person''s rows are found by. Kept from before the first row goes until the receipt is written: afterwards they could not be derived again.';
 
 create table lifecycle.erasure_counts (
-    job_id     bigint not null references lifecycle.deletion_jobs (id) on delete cascade,
+    job_id     bigint not null,
     table_name text not null,
     action     text not null,
     rows       bigint not null,
     primary key (job_id, table_name, action)
 );
+
+create table lifecycle.erasure_needles (
+    batch_id        uuid primary key,
+    words           text[] not null,
+    odd_words       text[] not null,
+    ids             uuid[] not null,
+    addresses       text[] not null,
+    session_pattern text
+);
+comment on table lifecycle.erasure_needles is 'What the search of a batch looks for, made once from its keys; gone with them.';
 
 create table lifecycle.erasure_scans (
     batch_id   uuid not null,
@@ -122,7 +132,7 @@ create table lifecycle.erasure_scans (
 );
 create table lifecycle.erasure_findings (
     batch_id    uuid not null,
-    job_id      bigint not null references lifecycle.deletion_jobs (id) on delete cascade,
+    job_id      bigint not null,
     table_name  text not null,
     column_name text not null,
     treatment   text not null check (treatment in ('residual', 'redacted', 'exempt')),
@@ -345,6 +355,9 @@ declare
     batch  uuid := gen_random_uuid();
 begin
     select * into policy from lifecycle.erasure_policy;
+    delete from lifecycle.erasure_needles n
+     where not exists (select from lifecycle.deletion_jobs j
+                        where j.batch_id = n.batch_id and j.state = 'erased' and j.lease_until > now());
     with chosen as (
         select j.id from lifecycle.deletion_jobs j
          where (j.state in ('queued', 'failed') and j.not_before <= now() and j.next_attempt_at <= now()
@@ -385,13 +398,15 @@ language plpgsql set search_path = ''
 as $$
 #variable_conflict use_variable
 declare
-    policy lifecycle.erasure_policy;
-    failed lifecycle.deletion_jobs;
+    policy  lifecycle.erasure_policy;
+    failed  lifecycle.deletion_jobs;
+    -- A trigger of the application may put what it likes into its message.
+    message constant text := lifecycle.redacted(lifecycle.first_line(error));
 begin
     select * into policy from lifecycle.erasure_policy;
     for failed in
         update lifecycle.deletion_jobs j
-           set state = 'failed', batch_id = null, lease_until = null, last_error = lifecycle.first_line(error),
+           set state = 'failed', batch_id = null, lease_until = null, last_error = message,
                next_attempt_at = now() + least(policy.first_pause * power(2, least(j.attempts, 20) - 1), policy.longest_pause)
          where j.id = any (jobs) and j.state in ('running', 'erased')
         returning j.*
@@ -399,7 +414,7 @@ begin
         update public.data_deletion_requests r
            set status = case when failed.attempts >= policy.tries_until_failed then 'failed' else 'processing' end::public.deletion_request_status
          where r.id = failed.request_id;
-        perform lifecycle.record_outcome('erase_personal_data', 'request ' || failed.request_id, error,
+        perform lifecycle.record_outcome('erase_personal_data', 'request ' || failed.request_id, message,
             jsonb_build_object('attempts', failed.attempts, 'next_attempt_at', failed.next_attempt_at),
             not transient or failed.attempts >= policy.tries_until_failed);
     end loop;
@@ -419,16 +434,14 @@ $$;
 
 -- Keys -------------------------------------------------------------------------------------------------------
 
--- Everything that a person's rows are found by, for each running job of a batch. What was collected earlier stays:
+-- Everything that a person's rows are found by, for these jobs and their accounts. What was collected earlier stays:
 -- once the events are scrubbed it cannot be found again. Planned for the keys at hand: with unknown arrays the planner
 -- would read whole tables.
-create function lifecycle.collect_erasure_keys(batch uuid) returns bigint
+create function lifecycle.collect_keys(jobs bigint[], accounts uuid[]) returns void
 language plpgsql set search_path = '' set plan_cache_mode = 'force_custom_plan'
 as $$
 #variable_conflict use_variable
 declare
-    jobs      bigint[];
-    accounts  uuid[];
     users     uuid[];
     sessions  text[];
     emails    text[];
@@ -438,12 +451,6 @@ declare
     has_users constant boolean := to_regclass('auth.users') is not null
         and has_schema_privilege('auth', 'usage') and has_table_privilege('auth.users', 'select');
 begin
-    select array_agg(j.id order by j.id), array_agg(j.account_id order by j.id) into jobs, accounts
-      from lifecycle.deletion_jobs j where j.batch_id = batch and j.state = 'running';
-    if jobs is null then
-        return 0;
-    end if;
-
     insert into lifecycle.erasure_keys (job_id, kind, key)
     select j.job, 'account', j.account::text from unnest(jobs, accounts) j(job, account)
      union
@@ -530,7 +537,7 @@ begin
                   where k.job_id = any ($1) and k.kind = ''email''
                     and k.key in (select lower(btrim(u.email)) from auth.users u
                                     join public.account_linkages l on l.supabase_user_id = u.id
-                                   where lower(btrim(u.email)) = any ($2) and l.account_id <> all ($3)
+                                   where u.email = any ($2) and l.account_id <> all ($3)
                                      and not lifecycle.is_leaving(l.account_id))' using jobs, emails, accounts;
     end if;
     emails := array(select distinct k.key from lifecycle.erasure_keys k where k.job_id = any (jobs) and k.kind = 'email');
@@ -557,24 +564,26 @@ begin
     on conflict do nothing;
 
     -- Of addresses of machines only those that nobody else's consent came from.
+    with place as (
+        select c.ip_address, min(c.account_id::text)::uuid as account from public.consent_history c
+         where c.ip_address in (select o.ip_address from public.consent_history o where o.account_id = any (accounts))
+         group by c.ip_address having count(distinct c.account_id) = 1
+    )
     insert into lifecycle.erasure_keys (job_id, kind, key)
-    select distinct j.job, 'ip', host(c.ip_address)
-      from unnest(jobs, accounts) j(job, account) join public.consent_history c on c.account_id = j.account
-     where c.account_id = any (accounts) and c.ip_address is not null
-       and not exists (select from public.consent_history o
-                        where o.ip_address = c.ip_address and o.account_id <> j.account)
+    select j.job, 'ip', host(p.ip_address) from place p join unnest(jobs, accounts) j(job, account) on j.account = p.account
     on conflict do nothing;
 
     -- One look through the ledger for the whole batch: neither column has an index of its own.
-    ids := array(select distinct k.key from lifecycle.erasure_keys k
+    ids := array(select distinct lower(k.key) from lifecycle.erasure_keys k
                   where k.job_id = any (jobs)
                     and k.kind in ('account', 'sign_in_user', 'email', 'chat_session', 'quiz_session',
-                                   'recommendation_run', 'own_web_session'));
+                                   'recommendation_run', 'generated_activity', 'own_web_session'));
     insert into lifecycle.erasure_keys (job_id, kind, key)
     select k.job_id, 'audit_subject', e.id::text
       from public.audit_events e
-      join lifecycle.erasure_keys k on k.job_id = any (jobs) and k.key = lower(e.entity_id)
-       and k.kind in ('account', 'sign_in_user', 'email', 'chat_session', 'quiz_session', 'recommendation_run', 'own_web_session')
+      join lifecycle.erasure_keys k on k.job_id = any (jobs) and lower(k.key) = lower(e.entity_id)
+       and k.kind in ('account', 'sign_in_user', 'email', 'chat_session', 'quiz_session',
+                      'recommendation_run', 'generated_activity', 'own_web_session')
      where lower(e.entity_id) = any (ids)
      union
     select k.job_id, 'audit_performer', e.id::text
@@ -583,69 +592,135 @@ begin
        and k.kind in ('account', 'sign_in_user')
      where e.performed_by = any (accounts || users)
     on conflict do nothing;
+end $$;
 
+create function lifecycle.collect_erasure_keys(batch uuid) returns void
+language plpgsql set search_path = ''
+as $$
+declare
+    jobs     bigint[];
+    accounts uuid[];
+begin
+    perform lifecycle.renew_erasure_lease(batch);
+    select array_agg(j.id order by j.id), array_agg(j.account_id order by j.id) into jobs, accounts
+      from lifecycle.deletion_jobs j where j.batch_id = batch and j.state = 'running';
+    if jobs is not null then
+        perform lifecycle.collect_keys(jobs, accounts);
+    end if;
     update lifecycle.deletion_jobs j set collected_at = coalesce(j.collected_at, now()) where j.id = any (jobs);
-    return (select count(*) from lifecycle.erasure_keys k where k.job_id = any (jobs));
 end $$;
 
 -- What is done to a row --------------------------------------------------------------------------------------
 
--- An id or an e-mail address in a text of any language, as part 2. Part 1 is what would otherwise pass for its
--- beginning: an escape of JSON, or one of a URL, in which an @ may be %40. ASCII only: Japanese knows no spaces.
-create function lifecycle.identifier_pattern() returns text
-language sql immutable
-return '(\\[bfnrt]|%[0-9A-Fa-f]{2})?([0-9A-Fa-f]{8}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{12}|[A-Za-z0-9_][A-Za-z0-9_.+-]*(?:@|%40)[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+)';
+-- Ids, and e-mail addresses as they stand in a text of any language, in a URL (%40, %2B) and in JSON. Part 1 of an
+-- address is what its first letters may belong to instead: an escape of JSON, or one of a URL. ASCII only: Japanese
+-- knows no spaces.
+create function lifecycle.id_pattern() returns text
+language sql immutable parallel safe
+return '[0-9A-Fa-f]{8}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{12}';
+
+create function lifecycle.address_pattern() returns text
+language sql immutable parallel safe
+return '(\\u[0-9A-Fa-f]{4}|\\[bfnrt]|%[0-9A-Fa-f]{2})?([A-Za-z0-9_](?:[A-Za-z0-9_.+-]|%2[Bb])*(?:@|%40)[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)+)';
 
 -- Without this no text holds either; much cheaper to ask.
 create function lifecycle.identifier_hint() returns text
-language sql immutable
+language sql immutable parallel safe
 return '@|%40|[0-9A-Fa-f]{8}-[0-9A-Fa-f]{4}-';
 
 -- Ids and e-mail addresses in a text give way to a word.
 create function lifecycle.redacted(content text) returns text
-language sql immutable
+language sql immutable parallel safe
 return case when content collate "C" ~ lifecycle.identifier_hint()
-            then regexp_replace(content collate "C", lifecycle.identifier_pattern(), '\1erased', 'g') else content end;
+            then regexp_replace(regexp_replace(content collate "C", lifecycle.address_pattern(), '\1erased', 'g'),
+                                lifecycle.id_pattern(), 'erased', 'g')
+            else content end;
+
+-- Text by text, so that whatever is taken out leaves JSON behind.
+create function lifecycle.redacted_document(document jsonb) returns jsonb
+language plpgsql immutable parallel safe set search_path = ''
+as $$
+begin
+    if document is null or document::text collate "C" !~ lifecycle.identifier_hint() then
+        return document;
+    end if;
+    return case jsonb_typeof(document)
+        when 'string' then to_jsonb(lifecycle.redacted(document #>> '{}'))
+        when 'array' then (select coalesce(jsonb_agg(lifecycle.redacted_document(e.element) order by e.place), '[]')
+                             from jsonb_array_elements(document) with ordinality e(element, place))
+        when 'object' then (select coalesce(jsonb_object_agg(lifecycle.redacted(e.key), lifecycle.redacted_document(e.value)), '{}')
+                              from jsonb_each(document) e)
+        else document end;
+end $$;
 
 -- An address on the web without what was handed over in it.
 create function lifecycle.location_only(url text) returns text
-language sql immutable
+language sql immutable parallel safe
 return lifecycle.redacted(regexp_replace(url, '[?#].*$', ''));
 
 -- Of an object only these keys; their values without ids and addresses. Anything else is emptied.
 create function lifecycle.allowed_only(document jsonb, allowed text[]) returns jsonb
-language sql immutable
+language sql immutable parallel safe
 return case when document is null then null
             when jsonb_typeof(document) <> 'object' then '{}'::jsonb
-            else lifecycle.redacted((select coalesce(jsonb_object_agg(e.key, e.value), '{}')
-                                       from jsonb_each(document) e where e.key = any (allowed))::text)::jsonb end;
+            else lifecycle.redacted_document((select coalesce(jsonb_object_agg(e.key, e.value), '{}')
+                                                from jsonb_each(document) e where e.key = any (allowed))) end;
 
--- The ids, addresses and session names in a text, each as it stands there and as it is known.
+-- The ids, addresses and session names in a text: each as it stands there, and as it is known. Letters that may belong
+-- to an escape are tried both ways.
 create function lifecycle.words_in(content text, session_pattern text) returns table (found text, word text)
-language sql immutable
+language sql immutable parallel safe
 begin atomic
-    select m[2], replace(lower(m[2]), '%40', '@') from regexp_matches(content collate "C", lifecycle.identifier_pattern(), 'g') m
-     union
-    select m[1], lower(m[1]) from regexp_matches(content collate "C", session_pattern, 'g') m
-     union
-    select content, lower(content) where octet_length(content) <= 320;
+    select m[1], lower(m[1]) from regexp_matches(content collate "C", '(' || lifecycle.id_pattern() || ')', 'g') m
+     union all
+    select v.found, replace(replace(lower(v.found), '%40', '@'), '%2b', '+')
+      from regexp_matches(content collate "C", lifecycle.address_pattern(), 'g') m
+     cross join lateral (select m[2] as found union all select substr(m[1], 2) || m[2] where m[1] is not null) v
+     union all
+    select v.found, lower(v.found)
+      from regexp_matches(content collate "C", session_pattern, 'g') m
+     cross join lateral (select m[2] as found union all select substr(m[1], 2) || m[2] where m[1] is not null) v;
 end;
 
--- Exactly these words give way, wherever they stand in the text, in whatever case.
-create function lifecycle.without_words(content text, words text[], session_pattern text) returns text
+create function lifecycle.escaped_pattern(word text) returns text
+language sql immutable parallel safe
+return regexp_replace(word, '([^[:alnum:]_])', '\\\1', 'g');
+
+-- Exactly these words give way, in whatever case; a longer word that ends or begins like one of them stays.
+create function lifecycle.without_words(content text, words text[], odd_words text[], session_pattern text) returns text
 language plpgsql immutable set search_path = ''
 as $$
 declare
     hit text;
 begin
-    for hit in select w.found from lifecycle.words_in(content, session_pattern) w where w.word = any (words) loop
-        content := replace(content, hit, 'erased');
+    if lower(content) = any (words) then
+        return 'erased';
+    end if;
+    for hit in select distinct w.found from lifecycle.words_in(content, session_pattern) w where w.word = any (words) loop
+        content := case when hit ~ ('^' || lifecycle.id_pattern() || '$') then replace(content, hit, 'erased')
+            else regexp_replace(content collate "C",
+                '(^|[^A-Za-z0-9_.+%-]|\\u[0-9A-Fa-f]{4}|\\[bfnrt]|%[0-9A-Fa-f]{2})' || lifecycle.escaped_pattern(hit)
+                || '(?![A-Za-z0-9_]|[.-]+[A-Za-z0-9_])', '\1erased', 'g') end;
     end loop;
-    -- Those of a form that no pattern knows.
-    foreach hit in array lifecycle.odd_words(words) loop
-        content := regexp_replace(content, '(?i)***=' || hit, 'erased', 'g');
+    foreach hit in array odd_words loop
+        content := regexp_replace(content, lifecycle.escaped_pattern(hit), 'erased', 'gi');
     end loop;
     return content;
+end $$;
+
+create function lifecycle.document_without_words(document jsonb, words text[], odd_words text[], session_pattern text) returns jsonb
+language plpgsql immutable set search_path = ''
+as $$
+begin
+    return case jsonb_typeof(document)
+        when 'string' then to_jsonb(lifecycle.without_words(document #>> '{}', words, odd_words, session_pattern))
+        when 'array' then (select coalesce(jsonb_agg(lifecycle.document_without_words(e.element, words, odd_words, session_pattern)
+                                                     order by e.place), '[]')
+                             from jsonb_array_elements(document) with ordinality e(element, place))
+        when 'object' then (select coalesce(jsonb_object_agg(lifecycle.without_words(e.key, words, odd_words, session_pattern),
+                                                             lifecycle.document_without_words(e.value, words, odd_words, session_pattern)), '{}')
+                              from jsonb_each(document) e)
+        else document end;
 end $$;
 
 -- The assignment of one column: `t.column` becomes what the map says.
@@ -663,7 +738,8 @@ begin
     return case rule ->> 'with'
         when 'null' then 'null'
         when 'value' then format('%L::%s', rule ->> 'value', type)
-        when 'redacted' then format('lifecycle.redacted(t.%I::text)::%s', column_name, type)
+        when 'redacted' then format(case when type in ('json', 'jsonb') then 'lifecycle.redacted_document(t.%I::jsonb)::%s'
+                                         else 'lifecycle.redacted(t.%I::text)::%s' end, column_name, type)
         when 'location' then format('lifecycle.location_only(t.%I)', column_name)
         when 'allowed' then format('lifecycle.allowed_only(t.%I, %L::text[])', column_name,
                                    array(select jsonb_array_elements_text(rule -> 'keys')))
@@ -699,7 +775,7 @@ begin
         end if;
     end if;
     if counting then
-        return format('select j.job_id, count(*) from only %s t, %s, lifecycle.erasure_keys j
+        return format('select j.job_id, count(*) from %s t, %s, lifecycle.erasure_keys j
                         where %s and j.kind = %L and j.key = k.key::text and j.job_id = any ($2) group by 1',
                       relation, keys, chosen, step.key_kind);
     end if;
@@ -710,12 +786,13 @@ begin
                     group by 1
                    on conflict (job_id, table_name, action) do update set rows = c.rows + excluded.rows',
                   case step.action
-                      when 'delete' then format('delete from only %s t using %s where %s', relation, keys, chosen)
-                      else format('update only %s t set %s from %s where %s', relation, changes, keys, chosen) end,
+                      when 'delete' then format('delete from %s t using %s where %s', relation, keys, chosen)
+                      else format('update %s t set %s from %s where %s', relation, changes, keys, chosen) end,
                   step.table_name, step.action, step.key_kind);
 end $$;
 
--- The tables that hold rows of these keys: of a partitioned one only the partitions that do.
+-- The tables that hold rows of these keys: of a partitioned one only the partitions that do, or the whole of it once
+-- those are so many that one statement is cheaper.
 create function lifecycle.relations_of_step(step lifecycle.erasure_steps, keys text[]) returns regclass[]
 language plpgsql stable set search_path = ''
 as $$
@@ -725,7 +802,7 @@ declare
 begin
     if parent is null or keys is null then
         return '{}';
-    elsif (select c.relkind from pg_class c where c.oid = parent) <> 'p' then
+    elsif (select c.relkind from pg_class c where c.oid = parent) <> 'p' or cardinality(keys) > 20 then
         return array[parent];
     end if;
     execute format('select array_agg(distinct t.tableoid::regclass) from %s t where t.%I = any ($1::text[]::%s[])%s', parent,
@@ -840,7 +917,7 @@ begin
             execute 'select array(select u.id from auth.users u where u.id = any ($1))' into left_over using users;
             outcome := 'deleted';
         exception when others then
-            outcome := 'left: ' || lifecycle.first_line(sqlerrm);
+            outcome := 'left: ' || lifecycle.redacted(lifecycle.first_line(sqlerrm));
             left_over := users;
         end;
     elsif users is not null then
@@ -880,7 +957,7 @@ as $$
        and (t.typname in ('uuid', 'json', 'jsonb', 'inet', 'cidr', 'bytea', 'hstore', 'xml')
             or coalesce(d.typcategory, t.typcategory) = 'S'
             or e.typname in ('uuid', 'json', 'jsonb', 'inet') or e.typcategory = 'S')
-       and not (n.nspname = 'lifecycle' and c.relname in ('erasure_keys', 'alembic_version'))
+       and not (n.nspname = 'lifecycle' and c.relname in ('erasure_keys', 'erasure_needles', 'alembic_version'))
 $$;
 
 -- How a column is treated; null when the map of personal data does not know it.
@@ -899,49 +976,60 @@ as $$
      order by 1, 2
 $$;
 
--- Session names that are no ids, as words of a text: at least eight characters, or each short word would be one.
-create function lifecycle.session_pattern(jobs bigint[]) returns text
-language sql stable
-return (select format('([A-Za-z0-9_-]{%s,})', min(length(k.key))) from lifecycle.erasure_keys k
-         where k.job_id = any (jobs) and k.kind = 'own_web_session' and k.key ~ '^[A-Za-z0-9_-]{8,}$'
-           and k.key !~ '^[0-9A-Fa-f]{8}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{12}$'
-        having count(*) > 0);
-
--- What a person would be recognised by. Bookings and vouchers are kept, without the person: their ids prove nothing.
-create function lifecycle.search_words(jobs bigint[]) returns text[]
-language sql stable
-return coalesce((select array_agg(distinct lower(k.key)) from lifecycle.erasure_keys k
-                  where k.job_id = any (jobs)
-                    and k.kind in ('account', 'sign_in_user', 'email', 'chat_session', 'quiz_session',
-                                   'recommendation_run', 'generated_activity', 'own_web_session')), '{}');
-
--- Words that no pattern would find in a text: they are looked for one by one. A short one would stand everywhere.
-create function lifecycle.odd_words(words text[]) returns text[]
-language sql immutable
-return array(select w from unnest(words) w
-              where length(w) >= 8 and w !~ '^[a-z0-9_-]+$'
-                and (regexp_match(w collate "C", '^' || lifecycle.identifier_pattern() || '$')) is null);
+-- What a person would be recognised by, once per batch. Bookings and vouchers are kept, without the person: their ids
+-- prove nothing. Session names that are no ids are looked for as words of a text when they have at least eight
+-- characters, others only where they stand alone. A word of a form that no pattern knows is looked for as it is.
+create function lifecycle.needles_of(batch uuid) returns lifecycle.erasure_needles
+language plpgsql set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    needles lifecycle.erasure_needles;
+    jobs    constant bigint[] := array(select j.id from lifecycle.deletion_jobs j where j.batch_id = batch and j.state = 'erased');
+    plain   constant text := '^[A-Za-z0-9][A-Za-z0-9_-]{6,}[A-Za-z0-9]$';
+begin
+    select n.* into needles from lifecycle.erasure_needles n where n.batch_id = batch;
+    if found then
+        return needles;
+    end if;
+    insert into lifecycle.erasure_needles (batch_id, words, odd_words, ids, addresses, session_pattern)
+    select batch,
+           coalesce(array_agg(distinct lower(k.key)) filter (where k.kind <> 'ip'), '{}'),
+           coalesce(array_agg(distinct lower(k.key)) filter (
+               where k.kind = 'email' and k.key collate "C" !~ ('^' || lifecycle.address_pattern() || '$')
+                  or k.kind = 'own_web_session' and length(k.key) >= 8 and k.key collate "C" !~ plain), '{}'),
+           coalesce(array_agg(distinct k.key::uuid) filter (where k.kind <> 'ip' and k.key ~ ('^' || lifecycle.id_pattern() || '$')), '{}'),
+           coalesce(array_agg(distinct k.key) filter (where k.kind = 'ip'), '{}'),
+           format('(\\u[0-9A-Fa-f]{4}|\\[bfnrt]|%%[0-9A-Fa-f]{2})?([A-Za-z0-9][A-Za-z0-9_-]{%s,}[A-Za-z0-9])',
+                  min(length(k.key)) filter (where k.kind = 'own_web_session' and k.key collate "C" ~ plain
+                                               and k.key !~ ('^' || lifecycle.id_pattern() || '$')) - 2)
+      from lifecycle.erasure_keys k
+     where k.job_id = any (jobs)
+       and k.kind in ('account', 'sign_in_user', 'email', 'chat_session', 'quiz_session', 'recommendation_run',
+                      'generated_activity', 'own_web_session', 'ip')
+    returning * into needles;
+    return needles;
+end $$;
 
 create function lifecycle.searched_expression(column_name text, type_name text) returns text
 language sql immutable set search_path = ''
 as $$
     select case when type_name in ('inet', 'cidr') then format('host(t.%I)', column_name)
-                -- Compressed text is read outside the server.
+                -- Compressed text is read outside the server; a byte that is no ASCII ends a word.
                 when type_name = 'bytea' then
-                    format('case when substring(t.%1$I from 1 for 2) <> ''\x1f8b'' then encode(t.%1$I, ''escape'') end', column_name)
+                    format('case when substring(t.%1$I from 1 for 2) <> ''\x1f8b'' then regexp_replace(encode(t.%1$I, ''escape''), ''\\[0-7]{3}'', '' '', ''g'') end', column_name)
                 else format('t.%I::text', column_name) end
 $$;
 
 -- Whether the row `t` holds a word in one of these columns: $1 are words, $2 those that are ids, $3 addresses of
 -- machines. All columns of text at once: a pattern costs more to start than to go on.
-create function lifecycle.search_condition(names text[], types text[], words text[], session_pattern text) returns text
+create function lifecycle.search_condition(names text[], types text[], needles lifecycle.erasure_needles) returns text
 language plpgsql immutable set search_path = ''
 as $$
 declare
     body text := (select string_agg(lifecycle.searched_expression(c.name, c.type), ', ')
                     from unnest(names, types) c(name, type)
                    where c.type not in ('uuid', 'uuid[]', 'inet', 'cidr') and not (c.name = 'session_id' and c.type = 'text'));
-    odd  text[] := lifecycle.odd_words(words);
     alternatives text[] := array(
         select case c.type when 'uuid' then format('t.%I = any ($2)', c.name)
                            when 'uuid[]' then format('t.%I && $2', c.name)
@@ -953,16 +1041,12 @@ begin
     if body is not null then
         body := format('(concat_ws(E''\n'', %s) collate "C")', body);
         alternatives := alternatives || format(
-            '%1$s ~ %2$L and exists (select from regexp_matches(%1$s, %3$L, ''g'') m where replace(lower(m[2]), ''%%40'', ''@'') = any ($1))',
-            body, lifecycle.identifier_hint(), lifecycle.identifier_pattern());
-        if session_pattern is not null then
-            alternatives := alternatives || format(
-                '%1$s ~ %2$L and exists (select from regexp_matches(%1$s, %2$L, ''g'') m where lower(m[1]) = any ($1))',
-                body, session_pattern);
-        end if;
-        if odd <> '{}' then
+            '%1$s ~ %2$L and exists (select from lifecycle.words_in(%1$s, %3$L) w where w.word = any ($1))', body,
+            lifecycle.identifier_hint() || case when needles.session_pattern is null then '' else '|' || needles.session_pattern end,
+            needles.session_pattern);
+        if needles.odd_words <> '{}' then
             alternatives := alternatives || format('lower(%s) like any (%L::text[])', body,
-                array(select '%' || regexp_replace(w, '([%_\\])', '\\\1', 'g') || '%' from unnest(odd) w));
+                array(select '%' || regexp_replace(w, '([%_\\])', '\\\1', 'g') || '%' from unnest(needles.odd_words) w));
         end if;
     end if;
     return '(' || array_to_string(alternatives, ' or ') || ')';
@@ -978,11 +1062,7 @@ as $$
 declare
     started   constant timestamptz := clock_timestamp();
     jobs      constant bigint[] := array(select j.id from lifecycle.deletion_jobs j where j.batch_id = batch and j.state = 'erased');
-    words     constant text[] := lifecycle.search_words(jobs);
-    ids       constant uuid[] := array(select w::uuid from unnest(words) w
-        where w ~ '^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$');
-    addresses constant text[] := coalesce(lifecycle.keys_of(jobs, 'ip'), '{}');
-    sessions  constant text := lifecycle.session_pattern(jobs);
+    needles   lifecycle.erasure_needles;
     names     text[];
     types     text[];
     searched  text;
@@ -994,6 +1074,7 @@ declare
     condition text;
 begin
     perform lifecycle.renew_erasure_lease(batch);
+    needles := lifecycle.needles_of(batch);
     select array_agg(s.column_name order by s.column_name), array_agg(s.type_name order by s.column_name), min(s.table_name)
       into names, types, searched
       from lifecycle.searched_columns() s where s.relation = search_relation.relation;
@@ -1003,36 +1084,48 @@ begin
     delete from lifecycle.erasure_findings f
      where f.batch_id = batch and f.table_name = searched and f.treatment <> 'redacted';
     execute format('select count(*), count(*) filter (where %s) from %s t',
-                   lifecycle.search_condition(names, types, words, sessions), relation)
-       into total, hits using words, ids, addresses;
+                   lifecycle.search_condition(names, types, needles), relation)
+       into total, hits using needles.words, needles.ids, needles.addresses;
     if hits > 0 then
         for col in select c.name, c.type from unnest(names, types) c(name, type) loop
-            condition := lifecycle.search_condition(array[col.name], array[col.type], words, sessions);
+            condition := lifecycle.search_condition(array[col.name], array[col.type], needles);
             rule := lifecycle.treatment_of(searched, col.name);
             -- The treatment of a column that nobody has said anything about is that of one that must hold nothing.
             execute format(
                 'with held as materialized (select row_number() over () as number, %s as content from %s t where %s),
                  word as (select distinct h.number, w.word from held h cross join lateral lifecycle.words_in(h.content, $5) w
                            union
-                          select h.number, o.word from held h join unnest(lifecycle.odd_words($1)) o(word) on position(o.word in lower(h.content)) > 0)
+                          select h.number, lower(h.content) from held h where octet_length(h.content) <= 320
+                           union
+                          select h.number, o.word from held h join unnest($10) o(word) on position(o.word in lower(h.content)) > 0)
                  insert into lifecycle.erasure_findings as f (batch_id, job_id, table_name, column_name, treatment, rows)
                  select $6, k.job_id, $7, $8, $9, count(distinct w.number)
                    from word w join lifecycle.erasure_keys k on lower(k.key) = w.word and k.job_id = any ($4)
                   group by k.job_id
                  on conflict (batch_id, job_id, table_name, column_name, treatment) do update set rows = f.rows + excluded.rows',
                 lifecycle.searched_expression(col.name, col.type), relation, condition)
-              using words, ids, addresses, jobs, sessions, batch, searched, col.name,
-                    case rule.treatment when 'exempt' then 'exempt' when 'redacted' then 'redacted' else 'residual' end;
+              using needles.words, needles.ids, needles.addresses, jobs, needles.session_pattern, batch, searched, col.name,
+                    case rule.treatment when 'exempt' then 'exempt' when 'redacted' then 'redacted' else 'residual' end,
+                    needles.odd_words;
             get diagnostics hits = row_count;
             found := found + hits;
             if hits > 0 and rule.treatment = 'redacted' then
-                execute format('update %s t set %I = lifecycle.without_words(t.%I::text, $1, $4)::%s where %s', relation,
-                               col.name, col.name,
-                               (select format_type(a.atttypid, a.atttypmod) from pg_catalog.pg_attribute a
+                insert into lifecycle.erasure_counts as c (job_id, table_name, action, rows)
+                select f.job_id, searched, 'redact', sum(f.rows) from lifecycle.erasure_findings f
+                 where f.batch_id = batch and f.table_name = searched and f.column_name = col.name and f.treatment = 'redacted'
+                 group by 1
+                on conflict on constraint erasure_counts_pkey do update set rows = c.rows + excluded.rows;
+                execute format('update %s t set %I = %s where %s', relation, col.name,
+                               (select format(case when a.atttypid in ('json'::regtype, 'jsonb'::regtype)
+                                                   then 'lifecycle.document_without_words(t.%I::jsonb, $1, $4, $5)::%s'
+                                                   else 'lifecycle.without_words(t.%I::text, $1, $4, $5)::%s' end,
+                                              col.name, format_type(a.atttypid, a.atttypmod))
+                                  from pg_catalog.pg_attribute a
                                  where a.attrelid = relation and a.attname = col.name),
                                condition)
-                  using words, ids, addresses, sessions;
-                execute format('select count(*) from %s t where %s', relation, condition) into hits using words, ids, addresses;
+                  using needles.words, needles.ids, needles.addresses, needles.odd_words, needles.session_pattern;
+                execute format('select count(*) from %s t where %s', relation, condition)
+                   into hits using needles.words, needles.ids, needles.addresses;
                 if hits > 0 then  -- came back while we looked, or stands there in a way that cannot be taken out
                     insert into lifecycle.erasure_findings (batch_id, job_id, table_name, column_name, treatment, rows)
                     select batch, f.job_id, f.table_name, f.column_name, 'residual', hits from lifecycle.erasure_findings f
@@ -1147,10 +1240,6 @@ begin
     end loop;
     perform pg_advisory_xact_lock(hashtextextended('lifecycle.erasure_receipts', 0));  -- one chain, one link at a time
     for job in select j.* from lifecycle.deletion_jobs j where j.id = any (jobs) and j.state = 'erased' order by j.due_at, j.id loop
-        insert into lifecycle.erasure_counts as c (job_id, table_name, action, rows)
-        select f.job_id, f.table_name, 'redact', sum(f.rows) from lifecycle.erasure_findings f
-         where f.batch_id = batch and f.job_id = job.id and f.treatment = 'redacted' group by 1, 2
-        on conflict (job_id, table_name, action) do update set rows = c.rows + excluded.rows;
         previous := coalesce((select r.hash from lifecycle.erasure_receipts r order by r.id desc limit 1), '\x');
         body := lifecycle.receipt_body(job, outside);
         insert into lifecycle.erasure_receipts (request_id, body, previous_hash, hash)
@@ -1166,6 +1255,7 @@ begin
                                'duration_ms', round(extract(epoch from now() - job.started_at) * 1000)));
         verified := verified + 1;
     end loop;
+    delete from lifecycle.erasure_needles n where n.batch_id = batch;
     update public.data_deletion_requests r set status = 'completed', completed_at = now()
       from lifecycle.deletion_jobs j where j.id = any (jobs) and j.state = 'erased' and j.request_id = r.id;
     update lifecycle.deletion_jobs j
@@ -1213,9 +1303,8 @@ begin
     -- One job per account is enough; its keys are those that never change.
     jobs := array(select distinct on (j.account_id) j.id from lifecycle.deletion_jobs j
                    where j.state = 'verified' order by j.account_id, j.verified_at desc);
-    insert into lifecycle.erasure_keys (job_id, kind, key)
-    select j.id, 'account', j.account_id::text from lifecycle.deletion_jobs j where j.id = any (jobs)
-    on conflict do nothing;
+    perform lifecycle.collect_keys(jobs, array(select j.account_id from lifecycle.deletion_jobs j
+                                                join unnest(jobs) with ordinality o(id, place) using (id) order by o.place));
     for found in
         select j.request_id, r.job_id, s.table_name, sum(r.rows)::bigint as rows
           from lifecycle.rows_to_erase(jobs) r
@@ -1250,9 +1339,11 @@ begin
           join lifecycle.deletion_jobs j on j.request_id = s.request_id and j.state = 'verified'
           join seen v on v.session_id = n.session_id
          -- Somebody else goes on in that browser: what is anonymous there may be theirs.
-         where not exists (select from public.user_behavior_events e
-                            where e.session_id = n.session_id and e.account_id is not null
-                              and not lifecycle.is_leaving(e.account_id))
+         where not exists (select from (select e.session_id, e.account_id from public.user_behavior_events e
+                                        union all select b.session_id, b.account_id from public.business_metrics_events b
+                                        union all select q.session_id, q.account_id from public.search_queries q) v
+                            where v.session_id = n.session_id and v.account_id is not null
+                              and not lifecycle.is_leaving(v.account_id))
          order by 2, 4
     loop
         again := again || found.job_id;
@@ -1393,19 +1484,22 @@ begin
     loop
         execute format('revoke all on table lifecycle.erasure_policy, lifecycle.erasure_steps, lifecycle.personal_data_columns,
             lifecycle.deletion_jobs, lifecycle.erasure_keys, lifecycle.erasure_counts, lifecycle.erasure_scans,
-            lifecycle.erasure_findings, lifecycle.erasure_receipts, lifecycle.erasure_secret, lifecycle.suppressions from %s', reader);
+            lifecycle.erasure_findings, lifecycle.erasure_receipts, lifecycle.erasure_secret, lifecycle.erasure_needles,
+            lifecycle.suppressions from %s', reader);
         for object in
             select p.oid::regprocedure::text from pg_proc p
              where p.pronamespace = 'lifecycle'::regnamespace and p.proname in (
-                    'allowed_only', 'broken_receipts', 'claim_deletion_jobs', 'collect_erasure_keys',
-                    'conclude_erasure', 'erase_chunk', 'erase_jobs', 'erase_sign_in_users',
-                    'erasure_statement', 'erasure_step', 'fail_deletion_jobs', 'fail_erasure_batch',
-                    'is_leaving', 'is_transient', 'job_of_request', 'keyed_hash', 'keys_of',
-                    'location_only', 'plan_erasure', 'reason_to_hold', 'receipt_body',
-                    'receipt_hash', 'redacted', 'redacted_words', 'refresh_after_erasure',
-                    'relations_of_step', 'renew_erasure_lease', 'replacement', 'rows_to_erase',
-                    'search_condition', 'search_relation', 'search_words', 'searched_columns',
-                    'searched_expression', 'session_pattern', 'treatment_of', 'unmapped_columns')
+                    'address_pattern', 'allowed_only', 'broken_receipts', 'claim_deletion_jobs', 'collect_erasure_keys',
+                    'collect_keys', 'conclude_erasure', 'document_without_words', 'erase_chunk',
+                    'erase_jobs', 'erase_sign_in_users', 'erasure_statement', 'erasure_step',
+                    'escaped_pattern', 'fail_deletion_jobs', 'fail_erasure_batch', 'id_pattern',
+                    'identifier_hint', 'is_leaving', 'is_transient', 'job_of_request', 'keyed_hash',
+                    'keys_of', 'location_only', 'needles_of', 'plan_erasure', 'reason_to_hold',
+                    'receipt_body', 'receipt_hash', 'redacted', 'redacted_document',
+                    'refresh_after_erasure', 'relations_of_step', 'renew_erasure_lease',
+                    'replacement', 'rows_to_erase', 'search_condition', 'search_relation',
+                    'searched_columns', 'searched_expression', 'treatment_of', 'unmapped_columns',
+                    'without_words', 'words_in')
                 or p.pronamespace = 'public'::regnamespace and p.proname in (
                     'cancel_deletion_request', 'enqueue_deletion_jobs', 'find_returned_personal_data',
                     'hold_deletion_request', 'process_deletion_jobs', 'release_deletion_request')
