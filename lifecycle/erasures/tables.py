@@ -118,6 +118,12 @@ CONVERSATIONS: Final = (
         exempt(OWN_WORDS, "content_gzip") | redacted(OTHERS_FREE_FORM, "tool_calls"),
     ),
     Table(
+        "generated_activity_saves",
+        "what somebody liked",
+        (Step("account_id", Key.account),),
+        redacted(OTHERS_FREE_FORM, "metadata"),
+    ),
+    Table(
         "generated_activities",
         "made in a conversation; one that somebody else saved stays, detached from it",
         (Step("id", Key.generated_activity),),
@@ -147,12 +153,6 @@ CONVERSATIONS: Final = (
         "drawn from a person's tastes",
         (Step("account_id", Key.account),),
         redacted(OTHERS_FREE_FORM, "input_payload", "model_metadata"),
-    ),
-    Table(
-        "generated_activity_saves",
-        "what somebody liked",
-        (Step("account_id", Key.account),),
-        redacted(OTHERS_FREE_FORM, "metadata"),
     ),
     Table(
         "activity_interactions",

@@ -942,7 +942,8 @@ returns table (relation regclass, table_name text, column_name text, type_name t
 language sql stable set search_path = ''
 as $$
     select c.oid::regclass, format('%I.%I', n.nspname, c.relname), a.attname::text,
-           case when t.typname in ('uuid', 'json', 'jsonb', 'inet', 'cidr', 'bytea') then t.typname::text
+           case when coalesce(d.typname, t.typname) in ('uuid', 'json', 'jsonb', 'inet', 'cidr', 'bytea')
+                then coalesce(d.typname, t.typname)::text
                 when t.typname = '_uuid' then 'uuid[]' else 'text' end,
            pg_table_size(c.oid)
       from pg_class c
@@ -954,9 +955,9 @@ as $$
      where c.relkind in ('r', 'p', 'm') and not c.relispartition and c.relpersistence <> 't'
        and n.nspname !~ '^pg_' and n.nspname <> 'information_schema'
        and n.nspname <> all (select unnest(p.managed_schemas) from lifecycle.erasure_policy p)
-       and (t.typname in ('uuid', 'json', 'jsonb', 'inet', 'cidr', 'bytea', 'hstore', 'xml')
-            or coalesce(d.typcategory, t.typcategory) = 'S'
-            or e.typname in ('uuid', 'json', 'jsonb', 'inet') or e.typcategory = 'S')
+       and (coalesce(d.typname, t.typname) in ('uuid', 'json', 'jsonb', 'inet', 'cidr', 'bytea', 'hstore', 'xml', 'tsvector')
+            or coalesce(d.typcategory, t.typcategory) in ('S', 'C')
+            or e.typname in ('uuid', 'json', 'jsonb', 'inet') or e.typcategory in ('S', 'C'))
        and not (n.nspname = 'lifecycle' and c.relname in ('erasure_keys', 'erasure_needles', 'alembic_version'))
 $$;
 
@@ -1040,9 +1041,12 @@ declare
 begin
     if body is not null then
         body := format('(concat_ws(E''\n'', %s) collate "C")', body);
+        -- Two simple patterns cost a fifth of one that is both.
         alternatives := alternatives || format(
-            '%1$s ~ %2$L and exists (select from lifecycle.words_in(%1$s, %3$L) w where w.word = any ($1))', body,
-            lifecycle.identifier_hint() || case when needles.session_pattern is null then '' else '|' || needles.session_pattern end,
+            '(%1$s ~ %2$L%3$s) and exists (select from lifecycle.words_in(%1$s, %4$L) w where w.word = any ($1))', body,
+            lifecycle.identifier_hint(),
+            case when needles.session_pattern is null then ''
+                 else format(' or %s ~ %L', body, '[A-Za-z0-9_-]' || substring(needles.session_pattern from '\{[0-9]+,\}')) end,
             needles.session_pattern);
         if needles.odd_words <> '{}' then
             alternatives := alternatives || format('lower(%s) like any (%L::text[])', body,
@@ -1056,7 +1060,7 @@ end $$;
 -- once when nothing is left. A word in a column of others' free form (treatment 'redacted') is taken out of it.
 -- Searched again, the relation's earlier findings give way.
 create function lifecycle.search_relation(batch uuid, relation regclass) returns bigint
-language plpgsql set search_path = '' set plan_cache_mode = 'force_custom_plan'
+language plpgsql set search_path = '' set plan_cache_mode = 'force_custom_plan' set min_parallel_table_scan_size = '1MB'
 as $$
 #variable_conflict use_variable
 declare
@@ -1083,7 +1087,8 @@ begin
     end if;
     delete from lifecycle.erasure_findings f
      where f.batch_id = batch and f.table_name = searched and f.treatment <> 'redacted';
-    execute format('select count(*), count(*) filter (where %s) from %s t',
+    -- Asked row by row below the count, so that parallel workers answer.
+    execute format('select count(*), count(*) filter (where r.hit) from (select %s as hit from %s t offset 0) r',
                    lifecycle.search_condition(names, types, needles), relation)
        into total, hits using needles.words, needles.ids, needles.addresses;
     if hits > 0 then
