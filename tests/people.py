@@ -189,7 +189,7 @@ def add_conversation(conn: Connection, person: Person) -> None:
         id=person.id("chat_messages_archive"),
         session_id=person.id("old_chat"),
         role="user",
-        content_gzip=gzip.compress(text),
+        content_gzip=gzip.compress(text, mtime=0),
         content_sha256=sha256(text).digest(),
         created_at=value(conn, "select now() - interval '100 days'"),
     )

@@ -216,28 +216,25 @@ def differences(found: Picture, expected: Picture) -> list[tuple[object, ...]]:
     return [(key, found.get(key), expected.get(key)) for key in keys if found.get(key) != expected.get(key)]
 
 
-@pytest.mark.parametrize(
-    "killed_at", ["claim", "collect", "erase!", "erase", "sign_in_users", "refresh", "search!", "search", "conclude!"]
-)
-def test_killed_at_any_step_a_rerun_ends_in_the_same_state(
-    undisturbed: tuple[Picture, list[object]], url: str, killed_at: str
+KILLS = ("claim", "collect", "erase!", "erase", "sign_in_users", "refresh", "search!", "search", "conclude!")
+
+
+def test_killed_at_every_step_in_turn_it_ends_in_the_same_state(
+    undisturbed: tuple[Picture, list[object]], url: str, conn: Connection
 ) -> None:
-    with connect(url) as conn:
-        prepare(conn)
-        worker = subprocess.run(
-            [sys.executable, "-m", "tests.erasure_kill", url, killed_at],
-            cwd=Path(__file__).parents[1],
-            timeout=60,
-            check=False,
-        )
-        assert worker.returncode == -9
+    """Each worker takes over from one that was killed, gets one step further, and is killed itself."""
+    prepare(conn)
+    for last in KILLS:
+        command = [sys.executable, "-m", "tests.erasure_kill", url, last]
+        worker = subprocess.run(command, cwd=Path(__file__).parents[1], timeout=60, check=False)
+        assert worker.returncode == -9, last
         assert "verified" not in states(conn).values()
-        assert claim(conn) is None  # its lease
+        assert claim(conn) is None, "the lease of a dead worker is not over yet"
         conn.execute(LEASE_OVER)
-        process(conn)
-        assert set(states(conn).values()) == {"verified"}
-        found, receipts = end(conn)
-        assert differences(found, undisturbed[0]) == []
-        assert receipts == undisturbed[1]
-        assert not rows(conn, "select * from lifecycle.erasure_keys")
-        assert not rows(conn, "select * from lifecycle.broken_receipts()")
+    process(conn)
+    assert set(states(conn).values()) == {"verified"}
+    found, receipts = end(conn)
+    assert differences(found, undisturbed[0]) == []
+    assert receipts == undisturbed[1]
+    assert not rows(conn, "select * from lifecycle.erasure_keys")
+    assert not rows(conn, "select * from lifecycle.broken_receipts()")
