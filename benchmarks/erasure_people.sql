@@ -39,8 +39,9 @@ select pg_temp.made('account', i::text), pg_temp.visit(i, n), '温泉 ' || n, '/
   from people, generate_series(0, 2) n;
 
 insert into chat_sessions (id, account_id, title, started_at, last_activity_at)
-select pg_temp.made('chat', i || '/' || n), pg_temp.made('account', i::text), '東尋坊への旅', t.at, t.at + interval '1 hour'
-  from people, generate_series(0, 1) n, lateral (select now() - n * random() * interval '80 days' as at offset 0) t;
+select pg_temp.made('chat', i || '/' || n), pg_temp.made('account', i::text), '東尋坊への旅',
+       now() - (i * 37 + n * 1009) % 130000 * interval '1 minute', now() - (i * 37 + n * 1009) % 130000 * interval '1 minute'
+  from people, generate_series(0, 1) n;
 insert into chat_messages (session_id, role, content, tool_calls, latency_ms, created_at)
 select s.id, (array['user', 'assistant', 'tool'])[1 + n % 3], repeat('福井の旅をおすすめします。', 6),
        case when n % 3 = 2 then '[{"tool": "search_activities"}]'::jsonb end, case when n % 3 = 1 then 900 end,

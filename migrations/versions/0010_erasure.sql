@@ -117,8 +117,9 @@ create table lifecycle.erasure_needles (
     odd_words       text[] not null,
     ids             uuid[] not null,
     addresses       text[] not null,
-    session_pattern text
+    session_length  int
 );
+comment on column lifecycle.erasure_needles.session_length is 'Of the shortest session name that is looked for in texts; null when there is none.';
 comment on table lifecycle.erasure_needles is 'What the search of a batch looks for, made once from its keys; gone with them.';
 
 create table lifecycle.erasure_scans (
@@ -666,6 +667,12 @@ return case when document is null then null
             else lifecycle.redacted_document((select coalesce(jsonb_object_agg(e.key, e.value), '{}')
                                                 from jsonb_each(document) e where e.key = any (allowed))) end;
 
+-- Session names of at least this length that are words of letters and digits, and what their first letter may belong to.
+create function lifecycle.session_pattern(shortest int) returns text
+language sql immutable parallel safe
+return case when shortest is not null then
+    format('(\\u[0-9A-Fa-f]{4}|\\[bfnrt]|%%[0-9A-Fa-f]{2})?([A-Za-z0-9][A-Za-z0-9_-]{%s,}[A-Za-z0-9])', shortest - 2) end;
+
 -- The ids, addresses and session names in a text: each as it stands there, and as it is known. Letters that may belong
 -- to an escape are tried both ways.
 create function lifecycle.words_in(content text, session_pattern text) returns table (found text, word text)
@@ -993,7 +1000,7 @@ begin
     if found then
         return needles;
     end if;
-    insert into lifecycle.erasure_needles (batch_id, words, odd_words, ids, addresses, session_pattern)
+    insert into lifecycle.erasure_needles (batch_id, words, odd_words, ids, addresses, session_length)
     select batch,
            coalesce(array_agg(distinct lower(k.key)) filter (where k.kind <> 'ip'), '{}'),
            coalesce(array_agg(distinct lower(k.key)) filter (
@@ -1001,9 +1008,8 @@ begin
                   or k.kind = 'own_web_session' and length(k.key) >= 8 and k.key collate "C" !~ plain), '{}'),
            coalesce(array_agg(distinct k.key::uuid) filter (where k.kind <> 'ip' and k.key ~ ('^' || lifecycle.id_pattern() || '$')), '{}'),
            coalesce(array_agg(distinct k.key) filter (where k.kind = 'ip'), '{}'),
-           format('(\\u[0-9A-Fa-f]{4}|\\[bfnrt]|%%[0-9A-Fa-f]{2})?([A-Za-z0-9][A-Za-z0-9_-]{%s,}[A-Za-z0-9])',
-                  min(length(k.key)) filter (where k.kind = 'own_web_session' and k.key collate "C" ~ plain
-                                               and k.key !~ ('^' || lifecycle.id_pattern() || '$')) - 2)
+           min(length(k.key)) filter (where k.kind = 'own_web_session' and k.key collate "C" ~ plain
+                                        and k.key !~ ('^' || lifecycle.id_pattern() || '$'))
       from lifecycle.erasure_keys k
      where k.job_id = any (jobs)
        and k.kind in ('account', 'sign_in_user', 'email', 'chat_session', 'quiz_session', 'recommendation_run',
@@ -1022,45 +1028,54 @@ as $$
                 else format('t.%I::text', column_name) end
 $$;
 
--- Whether the row `t` holds a word in one of these columns: $1 are words, $2 those that are ids, $3 addresses of
--- machines. All columns of text at once: a pattern costs more to start than to go on.
-create function lifecycle.search_condition(names text[], types text[], needles lifecycle.erasure_needles) returns text
-language plpgsql immutable set search_path = ''
+-- The rows of a relation that hold a word in one of these columns, as a query of (relation, place, content): $1 are
+-- words, $2 those that are ids, $3 addresses of machines. All columns of text are looked at as one: a pattern costs more
+-- to start than to go on. What could hold a word is chosen below, where parallel workers can; which words those are is
+-- asked of the few rows that remain.
+create function lifecycle.search_rows(relation regclass, names text[], types text[], needles lifecycle.erasure_needles) returns text
+language plpgsql stable set search_path = ''
 as $$
 declare
-    body text := (select string_agg(lifecycle.searched_expression(c.name, c.type), ', ')
-                    from unnest(names, types) c(name, type)
-                   where c.type not in ('uuid', 'uuid[]', 'inet', 'cidr') and not (c.name = 'session_id' and c.type = 'text'));
-    alternatives text[] := array(
-        select case c.type when 'uuid' then format('t.%I = any ($2)', c.name)
-                           when 'uuid[]' then format('t.%I && $2', c.name)
-                           when 'text' then format('lower(t.%I) = any ($1)', c.name)
-                           else format('host(t.%I) = any ($3)', c.name) end
-          from unnest(names, types) c(name, type)
-         where c.type in ('uuid', 'uuid[]', 'inet', 'cidr') or c.name = 'session_id' and c.type = 'text');
+    alone    text := '';
+    body     text := 'null::text';
+    hints    text := 'false';
+    pattern  constant text := lifecycle.session_pattern(needles.session_length);
+    odd      text := '';
 begin
-    if body is not null then
-        body := format('(concat_ws(E''\n'', %s) collate "C")', body);
-        -- Two simple patterns cost a fifth of one that is both.
-        alternatives := alternatives || format(
-            '(%1$s ~ %2$L%3$s) and exists (select from lifecycle.words_in(%1$s, %4$L) w where w.word = any ($1))', body,
-            lifecycle.identifier_hint(),
-            case when needles.session_pattern is null then ''
-                 else format(' or %s ~ %L', body, '[A-Za-z0-9_-]' || substring(needles.session_pattern from '\{[0-9]+,\}')) end,
-            needles.session_pattern);
-        if needles.odd_words <> '{}' then
-            alternatives := alternatives || format('lower(%s) like any (%L::text[])', body,
-                array(select '%' || regexp_replace(w, '([%_\\])', '\\\1', 'g') || '%' from unnest(needles.odd_words) w));
-        end if;
+    select coalesce(string_agg(case when c.type = 'uuid' then format('t.%I = any ($2)', c.name)
+                                    when c.type = 'uuid[]' then format('t.%I && $2', c.name)
+                                    when c.type in ('inet', 'cidr') then format('host(t.%I) = any ($3)', c.name)
+                                    else format('lower(t.%I) = any ($1)', c.name) end, ' or '), 'false')
+      into alone
+      from unnest(names, types) c(name, type)
+     where c.type in ('uuid', 'uuid[]', 'inet', 'cidr') or c.name = 'session_id' and c.type = 'text';
+    select coalesce('(concat_ws(E''\n'', ' || string_agg(lifecycle.searched_expression(c.name, c.type), ', ') || ') collate "C")', body)
+      into body
+      from unnest(names, types) c(name, type)
+     where cardinality(names) = 1
+        or c.type not in ('uuid', 'uuid[]', 'inet', 'cidr') and not (c.name = 'session_id' and c.type = 'text');
+    if needles.odd_words <> '{}' then
+        odd := format(' or lower(%s collate "default") like any (%L::text[])', body,
+                      array(select '%' || regexp_replace(w, '([%_\\])', '\\\1', 'g') || '%' from unnest(needles.odd_words) w));
     end if;
-    return '(' || array_to_string(alternatives, ' or ') || ')';
+    -- Two simple patterns cost a fifth of one that is both.
+    hints := format('%s ~ %L', body, lifecycle.identifier_hint())
+        || case when needles.session_length is null then ''
+                else format(' or %s ~ %L', body, format('[A-Za-z0-9_-]{%s}', needles.session_length)) end;
+    return format('select c.relation, c.place, c.content
+                     from (select t.tableoid as relation, t.ctid as place, %1$s as content, (%2$s%3$s) as hit
+                             from %4$s t where %2$s%3$s or %5$s offset 0) c
+                    where c.hit or exists (select from lifecycle.words_in(c.content, %6$L) w where w.word = any ($1))',
+                  body, alone, odd, relation, hints, pattern);
 end $$;
 
 -- One relation: where do the people of this batch still stand? Per job and column, never what was found. It is read
 -- once when nothing is left. A word in a column of others' free form (treatment 'redacted') is taken out of it.
 -- Searched again, the relation's earlier findings give way.
 create function lifecycle.search_relation(batch uuid, relation regclass) returns bigint
-language plpgsql set search_path = '' set plan_cache_mode = 'force_custom_plan' set min_parallel_table_scan_size = '1MB'
+language plpgsql set search_path = '' set plan_cache_mode = 'force_custom_plan'
+    -- The planner expects every row to hold a word and would hand none to a worker.
+    set min_parallel_table_scan_size = '1MB' set parallel_tuple_cost = 0
 as $$
 #variable_conflict use_variable
 declare
@@ -1075,7 +1090,7 @@ declare
     found     bigint := 0;
     col       record;
     rule      lifecycle.personal_data_columns;
-    condition text;
+    matching  text;
 begin
     perform lifecycle.renew_erasure_lease(batch);
     needles := lifecycle.needles_of(batch);
@@ -1087,29 +1102,28 @@ begin
     end if;
     delete from lifecycle.erasure_findings f
      where f.batch_id = batch and f.table_name = searched and f.treatment <> 'redacted';
-    -- Asked row by row below the count, so that parallel workers answer.
-    execute format('select count(*), count(*) filter (where r.hit) from (select %s as hit from %s t offset 0) r',
-                   lifecycle.search_condition(names, types, needles), relation)
+    execute format('select (select count(*) from %s), count(*) from (%s) r', relation,
+                   lifecycle.search_rows(relation, names, types, needles))
        into total, hits using needles.words, needles.ids, needles.addresses;
     if hits > 0 then
         for col in select c.name, c.type from unnest(names, types) c(name, type) loop
-            condition := lifecycle.search_condition(array[col.name], array[col.type], needles);
+            matching := lifecycle.search_rows(relation, array[col.name], array[col.type], needles);
             rule := lifecycle.treatment_of(searched, col.name);
             -- The treatment of a column that nobody has said anything about is that of one that must hold nothing.
             execute format(
-                'with held as materialized (select row_number() over () as number, %s as content from %s t where %s),
+                'with held as materialized (select row_number() over () as number, r.content from (%s) r),
                  word as (select distinct h.number, w.word from held h cross join lateral lifecycle.words_in(h.content, $5) w
                            union
                           select h.number, lower(h.content) from held h where octet_length(h.content) <= 320
                            union
-                          select h.number, o.word from held h join unnest($10) o(word) on position(o.word in lower(h.content)) > 0)
+                          select h.number, o.word from held h join unnest($10) o(word) on position(o.word in lower(h.content collate "default")) > 0)
                  insert into lifecycle.erasure_findings as f (batch_id, job_id, table_name, column_name, treatment, rows)
                  select $6, k.job_id, $7, $8, $9, count(distinct w.number)
                    from word w join lifecycle.erasure_keys k on lower(k.key) = w.word and k.job_id = any ($4)
                   group by k.job_id
                  on conflict (batch_id, job_id, table_name, column_name, treatment) do update set rows = f.rows + excluded.rows',
-                lifecycle.searched_expression(col.name, col.type), relation, condition)
-              using needles.words, needles.ids, needles.addresses, jobs, needles.session_pattern, batch, searched, col.name,
+                matching)
+              using needles.words, needles.ids, needles.addresses, jobs, lifecycle.session_pattern(needles.session_length), batch, searched, col.name,
                     case rule.treatment when 'exempt' then 'exempt' when 'redacted' then 'redacted' else 'residual' end,
                     needles.odd_words;
             get diagnostics hits = row_count;
@@ -1120,16 +1134,16 @@ begin
                  where f.batch_id = batch and f.table_name = searched and f.column_name = col.name and f.treatment = 'redacted'
                  group by 1
                 on conflict on constraint erasure_counts_pkey do update set rows = c.rows + excluded.rows;
-                execute format('update %s t set %I = %s where %s', relation, col.name,
+                execute format('update %s t set %I = %s from (%s) r where t.tableoid = r.relation and t.ctid = r.place', relation, col.name,
                                (select format(case when a.atttypid in ('json'::regtype, 'jsonb'::regtype)
                                                    then 'lifecycle.document_without_words(t.%I::jsonb, $1, $4, $5)::%s'
                                                    else 'lifecycle.without_words(t.%I::text, $1, $4, $5)::%s' end,
                                               col.name, format_type(a.atttypid, a.atttypmod))
                                   from pg_catalog.pg_attribute a
                                  where a.attrelid = relation and a.attname = col.name),
-                               condition)
-                  using needles.words, needles.ids, needles.addresses, needles.odd_words, needles.session_pattern;
-                execute format('select count(*) from %s t where %s', relation, condition)
+                               matching)
+                  using needles.words, needles.ids, needles.addresses, needles.odd_words, lifecycle.session_pattern(needles.session_length);
+                execute format('select count(*) from (%s) r', matching)
                    into hits using needles.words, needles.ids, needles.addresses;
                 if hits > 0 then  -- came back while we looked, or stands there in a way that cannot be taken out
                     insert into lifecycle.erasure_findings (batch_id, job_id, table_name, column_name, treatment, rows)
@@ -1145,6 +1159,34 @@ begin
     on conflict (batch_id, table_name) do update
        set columns = excluded.columns, rows = excluded.rows, duration_ms = excluded.duration_ms, scanned_at = now();
     return found;
+end $$;
+
+-- An erasure touches hours all over the past, and one statement for each of thousands takes longer than one over the days
+-- or months that they lie in. Whole buckets are computed either way, so the rows are the same.
+create function lifecycle.few_spans(spans tstzmultirange) returns tstzmultirange
+language plpgsql stable set search_path = '' set timezone = 'UTC'
+as $$
+declare
+    unit text;
+begin
+    foreach unit in array array['day', 'month'] loop
+        exit when (select count(*) from unnest(spans)) <= 200;
+        spans := (select range_agg(tstzrange(date_trunc(unit, lower(s)),
+                                             case when upper(s) = date_trunc(unit, upper(s)) then upper(s)
+                                                  else date_trunc(unit, upper(s)) + ('1 ' || unit)::interval end))
+                    from unnest(spans) s);
+    end loop;
+    return spans;
+end $$;
+do $$
+declare
+    was text := pg_get_functiondef('lifecycle.roll_up_changes(timestamptz, timestamptz)'::regprocedure);
+    is_now text := replace(was, 'in select unnest(spans) loop', 'in select unnest(lifecycle.few_spans(spans)) loop');
+begin
+    if is_now = was then
+        raise exception 'lifecycle.roll_up_changes is not the one of revision 0003';
+    end if;
+    execute is_now;
 end $$;
 
 -- Derived tables and materialized views that may hold the batch's people are made anew. False when another session
@@ -1497,14 +1539,14 @@ begin
                     'address_pattern', 'allowed_only', 'broken_receipts', 'claim_deletion_jobs', 'collect_erasure_keys',
                     'collect_keys', 'conclude_erasure', 'document_without_words', 'erase_chunk',
                     'erase_jobs', 'erase_sign_in_users', 'erasure_statement', 'erasure_step',
-                    'escaped_pattern', 'fail_deletion_jobs', 'fail_erasure_batch', 'id_pattern',
-                    'identifier_hint', 'is_leaving', 'is_transient', 'job_of_request', 'keyed_hash',
-                    'keys_of', 'location_only', 'needles_of', 'plan_erasure', 'reason_to_hold',
-                    'receipt_body', 'receipt_hash', 'redacted', 'redacted_document',
-                    'refresh_after_erasure', 'relations_of_step', 'renew_erasure_lease',
-                    'replacement', 'rows_to_erase', 'search_condition', 'search_relation',
-                    'searched_columns', 'searched_expression', 'treatment_of', 'unmapped_columns',
-                    'without_words', 'words_in')
+                    'escaped_pattern', 'fail_deletion_jobs', 'fail_erasure_batch', 'few_spans',
+                    'id_pattern', 'identifier_hint', 'is_leaving', 'is_transient', 'job_of_request',
+                    'keyed_hash', 'keys_of', 'location_only', 'needles_of', 'plan_erasure',
+                    'reason_to_hold', 'receipt_body', 'receipt_hash', 'redacted',
+                    'redacted_document', 'refresh_after_erasure', 'relations_of_step',
+                    'renew_erasure_lease', 'replacement', 'rows_to_erase', 'search_relation',
+                    'search_rows', 'searched_columns', 'searched_expression', 'session_pattern',
+                    'treatment_of', 'unmapped_columns', 'without_words', 'words_in')
                 or p.pronamespace = 'public'::regnamespace and p.proname in (
                     'cancel_deletion_request', 'enqueue_deletion_jobs', 'find_returned_personal_data',
                     'hold_deletion_request', 'process_deletion_jobs', 'release_deletion_request')
