@@ -71,7 +71,8 @@ def erased(server: Server, templates: Callable[[bool, bool, bool], str]) -> Iter
         (
             "with changed as (select id, lifecycle.receipt_hash(previous_hash, body - 'in_time') as hash"
             " from lifecycle.erasure_receipts where id = %s)"
-            " update lifecycle.erasure_receipts r set body = r.body - 'in_time', hash = c.hash from changed c where c.id = r.id",
+            " update lifecycle.erasure_receipts r set body = r.body - 'in_time', hash = c.hash"
+            "   from changed c where c.id = r.id",
             1,
         ),
     ],
