@@ -1059,9 +1059,11 @@ begin
                       array(select '%' || regexp_replace(w, '([%_\\])', '\\\1', 'g') || '%' from unnest(needles.odd_words) w));
     end if;
     -- Two simple patterns cost a fifth of one that is both.
-    hints := format('%s ~ %L', body, lifecycle.identifier_hint())
-        || case when needles.session_length is null then ''
-                else format(' or %s ~ %L', body, format('[A-Za-z0-9_-]{%s}', needles.session_length)) end;
+    if exists (select from unnest(types) t where t not in ('uuid', 'uuid[]', 'inet', 'cidr')) then
+        hints := format('%s ~ %L', body, lifecycle.identifier_hint())
+            || case when needles.session_length is null then ''
+                    else format(' or %s ~ %L', body, format('[A-Za-z0-9_-]{%s}', needles.session_length)) end;
+    end if;
     return format('select c.relation, c.place, c.content
                      from (select t.tableoid as relation, t.ctid as place, %1$s as content, (%2$s%3$s) as hit
                              from %4$s t where %2$s%3$s or %5$s offset 0) c
