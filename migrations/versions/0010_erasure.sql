@@ -56,7 +56,6 @@ create table lifecycle.personal_data_columns (
     column_name text not null,
     treatment   text not null check (treatment in ('deleted', 'cleared', 'redacted', 'refreshed', 'exempt', 'clean')),
     reason      text not null,
-    expires     interval,
     primary key (table_name, column_name)
 );
 comment on table lifecycle.personal_data_columns is 'Every column that can hold text or an id, and what that means for a person: copy of lifecycle/erasures/data_map.py. Column * stands for all others of the table.';
@@ -362,7 +361,9 @@ begin
     with chosen as (
         select j.id from lifecycle.deletion_jobs j
          where (j.state in ('queued', 'failed') and j.not_before <= now() and j.next_attempt_at <= now()
-                or j.state in ('running', 'erased') and j.lease_until <= now())
+                -- A step that takes longer than the lease holds a lock of its batch meanwhile.
+                or case when j.state in ('running', 'erased') and j.lease_until <= now()
+                        then pg_try_advisory_xact_lock(hashtextextended('lifecycle.erasure_batch.' || j.batch_id, 0)) end)
            and (only_request is null or j.request_id = only_request)
          order by j.due_at, j.id
          limit coalesce(batch_size, policy.batch_size)
@@ -380,11 +381,14 @@ begin
     return (select batch where exists (select from lifecycle.deletion_jobs j where j.batch_id = batch));
 end $$;
 
--- Whoever still works on a batch says so before each step; jobs that another has claimed meanwhile are lost to it.
+-- Whoever works on a batch says so at the beginning of each step; jobs that another has claimed meanwhile are lost to
+-- it. In such a step nobody's live traffic waits behind us for long.
 create function lifecycle.renew_erasure_lease(batch uuid) returns void
 language plpgsql set search_path = ''
 as $$
 begin
+    perform pg_advisory_xact_lock(hashtextextended('lifecycle.erasure_batch.' || batch, 0));
+    perform set_config('lock_timeout', (select p.lock_timeout_ms::text from lifecycle.erasure_policy p), true);
     update lifecycle.deletion_jobs j set lease_until = now() + p.lease
       from lifecycle.erasure_policy p
      where j.batch_id = batch and j.state in ('running', 'erased');
@@ -439,7 +443,7 @@ $$;
 -- once the events are scrubbed it cannot be found again. Planned for the keys at hand: with unknown arrays the planner
 -- would read whole tables.
 create function lifecycle.collect_keys(jobs bigint[], accounts uuid[]) returns void
-language plpgsql set search_path = '' set plan_cache_mode = 'force_custom_plan'
+language plpgsql set search_path = '' set row_security = off set plan_cache_mode = 'force_custom_plan'
 as $$
 #variable_conflict use_variable
 declare
@@ -826,7 +830,7 @@ return (select array_agg(distinct k.key) from lifecycle.erasure_keys k where k.j
 
 -- All steps for these jobs, in this transaction. Repeating it changes nothing.
 create function lifecycle.erase_jobs(jobs bigint[]) returns void
-language plpgsql set search_path = '' set plan_cache_mode = 'force_custom_plan'
+language plpgsql set search_path = '' set row_security = off set plan_cache_mode = 'force_custom_plan'
 as $$
 declare
     step     lifecycle.erasure_steps;
@@ -881,7 +885,6 @@ begin
                    where j.batch_id = batch and j.state = 'running' and j.collected_at is not null
                    order by j.id limit coalesce(chunk_size, policy.chunk_size) for update);
     erased := 0; failed := 0;
-    perform set_config('lock_timeout', policy.lock_timeout_ms::text, true);  -- nobody's live traffic waits behind us for long
     begin
         perform lifecycle.erase_jobs(jobs);
         erased := cardinality(jobs);
@@ -944,7 +947,7 @@ end $$;
 
 -- Every relation that holds rows of its own, with the columns in which an id or text could stand; a partition is
 -- searched through its parent. What Supabase itself manages is not ours to read.
-create function lifecycle.searched_columns()
+create function lifecycle.searched_columns(only_relation regclass default null)
 returns table (relation regclass, table_name text, column_name text, type_name text, bytes bigint)
 language sql stable set search_path = ''
 as $$
@@ -959,7 +962,8 @@ as $$
       join pg_type t on t.oid = a.atttypid
       left join pg_type e on e.oid = t.typelem and t.typcategory = 'A'
       left join pg_type d on d.oid = t.typbasetype and t.typtype = 'd'
-     where c.relkind in ('r', 'p', 'm') and not c.relispartition and c.relpersistence <> 't'
+     where (only_relation is null or c.oid = only_relation)
+       and c.relkind in ('r', 'p', 'm') and not c.relispartition and c.relpersistence <> 't'
        and n.nspname !~ '^pg_' and n.nspname <> 'information_schema'
        and n.nspname <> all (select unnest(p.managed_schemas) from lifecycle.erasure_policy p)
        and (coalesce(d.typname, t.typname) in ('uuid', 'json', 'jsonb', 'inet', 'cidr', 'bytea', 'hstore', 'xml', 'tsvector')
@@ -1075,7 +1079,7 @@ end $$;
 -- once when nothing is left. A word in a column of others' free form (treatment 'redacted') is taken out of it.
 -- Searched again, the relation's earlier findings give way.
 create function lifecycle.search_relation(batch uuid, relation regclass) returns bigint
-language plpgsql set search_path = '' set plan_cache_mode = 'force_custom_plan'
+language plpgsql set search_path = '' set row_security = off set plan_cache_mode = 'force_custom_plan'
     -- The planner expects every row to hold a word and would hand none to a worker.
     set min_parallel_table_scan_size = '1MB' set parallel_tuple_cost = 0
 as $$
@@ -1098,7 +1102,7 @@ begin
     needles := lifecycle.needles_of(batch);
     select array_agg(s.column_name order by s.column_name), array_agg(s.type_name order by s.column_name), min(s.table_name)
       into names, types, searched
-      from lifecycle.searched_columns() s where s.relation = search_relation.relation;
+      from lifecycle.searched_columns(search_relation.relation) s;
     if names is null then
         return 0;
     end if;
@@ -1238,7 +1242,7 @@ as $$
                                            order by c.table_name, c.action), '[]')
                    from lifecycle.erasure_counts c where c.job_id = job.id),
         'exemptions', (select coalesce(jsonb_agg(jsonb_build_object('column', f.table_name || '.' || f.column_name, 'rows', f.rows,
-                                                                    'reason', d.reason, 'expires', now() + d.expires)
+                                                                    'reason', d.reason)
                                                  order by f.table_name, f.column_name), '[]')
                          from lifecycle.erasure_findings f
                         cross join lateral (select * from lifecycle.treatment_of(f.table_name, f.column_name)) d
@@ -1313,15 +1317,21 @@ begin
     return next;
 end $$;
 
--- Receipts that do not fit the one before them, or that were changed. Expected: none.
+-- Receipts that do not fit the one before them, that were changed, or that an erasure lacks. Expected: none.
 create function lifecycle.broken_receipts() returns table (id bigint, fault text)
 language sql stable set search_path = ''
 as $$
-    select c.id, case when c.hash <> lifecycle.receipt_hash(c.previous_hash, c.body) then 'its contents were changed'
-                      else 'the receipt before it was changed or taken away' end
-      from (select r.*, lag(r.hash, 1, '\x') over (order by r.id) as before from lifecycle.erasure_receipts r) c
-     where c.hash <> lifecycle.receipt_hash(c.previous_hash, c.body) or c.previous_hash <> c.before
-     order by c.id
+    (select c.id, case when c.hash <> lifecycle.receipt_hash(c.previous_hash, c.body) then 'its contents were changed'
+                       else 'the receipt before it was changed or taken away' end
+       from (select r.*, lag(r.hash, 1, '\x') over (order by r.id) as before from lifecycle.erasure_receipts r) c
+      where c.hash <> lifecycle.receipt_hash(c.previous_hash, c.body) or c.previous_hash <> c.before
+      order by c.id)
+     union all
+    -- Nothing follows the last one, so the queue must know of it.
+    select null, format('request %s has %s receipts for %s erasures', j.request_id, r.count, j.recurrences + 1)
+      from lifecycle.deletion_jobs j
+     cross join lateral (select count(*) from lifecycle.erasure_receipts r where r.request_id = j.request_id) r
+     where j.state = 'verified' and r.count < j.recurrences + 1
 $$;
 
 -- What comes back ----------------------------------------------------------------------------------------------
@@ -1340,6 +1350,11 @@ declare
 begin
     select * into policy from lifecycle.erasure_policy;
     delete from lifecycle.suppressions s where s.expires_at <= now();
+    -- Receipts hold what these say.
+    delete from lifecycle.erasure_scans s where s.scanned_at < now() - interval '30 days';
+    delete from lifecycle.erasure_findings f
+     where not exists (select from lifecycle.erasure_scans s where s.batch_id = f.batch_id)
+       and not exists (select from lifecycle.deletion_jobs j where j.batch_id = f.batch_id);
     -- Accounts of a backup that is older than their erasure: the request may be gone with it.
     insert into public.data_deletion_requests (account_id, request_reason)
     select a.id, 'was erased and came back' from public.accounts a
