@@ -8,7 +8,7 @@ import signal
 import sys
 
 from lifecycle.database import Connection, connect
-from tests.people import claim, finish, step
+from tests.erasing import claim, finish, step
 
 STEPS = ("claim", "collect", "erase", "sign_in_users", "refresh", "search", "conclude")
 

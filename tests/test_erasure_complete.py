@@ -10,25 +10,9 @@ from lifecycle.database import connect, rows, value
 from sandbox.application import clone_database, drop_database
 from sandbox.server import Server
 from tests.conftest import MakeApplicationDb
+from tests.erasing import EXEMPT, Picture, ask, claim, job, picture, process, step, traces
 from tests.partitioned import MakePartitionedDb, plain_session
-from tests.people import (
-    ACTIVITY,
-    EXEMPT,
-    Person,
-    Picture,
-    add_booking,
-    add_catalogue,
-    add_person,
-    add_visit,
-    ask,
-    claim,
-    insert,
-    job,
-    picture,
-    process,
-    step,
-    traces,
-)
+from tests.people import ACTIVITY, Person, add_booking, add_catalogue, add_person, add_visit, insert
 
 pytest_plugins = ("tests.partitioned_fixtures",)
 

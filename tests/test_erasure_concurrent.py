@@ -14,25 +14,8 @@ from lifecycle.database import Connection, connect, rows, value
 from sandbox.application import clone_database, drop_database
 from sandbox.server import Server
 from tests.conftest import MakeApplicationDb
-from tests.people import (
-    EXEMPT,
-    Person,
-    Picture,
-    add_account,
-    add_catalogue,
-    add_person,
-    add_visit,
-    ask,
-    claim,
-    finish,
-    insert,
-    job,
-    picture,
-    process,
-    states,
-    step,
-    traces,
-)
+from tests.erasing import EXEMPT, Picture, ask, claim, finish, job, picture, process, states, step, traces
+from tests.people import Person, add_account, add_catalogue, add_person, add_visit, insert
 
 pytestmark = pytest.mark.one_server
 
@@ -116,7 +99,7 @@ def test_two_workers_share_a_queue(url: str, conn: Connection) -> None:
     assert set(traces(conn, *people)) <= EXEMPT
 
 
-def test_rows_written_meanwhile_are_found_and_erased(url: str, conn: Connection) -> None:
+def test_rows_written_meanwhile_are_found_and_erased(conn: Connection) -> None:
     """A browser with a token goes on: after the rows were erased, and after they were searched."""
     add_account(conn, AKI)
     add_visit(conn, AKI, AKI.visit)

@@ -13,20 +13,8 @@ from hypothesis import strategies as st
 from lifecycle.database import Connection, connect, rows, value
 from sandbox.application import clone_database, drop_database
 from sandbox.server import Server
-from tests.people import (
-    Person,
-    Picture,
-    add_account,
-    add_booking,
-    add_catalogue,
-    add_visit,
-    ask,
-    claim,
-    insert,
-    job,
-    picture,
-    step,
-)
+from tests.erasing import Picture, ask, claim, job, picture, step
+from tests.people import Person, add_account, add_booking, add_catalogue, add_visit, insert
 
 pytestmark = pytest.mark.one_server
 

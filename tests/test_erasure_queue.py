@@ -6,27 +6,14 @@ from uuid import UUID, uuid4
 
 import psycopg
 import pytest
+from psycopg import sql
 
 from lifecycle.database import Connection, connect, rows, value
 from tests.conftest import MakeApplicationDb
-from tests.people import (
-    VENDOR,
-    Person,
-    add_account,
-    add_catalogue,
-    add_conversation,
-    add_visit,
-    ask,
-    claim,
-    finish,
-    insert,
-    job,
-    picture,
-    process,
-    states,
-    step,
-    traces,
-)
+from tests.erasing import ask, claim, finish, job, picture, process, states, step, traces
+from tests.people import VENDOR, Person, add_account, add_catalogue, add_conversation, add_visit, insert
+
+pytestmark = pytest.mark.one_server
 
 AKI, BEN = Person("aki"), Person("ben")
 ENQUEUE = "select request_id, state, reason from enqueue_deletion_jobs()"
@@ -57,8 +44,10 @@ def now_please(conn: Connection) -> None:
 
 
 def set_policy(conn: Connection, **changes: Any) -> None:
+    """Change columns of lifecycle.erasure_policy."""
     for name, changed in changes.items():
-        conn.execute(f"update lifecycle.erasure_policy set {name} = %s".encode(), (changed,))
+        query = sql.SQL("update lifecycle.erasure_policy set {} = %s").format(sql.Identifier(name))
+        conn.execute(query, (changed,))
 
 
 def test_a_request_becomes_one_job_and_its_status_follows(conn: Connection) -> None:

@@ -7,22 +7,10 @@ import pytest
 
 from lifecycle.database import Connection, connect, rows, value
 from tests.conftest import MakeApplicationDb
-from tests.people import (
-    EXEMPT,
-    Person,
-    add_account,
-    add_booking,
-    add_catalogue,
-    add_person,
-    add_visit,
-    ask,
-    insert,
-    job,
-    picture,
-    process,
-    states,
-    traces,
-)
+from tests.erasing import EXEMPT, ask, job, picture, process, states, traces
+from tests.people import Person, add_account, add_booking, add_catalogue, add_person, add_visit, insert
+
+pytestmark = pytest.mark.one_server
 
 AKI, BEN = Person("aki"), Person("ben")
 SHARED = "sess_shared_77"
@@ -45,7 +33,7 @@ RETURNED = "select distinct request_id, table_name from find_returned_personal_d
 
 @pytest.fixture
 def conn(make_application_db: MakeApplicationDb) -> Iterator[Connection]:
-    """aki was erased; ben lives and once used the same browser session."""
+    """An empty migrated database with the catalogue and ben, who stays."""
     with connect(make_application_db(rows=False, migrated=True)) as session:
         add_catalogue(session)
         add_account(session, BEN)

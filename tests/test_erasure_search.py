@@ -9,19 +9,8 @@ from psycopg.types.json import Json, Jsonb
 
 from lifecycle.database import Connection, connect, rows, value
 from tests.conftest import MakeApplicationDb
-from tests.people import (
-    Person,
-    add_account,
-    add_catalogue,
-    add_person,
-    add_visit,
-    ask,
-    insert,
-    job,
-    picture,
-    process,
-    states,
-)
+from tests.erasing import ask, job, picture, process, states
+from tests.people import Person, add_account, add_catalogue, add_person, add_visit, insert
 
 TARO, BEN = Person("taro"), Person("ben")  # \t and \b are escapes of JSON
 FINDINGS = """
