@@ -35,6 +35,14 @@ QUERIES: Final = {
     "feature_usage_summary": """
         select feature_name, total_uses - uses_last_30_days, uses_last_30_days from lifecycle.feature_usage_summary
          order by total_uses desc limit 12""",
+    "chat_messages_archive": """
+        select to_char(month, 'YYYY-MM'), sum(live)::bigint, sum(archived)::bigint
+          from (select date_trunc('month', m.created_at at time zone 'UTC') as month, count(*) as live, 0 as archived
+                  from public.chat_messages m where m.created_at >= now() - interval '2 years' group by 1
+                 union all
+                select date_trunc('month', a.created_at at time zone 'UTC'), 0, count(*)
+                  from public.chat_messages_archive a where a.created_at >= now() - interval '2 years' group by 1) c
+         group by month order by month""",
     "user_engagement_scores": """
         select engagement_level, count(*) from public.user_engagement_scores group by 1 order by 2 desc""",
     "chat_usage_by_account": """
@@ -138,6 +146,7 @@ DRAWN: Final[dict[str, Callable[[Figure, Rows], None]]] = {
     "weekly_monthly_active_users": _lines(("day", "7 days", "30 days"), (BLUE, ORANGE, RED), "accounts"),
     "hourly_usage_patterns": _heatmap,
     "feature_usage_summary": _stacked(("earlier", "last 30 days"), horizontal=True),
+    "chat_messages_archive": _stacked(("live", "archived")),
     "user_engagement_scores": _bars("accounts"),
     "chat_usage_by_account": _bars("accounts by number of sessions"),
 }

@@ -4,6 +4,7 @@ from typing import Final
 
 from lifecycle.policy import (
     CALENDAR,
+    CHAT_ARCHIVE,
     DATA_QUALITY,
     DELETION_DEADLINE,
     EVENT_TABLES,
@@ -15,6 +16,7 @@ from lifecycle.policy import (
     SEGMENTS,
     STATE_SCHEMA,
     SUPPORTING_INDEXES,
+    VOUCHERS,
     DataQualityThreshold,
     EventTable,
     MaterializedView,
@@ -26,7 +28,8 @@ PAGE: Final = """\
 
 Written by `lifecycle/policy_page.py` from `lifecycle/policy.py`; a test compares the two. Change the policy, not this
 page, then run `lifecycle migrate`: it copies the values into tables of schema `{state}` (`event_table_policies`,
-`data_quality_thresholds`, `materialized_view_policies`, `segment_policy`), where the database functions read them.
+`data_quality_thresholds`, `materialized_view_policies`, `segment_policy`, `retention_policies`), where the database
+functions read them.
 
 ## Event tables
 
@@ -80,6 +83,22 @@ change or go. Roll-ups follow their rows; only the counts of data quality stay w
 | version of the document | {version} |
 
 Only accounts with consent to personalization have any. [How they are computed](../explanation/segments.md).
+
+## Chat messages and vouchers
+
+| what | kept | why |
+|---|---|---|
+| text of `public.chat_messages` | {chat_days} days, then as gzip in `chat_messages_archive` | {chat_reason} |
+| `public.vouchers`, `public.voucher_redemptions` | {voucher_kept}, then deleted | {voucher_reason} |
+
+- A run archives at most {chat_limit} messages, {chat_batch} or {chat_bytes} MB of text in one transaction. Vouchers and
+  redemptions go {voucher_batch} at a time.
+- A message that is still there {grace_days} day after its time fails the check `nothing_overdue`. A session that
+  somebody brought back stays out of the archive for {restored_days} days, unless they say otherwise.
+- A voucher is past retention when its end (`valid_until`), its making and its last redemption all are. One without an
+  end counts from its making. A redemption goes by its own time, also when its voucher is kept.
+
+[How messages are archived](../explanation/chat-archive.md). Both policies stand in `{state}.retention_policies`.
 
 ## Deletion requests
 
@@ -135,6 +154,16 @@ def retention_page() -> str:
         quiz_weight=SEGMENTS.quiz_weight,
         interaction_weight=SEGMENTS.interaction_weight,
         version=SEGMENTS.version,
+        chat_days=CHAT_ARCHIVE.keep_for.days,
+        chat_reason=CHAT_ARCHIVE.reason,
+        chat_batch=f"{CHAT_ARCHIVE.batch_size:,}",
+        chat_bytes=CHAT_ARCHIVE.batch_bytes // 1_000_000,
+        chat_limit=f"{CHAT_ARCHIVE.run_limit:,}",
+        grace_days=CHAT_ARCHIVE.grace.days,
+        restored_days=CHAT_ARCHIVE.restored_for.days,
+        voucher_kept=VOUCHERS.keep_for,
+        voucher_reason=VOUCHERS.reason,
+        voucher_batch=f"{VOUCHERS.batch_size:,}",
         deadline=DELETION_DEADLINE,
         calendar=CALENDAR,
         timeout=round(LOCKS.timeout * 1000),

@@ -1,4 +1,4 @@
-"""The command `lifecycle`: migrate, plan, demo."""
+"""The command `lifecycle`: migrate, plan, demo, chat."""
 
 import os
 from collections.abc import Iterator
@@ -14,6 +14,7 @@ from rich.console import Console
 from sqlalchemy.exc import DBAPIError
 
 from lifecycle.errors import LifecycleError
+from orchestration.chat_commands import chat
 from resources.variables import BINARIES_VARIABLE, MISSING_URL, URL_VARIABLE
 
 app = typer.Typer(
@@ -23,6 +24,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.add_typer(chat, name="chat")
 errors = Console(stderr=True)
 
 

@@ -10,12 +10,14 @@ from typing import Any, Final
 import dagster as dg
 
 from assets.application import application_assets
+from assets.chat_archive import CHAT_ARCHIVE_ASSETS, CHAT_ARCHIVE_CHECKS
 from assets.checks import PARTITION_CHECKS
 from assets.materialized_views import VIEW_ASSETS
 from assets.partitions import PARTITION_ASSETS
 from assets.segments import SEGMENT_ASSETS, SEGMENT_CHECKS
 from assets.statistics import STATISTICS_ASSETS
 from assets.statistics_checks import RECONCILIATION_CHECKS, STATISTICS_CHECKS, VIEW_CHECKS
+from assets.vouchers import VOUCHER_ASSETS
 from assets.weekly_review import REVIEW_ASSETS, REVIEW_CHECKS
 from orchestration.jobs import JOBS
 from orchestration.schedules import SCHEDULES
@@ -34,13 +36,22 @@ from sensors.freshness import freshness
 from sensors.notifications import notifications
 from sensors.run_outcomes import run_outcomes
 
-ASSETS: Final = [*PARTITION_ASSETS, *VIEW_ASSETS, *STATISTICS_ASSETS, *SEGMENT_ASSETS, *REVIEW_ASSETS]
+ASSETS: Final = [
+    *PARTITION_ASSETS,
+    *VIEW_ASSETS,
+    *STATISTICS_ASSETS,
+    *SEGMENT_ASSETS,
+    *CHAT_ARCHIVE_ASSETS,
+    *VOUCHER_ASSETS,
+    *REVIEW_ASSETS,
+]
 CHECKS: Final = [
     *PARTITION_CHECKS,
     *VIEW_CHECKS,
     *STATISTICS_CHECKS,
     *RECONCILIATION_CHECKS,
     *SEGMENT_CHECKS,
+    *CHAT_ARCHIVE_CHECKS,
     *REVIEW_CHECKS,
 ]
 

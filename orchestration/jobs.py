@@ -9,12 +9,14 @@ import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 from pydantic import Field
 
+from assets.chat_archive import CHAT_ARCHIVE_ASSETS, CHAT_ARCHIVE_CHECKS
 from assets.checks import PARTITION_CHECKS
 from assets.materialized_views import VIEW_ASSETS
 from assets.partitions import PARTITION_ASSETS, POOL, partitions_key
 from assets.segments import SEGMENT_ASSETS, SEGMENT_CHECKS
 from assets.statistics import derived_statistics, roll_ups, statistics_reconciliation
 from assets.statistics_checks import RECONCILIATION_CHECKS, STATISTICS_CHECKS, VIEW_CHECKS
+from assets.vouchers import VOUCHER_ASSETS
 from assets.weekly_review import REVIEW_CHECKS, storage_history
 from assets.weekly_review import weekly_job_review as weekly_job_review_asset
 from lifecycle.database import value, without_statement_timeout
@@ -158,6 +160,18 @@ refresh_account_segments = asset_job(
     SEGMENT_CHECKS,
     "Compute the segments of accounts whose quiz, interactions or consent changed; then check.",
 )
+archive_chat_messages = asset_job(
+    "archive_chat_messages",
+    CHAT_ARCHIVE_ASSETS,
+    CHAT_ARCHIVE_CHECKS,
+    "Move chat messages past retention to the archive, their text compressed; then check.",
+)
+delete_expired_vouchers = asset_job(
+    "delete_expired_vouchers",
+    VOUCHER_ASSETS,
+    [],
+    "Delete vouchers and redemptions past retention, in batches.",
+)
 
 
 @dg.op(pool=MAINTENANCE_POOL)
@@ -196,6 +210,8 @@ JOBS: Final[list[dg.JobDefinition | UnresolvedAssetJobDefinition]] = [
     refresh_derived_statistics,
     reconcile_statistics,
     refresh_account_segments,
+    archive_chat_messages,
+    delete_expired_vouchers,
     run_daily_maintenance,
     record_storage,
     weekly_job_review,

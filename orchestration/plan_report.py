@@ -16,6 +16,7 @@ from lifecycle.partitions.facts import DatabaseFacts, probe_database
 from lifecycle.partitions.plan import ConversionPlan, RotationPlan, plan_conversion, plan_rotation
 from lifecycle.policy import EVENT_TABLES
 from lifecycle.refresh_plan import RefreshPlan, plan_refreshes
+from lifecycle.retention_plan import RetentionPlan, plan_retention
 
 # For one transaction only: behind a pooler, a session setting would stay for the application.
 READ_ONLY = "set transaction read only"
@@ -28,13 +29,14 @@ CHANGE_OVER: Final = {
 
 @dataclass(frozen=True)
 class Plan:
-    """The database, and what conversion, rotation, migration and refresh would do to each table and view."""
+    """The database, and what conversion, rotation, migration, refresh and retention would do to each table and view."""
 
     database: DatabaseFacts
     conversions: tuple[ConversionPlan, ...]
     rotations: tuple[RotationPlan, ...]
     change_overs: tuple[ChangeOver, ...]
     refreshes: tuple[RefreshPlan, ...]
+    retention: tuple[RetentionPlan, ...]
 
 
 def collect_plan(url: str, now: datetime) -> Plan:
@@ -49,6 +51,7 @@ def collect_plan(url: str, now: datetime) -> Plan:
                 rotations=tuple(plan_rotation(conn, table, now) for table in EVENT_TABLES),
                 change_overs=plan_change_overs(conn),
                 refreshes=plan_refreshes(conn),
+                retention=plan_retention(conn, now),
             )
 
 
@@ -142,6 +145,16 @@ def _refresh_table(refreshes: tuple[RefreshPlan, ...]) -> Table:
     return table
 
 
+def _retention_table(plans: tuple[RetentionPlan, ...]) -> Table:
+    table = Table()
+    for heading in ("table", "kept", "rows past it, about", "goes with the job"):
+        table.add_column(heading, overflow="fold", justify="right" if heading.startswith("rows") else "left")
+    for plan in plans:
+        rows = "no such table" if plan.rows is None else f"{plan.rows:,}"
+        table.add_row(plan.table, plan.kept, rows, plan.job)
+    return table
+
+
 def print_plan(plan: Plan, console: Console) -> None:
     """The plan for people."""
     console.print("[bold]Database[/]", _database_table(plan.database), sep="\n")
@@ -152,4 +165,5 @@ def print_plan(plan: Plan, console: Console) -> None:
     if plan.change_overs:
         console.print("[bold]Views of the dashboards[/]", _change_over_table(plan.change_overs), sep="\n")
     console.print("[bold]Refresh[/]", _refresh_table(plan.refreshes), sep="\n")
+    console.print("[bold]Retention[/]", _retention_table(plan.retention), sep="\n")
     console.print("Nothing was changed.")

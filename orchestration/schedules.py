@@ -9,6 +9,8 @@
 | every day, 01:30        | the same, so that a missed month never matters                             |
 | every day, 02:45        | compare the statistics with the application's tables                       |
 | every day, 03:10        | the application's daily maintenance                                        |
+| every day, 03:40        | chat messages past retention move to the archive                           |
+| every day, 03:55        | vouchers past retention                                                    |
 | every day, 04:20        | the size of every table; deletions due and the outbox are looked at        |
 | Monday, 09:00           | the weekly review                                                          |
 """
@@ -20,6 +22,8 @@ import dagster as dg
 
 from assets.statistics import DAYS, Recompute
 from orchestration.jobs import (
+    archive_chat_messages,
+    delete_expired_vouchers,
     reconcile_statistics,
     record_storage,
     refresh_account_segments,
@@ -98,6 +102,22 @@ SCHEDULES: Final = [
         execution_timezone=TIMEZONE,
         default_status=RUNNING,
         description="Recommendations follow what people did within the hour; costs what changed.",
+    ),
+    dg.ScheduleDefinition(
+        name="archive_chat_messages_daily",
+        job=archive_chat_messages,
+        cron_schedule="40 3 * * *",
+        execution_timezone=TIMEZONE,
+        default_status=RUNNING,
+        description="The messages that became too old since yesterday; a backlog goes in portions.",
+    ),
+    dg.ScheduleDefinition(
+        name="delete_expired_vouchers_daily",
+        job=delete_expired_vouchers,
+        cron_schedule="55 3 * * *",
+        execution_timezone=TIMEZONE,
+        default_status=RUNNING,
+        description="What nobody can redeem or account for any more.",
     ),
     dg.ScheduleDefinition(
         name="record_storage_daily",

@@ -14,6 +14,8 @@ NEXT_STEPS: Final = {
     "refresh_analytics_hourly": "The views keep their last contents. Cure what the error names, launch it again.",
     "refresh_derived_statistics": "The statistics keep their last rows. Cure what the error names, launch it again.",
     "refresh_account_segments": "Recommendations use the last segments. Cure what the error names, launch it again.",
+    "archive_chat_messages": "Old messages wait; none is lost. Cure what the error names, launch it again.",
+    "delete_expired_vouchers": "Vouchers are kept too long. Cure what the error names, launch it again.",
     "reconcile_statistics": "Statistics may differ from their sources. Cure what the error names, launch it again.",
     "record_storage": "The next review compares older sizes. Cure what the error names, launch it again.",
     "weekly_job_review": "The review was not sent. Cure what the error names, launch it again.",

@@ -1,4 +1,8 @@
-"""A conversion in a process of its own that can be killed: `python -m tests.conversion_kill`, its order on stdin."""
+"""Conversions in processes of their own that can be killed: `python -m tests.conversion_kill`, orders on stdin.
+
+The process imports what a conversion needs and forks for each order, so that a conversion more costs no start of
+Python more. It has one thread and no session of its own: nothing that a fork would tear in two.
+"""
 
 import json
 import os
@@ -6,37 +10,57 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from lifecycle.errors import AlreadyRunningError
 from lifecycle.partitions.convert import ConversionResult, convert_table
 from lifecycle.policy import EventTable, event_table
 from tests.conversion_load import Deadline, convert
 
-Process = subprocess.Popen[str]
+ENDED = "ended "
 
 
-def prepare() -> Process:
-    """Start the process; it imports what it needs and waits for its order."""
-    return subprocess.Popen(
+@dataclass(frozen=True)
+class Executioner:
+    """The process that starts conversions, one at a time, and sees to their end."""
+
+    process: subprocess.Popen[str]
+
+    def convert(
+        self,
+        url: str,
+        table: EventTable,
+        now: datetime,
+        *,
+        kill_at: int | None = None,
+        kill_after: float | None = None,
+    ) -> tuple[str, int]:
+        """Convert, and kill it at progress message `kill_at`, counted from 1, or after `kill_after` seconds.
+
+        Returns the last progress message and the exit code (negative: the signal that ended it).
+        """
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        what = {"url": url, "table": table.name, "now": now.isoformat(), "kill_at": kill_at, "kill_after": kill_after}
+        self.process.stdin.write(json.dumps(what) + "\n")
+        self.process.stdin.flush()
+        message = ""
+        while not (line := self.process.stdout.readline().rstrip("\n")).startswith(ENDED):
+            assert line, "the process that starts conversions is gone"
+            message = line
+        return message, int(line.removeprefix(ENDED))
+
+
+@contextmanager
+def executioner() -> Iterator[Executioner]:
+    with subprocess.Popen(
         [sys.executable, "-m", "tests.conversion_kill"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-
-
-def order(process: Process, url: str, table: EventTable, now: datetime, kill_at: int | None = None) -> None:
-    """Let a prepared process convert, and kill itself at its progress message number `kill_at`, counted from 1."""
-    assert process.stdin is not None
-    process.stdin.write(json.dumps({"url": url, "table": table.name, "now": now.isoformat(), "kill_at": kill_at}))
-    process.stdin.close()
-
-
-def last_message_of(process: Process) -> str:
-    """Wait until the process has killed itself; return the progress message at which it did."""
-    assert process.stdout is not None
-    said = process.stdout.read().splitlines()
-    process.stdout.close()
-    assert process.wait(60) == -signal.SIGKILL, f"the conversion was not killed: {said[-3:]}"
-    return str(said[-1])
+    ) as process:
+        yield Executioner(process)
 
 
 def rerun(url: str, table: EventTable, now: datetime) -> ConversionResult:
@@ -50,19 +74,35 @@ def rerun(url: str, table: EventTable, now: datetime) -> ConversionResult:
             time.sleep(0.05)
 
 
-def main() -> None:
-    what = json.load(sys.stdin)
+def tell(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+def carry_out(what: dict[str, Any]) -> None:
     steps = 0
 
     def progress(message: str, _fraction: float) -> None:
         nonlocal steps
         steps += 1
-        sys.stdout.write(message + "\n")
-        sys.stdout.flush()
+        tell(message)
         if steps == what["kill_at"]:
             os.kill(os.getpid(), signal.SIGKILL)
 
     convert_table(what["url"], event_table(what["table"]), now=datetime.fromisoformat(what["now"]), progress=progress)
+
+
+def main() -> None:
+    for line in sys.stdin:
+        what = json.loads(line)
+        child = os.fork()
+        if not child:
+            carry_out(what)
+            os._exit(0)
+        if what["kill_after"] is not None:
+            time.sleep(what["kill_after"])
+            os.kill(child, signal.SIGKILL)
+        tell(f"{ENDED}{os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])}")
 
 
 if __name__ == "__main__":

@@ -20,6 +20,8 @@ BEHAVIOUR = event_table("user_behavior_events")
 BUSINESS = event_table("business_metrics_events")
 REPLAY = event_table("session_replay_events")
 
+# A short history, for tests to which the number of months is all the same: each costs a table, indexes, checks.
+FEW_MONTHS = timedelta(days=100)
 # First instants past retention, by table: what `lifecycle.first_kept_month` computes in the database.
 RETENTION = {
     BEHAVIOUR.name: lambda now: add_months(month_start(now), -24),
@@ -42,7 +44,8 @@ select md5('event' || i)::uuid, case when i %% 100 = 0 then 'known' else 's' || 
        jsonb_build_object('text', i), %s - i * %s / %s
   from generate_series(1, %s) i
 """
-ODD_TIMES = ("-infinity", "0044-03-15 BC", "1970-01-01 00:00+00", "2099-12-31 23:59:59.999999+00", "infinity")
+CLOCKS_BEHIND = ("-infinity", "0044-03-15 BC", "1970-01-01 00:00+00")
+CLOCKS_AHEAD = ("2099-12-31 23:59:59.999999+00", "infinity")
 # Everything that a finished conversion must have taken away again, one phrase each.
 LEFTOVERS = r"""
 select 'relation ' || c.oid::regclass from pg_class c
@@ -81,15 +84,17 @@ def fill(
 ) -> None:
     """Insert `count` rows that go back from `now` over `span` (default: a little past retention), and odd clocks.
 
+    With a `span` no clock is behind: a row from before retention makes a partition of every month since.
     Every hundredth row belongs to session `known`, which nobody touches.
     """
-    span = span or (now - RETENTION[table.name](now)) + timedelta(days=40)
+    reach = span or (now - RETENTION[table.name](now)) + timedelta(days=40)
     target = sql.Identifier(table.schema, table.name)
     with connect(url) as conn:
         conn.execute(ACCOUNTS, (60,))
         insert = REPLAYS if table is REPLAY else PAGE_VIEWS
-        conn.execute(sql.SQL(insert).format(target), (now, span, count, count))
-        for moment in ODD_TIMES if odd else ():
+        conn.execute(sql.SQL(insert).format(target), (now, reach, count, count))
+        behind = CLOCKS_BEHIND if span is None else ()
+        for moment in (*behind, *CLOCKS_AHEAD) if odd else ():
             insert_event(conn, table, moment)
         for month in (add_months(month_start(now), offset) for offset in (-1, 0, 1)):
             for edge in (timedelta(microseconds=-1), timedelta(0), timedelta(microseconds=1), timedelta(hours=-9)):

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from psycopg.types.json import Jsonb
+
 from lifecycle.audit import JobOutcome, record_job_outcome
 from lifecycle.database import Connection, rows, value
 from lifecycle.problems import report
@@ -58,3 +60,17 @@ def ended(conn: Connection, run_id: str, error: str | None = None, **values: Any
     """Record that a run of JOB ended."""
     facts: dict[str, Any] = {"job": JOB, "run_id": run_id, "duration_ms": 5, "error": error}
     return record_job_outcome(conn, JobOutcome(**facts | values))
+
+
+def texts(fake: SlackServer) -> list[str]:
+    """What the channel holds, in order."""
+    return [message.text for message in fake.channel.messages]
+
+
+def add_reports(conn: Connection, *titles: str) -> None:
+    """Put reports into the outbox, one message each."""
+    for title in titles:
+        conn.execute(
+            "insert into lifecycle.notifications (kind, job, content) values ('report', 'weekly_job_review', %s)",
+            (Jsonb({"title": title}),),
+        )

@@ -8,7 +8,7 @@ import pytest
 from lifecycle.database import connect, value
 from lifecycle.errors import BusyError
 from lifecycle.partitions.convert import convert_table
-from tests.conversion_load import BEHAVIOUR, at_step, convert, fill, fingerprint, leftovers
+from tests.conversion_load import BEHAVIOUR, FEW_MONTHS, at_step, convert, fill, fingerprint, leftovers
 
 MakeDb = Callable[..., str]
 CHANGES = {
@@ -23,7 +23,7 @@ CHANGES = {
 @pytest.mark.parametrize("step", ["partitions built", "agree in count"])
 def test_altered_during_the_copy(make_application_db: MakeDb, now: datetime, change: str, step: str) -> None:
     url = make_application_db(rows=False, migrated=True)
-    fill(url, BEHAVIOUR, now, count=300)
+    fill(url, BEHAVIOUR, now, count=300, span=FEW_MONTHS)
 
     def alter() -> None:
         with connect(url) as application:

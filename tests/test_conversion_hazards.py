@@ -12,7 +12,7 @@ from lifecycle.errors import BusyError, RefusedError
 from lifecycle.partitions.convert import convert_table
 from lifecycle.partitions.plan import plan_conversion
 from lifecycle.partitions.split import drop_targets
-from tests.conversion_load import BEHAVIOUR, at_step, convert, fill, fingerprint, insert_event, leftovers
+from tests.conversion_load import BEHAVIOUR, FEW_MONTHS, at_step, convert, fill, fingerprint, insert_event, leftovers
 
 MakeDb = Callable[..., str]
 
@@ -20,7 +20,7 @@ MakeDb = Callable[..., str]
 @pytest.fixture
 def url(make_application_db: MakeDb, now: datetime) -> str:
     made = make_application_db(rows=False, migrated=True)
-    fill(made, BEHAVIOUR, now, count=300)
+    fill(made, BEHAVIOUR, now, count=300, span=FEW_MONTHS)
     return made
 
 

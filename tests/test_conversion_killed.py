@@ -1,7 +1,7 @@
 """Killed anywhere, by SIGKILL or from the server's side: the next run finishes, and no row or trace is left over."""
 
 import random
-import time
+import signal
 import uuid
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -14,7 +14,7 @@ from lifecycle.partitions.convert import convert_table
 from lifecycle.partitions.months import add_months, month_start
 from lifecycle.partitions.plan import plan_conversion
 from lifecycle.partitions.status import partition_status
-from tests.conversion_kill import last_message_of, order, prepare, rerun
+from tests.conversion_kill import executioner, rerun
 from tests.conversion_load import BEHAVIOUR, at_step, convert, fill, fingerprint, insert_event, leftovers
 
 MakeDb = Callable[..., str]
@@ -63,24 +63,21 @@ def test_killed_at_every_step(make_application_db: MakeDb, now: datetime) -> Non
     fill(url, BEHAVIOUR, now, count=200, span=SPAN, odd=False)
     convert_table(url, BEHAVIOUR, now=now, progress=lambda message, _fraction: counted.append(message))
     assert_converted(url, now)
-    spare = prepare()
-    for step in range(1, len(counted) + 1):
-        process, spare = spare, prepare()
-        url = make_application_db(rows=False, migrated=True)
-        fill(url, BEHAVIOUR, now, count=200, span=SPAN, odd=False)
-        with connect(url) as conn:
-            expected = content(conn)
-            order(process, url, BEHAVIOUR, now, kill_at=step)
-            killed_at = last_message_of(process)
-            write_meanwhile(conn, expected)
-            before = fingerprint(url, BEHAVIOUR)
-            rerun(url, BEHAVIOUR, now)
-            assert fingerprint(url, BEHAVIOUR) == before, f"killed at {killed_at!r}"
-            assert content(conn) == expected, f"killed at {killed_at!r}"
-        assert leftovers(url) == [], f"killed at {killed_at!r}"
-        assert_converted(url, now)
-    spare.kill()
-    spare.communicate()
+    with executioner() as conversions:
+        for step in range(1, len(counted) + 1):
+            url = make_application_db(rows=False, migrated=True)
+            fill(url, BEHAVIOUR, now, count=200, span=SPAN, odd=False)
+            with connect(url) as conn:
+                expected = content(conn)
+                killed_at, code = conversions.convert(url, BEHAVIOUR, now, kill_at=step)
+                assert code == -signal.SIGKILL, f"not killed, {killed_at!r} was its last message"
+                write_meanwhile(conn, expected)
+                before = fingerprint(url, BEHAVIOUR)
+                rerun(url, BEHAVIOUR, now)
+                assert fingerprint(url, BEHAVIOUR) == before, f"killed at {killed_at!r}"
+                assert content(conn) == expected, f"killed at {killed_at!r}"
+            assert leftovers(url) == [], f"killed at {killed_at!r}"
+            assert_converted(url, now)
 
 
 @pytest.mark.timeout(120)
@@ -89,17 +86,10 @@ def test_killed_in_the_middle_of_transactions(make_application_db: MakeDb, now: 
     moments = random.Random(1)
     url = make_application_db(rows=False, migrated=True)
     fill(url, BEHAVIOUR, now, count=20_000)
-    with connect(url) as conn:
+    with connect(url) as conn, executioner() as conversions:
         expected = content(conn)
         for _ in range(5):
-            process = prepare()
-            order(process, url, BEHAVIOUR, now)
-            assert process.stdout is not None
-            process.stdout.readline()
-            time.sleep(moments.uniform(0.0, 1.0))
-            process.kill()
-            process.wait(30)
-            process.stdout.close()
+            conversions.convert(url, BEHAVIOUR, now, kill_after=moments.uniform(0.1, 1.1))
             write_meanwhile(conn, expected)
         rerun(url, BEHAVIOUR, now)
         assert content(conn) == expected

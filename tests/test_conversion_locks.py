@@ -16,6 +16,7 @@ from lifecycle.partitions.snapshots import wait_for_older_snapshots
 from tests.conversion_load import (
     BEHAVIOUR,
     BUSINESS,
+    FEW_MONTHS,
     at_step,
     convert,
     few_tries,
@@ -35,7 +36,7 @@ SNAPSHOT = f"set transaction isolation level repeatable read; {READ}"
 @pytest.fixture
 def url(make_application_db: MakeDb, now: datetime) -> str:
     made = make_application_db(rows=False, migrated=True)
-    fill(made, BEHAVIOUR, now, count=200, odd=False)
+    fill(made, BEHAVIOUR, now, count=200, span=FEW_MONTHS, odd=False)
     return made
 
 

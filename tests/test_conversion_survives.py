@@ -10,7 +10,7 @@ import pytest
 from psycopg import sql
 
 from lifecycle.database import Connection, connect, rows, value
-from tests.conversion_load import BEHAVIOUR, convert, fill, fingerprint, insert_event, leftovers
+from tests.conversion_load import BEHAVIOUR, FEW_MONTHS, convert, fill, fingerprint, insert_event, leftovers
 
 MakeDb = Callable[..., str]
 AsRole = Callable[..., AbstractContextManager[Connection]]
@@ -116,7 +116,7 @@ def facts(conn: Connection) -> dict[str, Any]:
 def furnished(make_application_db: MakeDb, now: datetime) -> str:
     """A small event table with everything that a table can carry."""
     url = make_application_db(rows=False, migrated=True)
-    fill(url, BEHAVIOUR, now, count=200)
+    fill(url, BEHAVIOUR, now, count=200, span=FEW_MONTHS)
     with connect(url) as conn:
         conn.execute(FURNISH.encode())
         for statement in PUBLISH:
@@ -180,7 +180,7 @@ def test_triggers_fire_once(furnished: str, now: datetime) -> None:
 
 def test_foreign_key_still_forgets_the_account(make_application_db: MakeDb, now: datetime) -> None:
     url = make_application_db(rows=False, migrated=True)
-    fill(url, BEHAVIOUR, now, count=200)
+    fill(url, BEHAVIOUR, now, count=200, span=FEW_MONTHS)
     of_account = "select count(*) from user_behavior_events where account_id = md5('account2')::uuid"
     unnamed = "select count(*) from user_behavior_events where account_id is null"
     convert(url, BEHAVIOUR, now)
@@ -233,7 +233,7 @@ def test_table_of_another_owner(make_application_db: MakeDb, server: Any, now: d
         admin.execute("grant usage, create on schema public to event_owner")
         admin.execute("alter table user_behavior_events owner to event_owner")
         try:
-            fill(url, BEHAVIOUR, now, count=100)
+            fill(url, BEHAVIOUR, now, count=100, span=FEW_MONTHS)
             before = fingerprint(url, BEHAVIOUR)
             assert convert(url, BEHAVIOUR, now).outcome == "converted"
             assert fingerprint(url, BEHAVIOUR) == before

@@ -11,7 +11,17 @@ from lifecycle.errors import VerificationError
 from lifecycle.partitions.convert import convert_table
 from lifecycle.partitions.months import add_months, month_start, partition_name
 from lifecycle.partitions.plan import plan_conversion
-from tests.conversion_load import BEHAVIOUR, at_step, convert, fill, fingerprint, insert_event, leftovers, relation_kind
+from tests.conversion_load import (
+    BEHAVIOUR,
+    FEW_MONTHS,
+    at_step,
+    convert,
+    fill,
+    fingerprint,
+    insert_event,
+    leftovers,
+    relation_kind,
+)
 
 MakeDb = Callable[..., str]
 LEGACY = "event_partitions.user_behavior_events_legacy"
@@ -29,7 +39,7 @@ DAMAGE = {
 @pytest.mark.parametrize("damage", list(DAMAGE))
 def test_damaged_copy(make_application_db: MakeDb, now: datetime, damage: str) -> None:
     url = make_application_db(rows=False, migrated=True)
-    fill(url, BEHAVIOUR, now, count=300)
+    fill(url, BEHAVIOUR, now, count=300, span=FEW_MONTHS)
     before = fingerprint(url, BEHAVIOUR)
     wrong = partition_name(BEHAVIOUR.name, add_months(month_start(now), -3))
     copy = sql.Identifier("event_partitions", wrong)
@@ -62,7 +72,7 @@ def test_damaged_copy(make_application_db: MakeDb, now: datetime, damage: str) -
 def test_rows_that_change_during_the_comparison_are_no_difference(make_application_db: MakeDb, now: datetime) -> None:
     """Changes not replayed yet are left out on both sides, and applied under the lock of the exchange."""
     url = make_application_db(rows=False, migrated=True)
-    fill(url, BEHAVIOUR, now, count=300)
+    fill(url, BEHAVIOUR, now, count=300, span=FEW_MONTHS)
 
     def change() -> None:
         with connect(url) as other:

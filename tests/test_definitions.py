@@ -32,7 +32,10 @@ from tests.conftest import MakeApplicationDb
 
 pytestmark = pytest.mark.one_server
 
-GROUPS = {"application", "event_partitions", "materialized_views", "statistics", "segments", "operations"}
+GROUPS = {
+    *("application", "event_partitions", "materialized_views", "statistics", "segments", "operations"),
+    *("chat_archive", "retention"),
+}
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 LOADS = """
 import socket

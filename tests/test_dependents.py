@@ -12,7 +12,7 @@ from lifecycle.database import Connection, connect, rows, value
 from lifecycle.partitions.convert import convert_table
 from lifecycle.partitions.dependents import affected_dependents
 from lifecycle.partitions.status import partition_status
-from tests.conversion_load import BEHAVIOUR, at_step, convert, fill, insert_event, leftovers
+from tests.conversion_load import BEHAVIOUR, FEW_MONTHS, at_step, convert, fill, insert_event, leftovers
 
 MakeDb = Callable[..., str]
 
@@ -109,7 +109,7 @@ select pg_describe_object(d.classid, d.objid, d.objsubid) from pg_depend d
 def url(make_application_db: MakeDb, now: datetime) -> str:
     """An application database with dependents of every kind, some of them on each other."""
     made = make_application_db(rows=False, migrated=True)
-    fill(made, BEHAVIOUR, now, count=300)
+    fill(made, BEHAVIOUR, now, count=300, span=FEW_MONTHS)
     with connect(made) as conn:
         conn.execute(DEPENDENTS.encode())
     return made

@@ -13,6 +13,7 @@ from dagster._daemon.cli import run_command
 from dagster_dg_cli.cli.launch import launch_command
 from dagster_shared.yaml_utils import load_run_config_yaml
 from dagster_webserver.cli import dagster_webserver
+from typer.core import TyperGroup
 
 from lifecycle.policy import EVENT_TABLES
 from orchestration.cli import app
@@ -80,11 +81,21 @@ def shell_lines() -> list[str]:
 
 
 def options(command: Any) -> set[str]:
-    return {option for parameter in command.params for option in parameter.opts}
+    return {option for parameter in command.params for option in parameter.opts if option.startswith("-")}
 
 
 COMMANDS = {
-    **{f"lifecycle {name}": command for name, command in typer.main.get_group(app).commands.items()},
+    **{
+        f"lifecycle {name}": command
+        for name, command in typer.main.get_group(app).commands.items()
+        if not isinstance(command, TyperGroup)
+    },
+    **{
+        f"lifecycle {group} {name}": command
+        for group, commands in typer.main.get_group(app).commands.items()
+        if isinstance(commands, TyperGroup)
+        for name, command in commands.commands.items()
+    },
     "dg launch": launch_command,
     "dagster-daemon run": run_command,
     "dagster-webserver": dagster_webserver,
@@ -143,6 +154,10 @@ def test_database_objects_names_every_object(make_application_db: MakeApplicatio
         "refresh_analytics_hourly",
         "refresh_account_segments",
         "recommend_activities",
+        "delete_expired_vouchers",
+        "archived_chat_messages",
+        "chat_messages_archive",
+        "chat_messages_recent",
     }
 
 

@@ -1,40 +1,31 @@
-"""The weekly review: its week, its figures on real rows, and one message per week."""
+"""The weekly review: its week, its figures on real rows, and what waits for somebody."""
 
-import json
-import threading
-import time
 from collections.abc import Iterator
-from datetime import UTC, date, datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import dagster as dg
-import psycopg
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from psycopg.types.json import Jsonb
 
 from assets.review_chart import review_chart_png
-from assets.weekly_review import deletions_result, outbox_result
-from lifecycle.database import Connection, connect, rows, value
+from assets.weekly_review import deletions_result
+from lifecycle.database import Connection, connect, rows
 from lifecycle.policy import EVENT_TABLES
-from lifecycle.storage_history import RelationGrowth, StorageGrowth, record_storage, storage_growth
-from lifecycle.weekly_report import JOB, LONGEST_TABLE, record_weekly_review, report_content
+from lifecycle.weekly_report import JOB, report_content
 from lifecycle.weekly_review import (
     WEEK,
     DeletionsDue,
     JobReview,
-    OpenProblem,
     Outbox,
     WeeklyReview,
-    WeekOutcomes,
     deletions_due,
     review_week,
     weekly_review,
 )
-from orchestration.definitions import build_definitions
-from resources.postgres import ApplicationDatabase
 from tests.conftest import MakeApplicationDb
 
 pytestmark = pytest.mark.one_server
@@ -53,7 +44,6 @@ REQUEST = """
 insert into data_deletion_requests (account_id, status, requested_at)
 values ((select min(id::text)::uuid from accounts), %s, %s)
 """
-MEASURED = "insert into lifecycle.storage_history values (%s, %s, %s, %s)"
 
 
 @pytest.fixture
@@ -245,209 +235,3 @@ def test_rows_in_default_partitions_are_told(partitioned: Connection) -> None:
     expected = {table.name: 0 for table in EVENT_TABLES} | {"user_behavior_events": 1}
     assert review.default_rows == expected
     assert "Default partitions: user_behavior_events 1 rows" in report_content(review)["lines"]
-
-
-def test_sizes_of_partitions_are_summed_and_views_are_measured(partitioned: Connection) -> None:
-    sizes = {size.relation: size for size in record_storage(partitioned)}
-    for table in EVENT_TABLES:
-        summed = value(
-            partitioned,
-            "select sum(pg_total_relation_size(inhrelid)) from pg_inherits where inhparent = %s::regclass",
-            (table.qualified_name,),
-        )
-        assert sizes[table.qualified_name].bytes == summed > 0
-    assert not [name for name in sizes if name.startswith("event_partitions.")]
-    assert {"public.top_search_keywords", "public.accounts", "lifecycle.storage_history"} <= set(sizes)
-    assert not {name for name in sizes if value(partitioned, "select to_regclass(%s) is null", (name,))}
-
-
-def test_measured_once_per_day_and_kept_400_days(conn: Connection) -> None:
-    today = value(conn, "select (now() at time zone 'UTC')::date")
-    conn.execute(MEASURED, (today - timedelta(days=400), "public.kept", 1, 1))
-    conn.execute(MEASURED, (today - timedelta(days=401), "public.gone", 1, 1))
-    conn.execute(MEASURED, (today, "public.dropped_at_noon", 1, 1))
-    conn.execute("set timezone = 'Pacific/Kiritimati'")
-    first = record_storage(conn)
-    conn.execute("insert into accounts (id) select gen_random_uuid() from generate_series(1, 5000)")
-    again = record_storage(conn)
-    stored = rows(conn, "select relation, bytes from lifecycle.storage_history where measured_on = %s", (today,))
-    assert dict(stored) == {size.relation: size.bytes for size in again}
-    assert len(first) == len(again)
-    before, after = (next(s.bytes for s in sizes if s.relation == "public.accounts") for sizes in (first, again))
-    assert after > before
-    assert [
-        row[0] for row in rows(conn, "select relation from lifecycle.storage_history where measured_on < %s", (today,))
-    ] == ["public.kept"]
-    assert value(conn, "select count(*) from audit_events where entity_id = 'record_storage'") == 2
-
-
-def test_measuring_gives_up_behind_a_lock(conn: Connection) -> None:
-    with psycopg.connect(conn.info.dsn, password=conn.info.password) as other:
-        other.execute("lock table accounts in access exclusive mode")
-        with pytest.raises(psycopg.errors.LockNotAvailable):
-            record_storage(conn)
-    assert value(conn, "select count(*) from lifecycle.storage_history") == 0
-    assert record_storage(conn)
-
-
-@pytest.mark.parametrize("role", ["anon", "authenticated"])
-@pytest.mark.parametrize("auto_grant", [True, False])
-def test_the_api_reaches_none_of_it(make_application_db: MakeApplicationDb, role: str, auto_grant: bool) -> None:
-    with connect(make_application_db(rows=False, auto_grant=auto_grant, migrated=True)) as conn:
-        for privilege in ("select", "insert", "update", "delete", "truncate"):
-            closed = "select has_table_privilege(%s, 'lifecycle.storage_history', %s)"
-            assert not value(conn, closed, (role, privilege))
-        assert not value(conn, "select has_function_privilege(%s, 'lifecycle.record_storage()', 'execute')", (role,))
-
-
-def test_growth_against_the_measurement_nearest_to_a_week_ago(conn: Connection) -> None:
-    latest = date(2026, 11, 23)
-    assert storage_growth(conn) == StorageGrowth(None, None, ())
-    conn.execute(MEASURED, (latest, "public.a", 300, 3))
-    conn.execute(MEASURED, (latest, "public.new", 50, 5))
-    first = storage_growth(conn)
-    assert (first.compared_with, first.total.bytes) == (None, 350)
-    assert any("no comparison yet" in line for line in report_content(weekly_review(conn, NINE))["lines"])
-    days = [1, 8, 9, 20]
-    for distance in days:
-        conn.execute(MEASURED, (latest - timedelta(days=distance), "public.a", 100 + distance, 1))
-    conn.execute(MEASURED, (latest - timedelta(days=8), "public.gone", 30, 1))
-    growth = storage_growth(conn)
-    assert growth.compared_with == latest - timedelta(days=8)
-    assert growth.relations == (
-        RelationGrowth("public.a", 300, 108, 3),
-        RelationGrowth("public.new", 50, 0, 5),
-        RelationGrowth("public.gone", 0, 30, 0),
-    )
-    assert (growth.total.delta, growth.relations[1].percent) == (350 - 138, None)
-    conn.execute(MEASURED, (latest - timedelta(days=6), "public.a", 1, 1))
-    assert storage_growth(conn).compared_with == latest - timedelta(days=8)
-    conn.execute(MEASURED, (latest - timedelta(days=7), "public.a", 1, 1))
-    assert storage_growth(conn).compared_with == latest - timedelta(days=7)
-
-
-def sent(conn: Connection) -> list[tuple[Any, ...]]:
-    return rows(conn, "select content ->> 'week', content ->> 'run_id' from lifecycle.notifications order by id")
-
-
-def test_one_message_per_week(conn: Connection) -> None:
-    assert record_weekly_review(conn, weekly_review(conn, NINE), "run-1")
-    conn.execute("update lifecycle.notifications set sent_version = version")
-    assert not record_weekly_review(conn, weekly_review(conn, NINE + timedelta(days=6)), "run-2")
-    assert record_weekly_review(conn, weekly_review(conn, NINE + WEEK), "run-3")
-    assert sent(conn) == [("2026-11-16", "run-1"), ("2026-11-23", "run-3")]
-
-
-def test_two_runs_at_once_send_one_message(conn: Connection) -> None:
-    review = weekly_review(conn, NINE)
-    ready, outcomes = threading.Barrier(3), []
-
-    def send(number: int) -> None:
-        with psycopg.connect(conn.info.dsn, password=conn.info.password, autocommit=True) as session:
-            ready.wait(30)
-            outcomes.append(record_weekly_review(session, review, f"run-{number}"))
-
-    with psycopg.connect(conn.info.dsn, password=conn.info.password) as holder:
-        # Neither can write before the lock is gone, so that both are under way.
-        holder.execute("lock table lifecycle.notifications in share mode")
-        threads = [threading.Thread(target=send, args=(number,)) for number in range(2)]
-        for thread in threads:
-            thread.start()
-        ready.wait(30)
-        waiting = "select count(*) from pg_locks where not granted and relation = 'lifecycle.notifications'::regclass"
-        deadline = time.monotonic() + 30
-        while value(conn, waiting) < 2 and time.monotonic() < deadline:
-            time.sleep(0.02)
-    for thread in threads:
-        thread.join()
-    assert sorted(outcomes) == [False, True]
-    assert len(sent(conn)) == 1
-
-
-def test_problems_and_waiting_messages(conn: Connection) -> None:
-    for _ in range(2):
-        conn.execute("select lifecycle.report_outcome('a_job', 'a_view', 'no such column')")
-    conn.execute("update lifecycle.notifications set created_at = %s", (NINE - timedelta(hours=25),))
-    review = weekly_review(conn, NINE)
-    assert [(p.job, p.cause, p.times) for p in review.problems] == [("a_job", "a_view", 2)]
-    assert review.outbox == Outbox(1, 25.0)
-    assert "Open problems: 1 (a_job: a_view)" in report_content(review)["lines"]
-    assert not outbox_result(review.outbox).passed
-    assert outbox_result(Outbox(1, 24.0)).passed
-
-
-def full_review(jobs: int = 60) -> WeeklyReview:
-    week = review_week(NINE)
-    names = [f"a_job_with_quite_a_long_name_number_{number}" for number in range(jobs)]
-    relations = tuple(RelationGrowth(f"public.table_{n}", 10**9 - n, 9 * 10**8, 10**6) for n in range(40))
-    return WeeklyReview(
-        week=week,
-        jobs=tuple(JobReview(name, True, "run", 168, 2, 1, 900.0, 12_500.0, 700.0) for name in names),
-        history=tuple(WeekOutcomes(week.start - n * WEEK, 1200 - 20 * n, 3 * (n % 3)) for n in range(7, -1, -1)),
-        deletions=DeletionsDue(4, 1, 1, 35, 1),
-        default_rows={"user_behavior_events": 12_000, "session_replay_events": None},
-        storage=StorageGrowth(MONDAY.date(), MONDAY.date() - WEEK, relations),
-        storage_totals=tuple((MONDAY.date() - timedelta(days=n), 10**10 - n * 10**8) for n in range(55, -1, -1)),
-        problems=tuple(OpenProblem("a_job", f"view_{number}", 3, week.start) for number in range(7)),
-        outbox=Outbox(3, 2.0),
-    )
-
-
-def test_the_table_fits_into_a_slack_block() -> None:
-    table = report_content(full_review())["table"]
-    assert len(table) <= LONGEST_TABLE
-    assert table.endswith("... cut; the whole table is in Dagster")
-    short = report_content(full_review(jobs=5))["table"]
-    assert "public.table_9" in short
-    assert "public.table_10" not in short
-    assert "(+11%)" in short
-
-
-def test_the_chart_is_drawn_full_and_with_one_measurement() -> None:
-    full = full_review()
-    for review in (full, WeeklyReview(**{**vars(full), "storage_totals": full.storage_totals[-1:]})):
-        assert review_chart_png(review).startswith(b"\x89PNG")
-
-
-@pytest.fixture
-def instance() -> Iterator[dg.DagsterInstance]:
-    with dg.DagsterInstance.ephemeral() as ephemeral:
-        yield ephemeral
-
-
-def test_the_jobs_run_and_nobody_is_named(make_application_db: MakeApplicationDb, instance: dg.DagsterInstance) -> None:
-    url = make_application_db(migrated=True)
-    with connect(url) as conn:
-        late = "update data_deletion_requests set requested_at = now() - interval '40 days' where status = 'pending'"
-        assert conn.execute(late).rowcount
-    definitions = build_definitions(database=ApplicationDatabase(url=url))
-    results = [
-        definitions.resolve_job_def(job).execute_in_process(instance=instance)
-        for job in ("record_storage", "weekly_job_review", "weekly_job_review")
-    ]
-    assert all(len(result.get_asset_check_evaluations()) == 2 for result in results)
-    (event,) = results[1].asset_materializations_for_node("review_the_week")
-    (second,) = results[2].asset_materializations_for_node("review_the_week")
-    assert [e.metadata["sent_to_outbox"].value for e in (event, second)] == [True, False]
-    assert {"jobs", "storage", "chart", "deletions_overdue"} <= set(event.metadata)
-    table = event.metadata["jobs"]
-    assert isinstance(table, dg.TableMetadataValue)
-    names = {record.data["job"] for record in table.records}
-    assert {"rotate_event_partitions", "run_daily_maintenance", "weekly_job_review", "record_storage"} <= names
-    with connect(url) as conn:
-        content = value(conn, "select content from lifecycle.notifications where kind = 'report'")
-        assert content["run_id"] == results[1].run_id
-        personal = {
-            text for (text,) in rows(conn, "select id::text from accounts union select email from form_submissions")
-        }
-        overdue = value(
-            conn,
-            """select count(*) from data_deletion_requests where status in ('pending', 'processing')
-                and (requested_at at time zone 'Asia/Tokyo' + interval '1 month') at time zone 'Asia/Tokyo' <= now()""",
-        )
-    assert len(personal) > 100
-    told = json.dumps([content, str(event.metadata)])
-    assert not [text for text in personal if text in told]
-    assert event.metadata["deletions_overdue"].value == overdue > 0
-    evaluations = {e.check_name: e for e in results[1].get_asset_check_evaluations()}
-    assert evaluations["no_overdue_deletions"].metadata["overdue"].value == overdue

@@ -41,6 +41,8 @@ JOBS: Final = (
     "refresh_account_segments",
     "reconcile_statistics",
     "run_daily_maintenance",
+    "archive_chat_messages",
+    "delete_expired_vouchers",
     "record_storage",
 )
 # What the review's chart shows.

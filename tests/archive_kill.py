@@ -1,0 +1,42 @@
+"""An archive run in a process of its own that kills itself: `python -m tests.archive_kill URL NOW WHERE`."""
+
+import os
+import signal
+import subprocess
+import sys
+from datetime import datetime
+
+from lifecycle.chat_archive import archive
+from tests.archived import archive as run
+
+# In the second batch: between reading and moving, and after the moving statement before its commit.
+PLACES = {"while packing": ("pack", 150), "before the commit": ("_move", 2)}
+
+
+def killed(url: str, now: datetime, where: str) -> None:
+    """Run until the process is dead."""
+    ended = subprocess.run(
+        [sys.executable, "-m", "tests.archive_kill", url, now.isoformat(), where], check=False, timeout=60
+    )
+    assert ended.returncode == -signal.SIGKILL
+
+
+def main() -> None:
+    url, now, where = sys.argv[1:]
+    name, last = PLACES[where]
+    original, calls = getattr(archive, name), 0
+
+    def deadly(*args: object) -> object:
+        nonlocal calls
+        calls += 1
+        result = original(*args)
+        if calls == last:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return result
+
+    setattr(archive, name, deadly)
+    run(url, datetime.fromisoformat(now))
+
+
+if __name__ == "__main__":
+    main()

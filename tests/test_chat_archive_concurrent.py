@@ -1,0 +1,200 @@
+"""The archive under traffic: changes while a batch is compressed, two workers, a killed one; and the way back."""
+
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+import psycopg
+import pytest
+
+from lifecycle.chat_archive import archive as archive_module
+from lifecycle.chat_archive.conversation import read_conversation, restore_session
+from lifecycle.chat_archive.status import overdue_messages, sample_archive
+from lifecycle.database import connect, value
+from lifecycle.errors import RefusedError, VerificationError
+from lifecycle.policy import CHAT_ARCHIVE
+from tests.archive_kill import PLACES, killed
+from tests.archived import archive, archived, due, live, make_session, noted, say
+from tests.conftest import MakeApplicationDb
+
+pytestmark = pytest.mark.one_server
+
+
+@pytest.fixture
+def db(make_application_db: MakeApplicationDb) -> str:
+    return make_application_db(rows=False, migrated=True)
+
+
+def while_packing(monkeypatch: pytest.MonkeyPatch, work: Callable[[], object]) -> None:
+    """Do something once a batch was read and before it is moved."""
+    original = archive_module.pack
+    done: list[object] = []
+
+    def pack(text: bytes) -> object:
+        if not done:
+            done.append(work())
+        return original(text)
+
+    monkeypatch.setattr(archive_module, "pack", pack)
+
+
+def test_changes_while_a_batch_is_compressed(db: str, now: datetime, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was changed moves later with its new text, what was deleted is gone, what is held waits."""
+    old = now - timedelta(days=100)
+    with connect(db) as conn, psycopg.connect(db) as holder, psycopg.connect(db) as leaving:
+        conn.execute("set timezone = 'UTC'")
+        session, _ = make_session(conn)
+        held_session, _ = make_session(conn)
+        changed, deleted, held, younger, plain, column = (say(conn, session, text, old) for text in "abcdef")
+        orphan = say(conn, held_session, "its session is being deleted", old)
+
+        def interfere() -> None:
+            conn.execute("update chat_messages set content = 'changed' where id = %s", (changed,))
+            conn.execute("delete from chat_messages where id = %s", (deleted,))
+            conn.execute("update chat_messages set created_at = %s where id = %s", (now, younger))
+            conn.execute("update chat_messages set latency_ms = 99 where id = %s", (column,))
+            holder.execute("update chat_messages set content = 'held' where id = %s", (held,))
+            leaving.execute("delete from chat_sessions where id = %s", (held_session,))
+
+        while_packing(monkeypatch, interfere)
+        run = archive(db, now, replace(CHAT_ARCHIVE))
+        assert set(archived(conn)) == {plain, column}
+        assert archived(conn)[column][3] == 99
+        assert (run.moved, run.left) == (2, 5)
+        holder.commit()
+        leaving.rollback()
+        assert archive(db, now).moved == 3
+        found = archived(conn)
+        assert set(found) == {plain, column, changed, held, orphan}
+        assert (found[changed][-1], found[held][-1]) == ("changed", "held")
+        assert set(live(conn)) == {younger}
+
+
+def test_an_id_that_the_archive_holds_already_is_overwritten_by_nobody(db: str, now: datetime) -> None:
+    """The id of an archived message can be used again, also by somebody else, who must not reach the first."""
+    with connect(db) as conn:
+        first, _ = make_session(conn)
+        second, _ = make_session(conn)
+        said = say(conn, first, "first", now - timedelta(days=100))
+        archive(db, now)
+        conn.execute(
+            "insert into chat_messages (id, session_id, role, content, created_at)"
+            " values (%s, %s, 'user', 'second', %s)",
+            (said, second, now - timedelta(days=100)),
+        )
+        assert (archive(db, now).left, overdue_messages(conn, now)) == (1, 1)
+        assert archived(conn)[said][-1] == "first"
+        assert live(conn)[said][-1] == "second"
+        restored = restore_session(conn, first, now=now)
+        assert (restored.restored, restored.left) == (0, 1)
+
+
+def test_two_workers_share_the_days(make_application_db: MakeApplicationDb, now: datetime) -> None:
+    url = make_application_db(migrated=True)
+    with connect(url) as conn:
+        conn.execute("set timezone = 'UTC'")
+        expected = due(conn, now)
+        both = threading.Barrier(2)
+        runs = []
+
+        def work() -> None:
+            both.wait(20)
+            runs.append(archive(url, now, replace(CHAT_ARCHIVE, batch_size=20)))
+
+        threads = [threading.Thread(target=work) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+        assert archived(conn) == expected
+        assert sum(run.moved for run in runs) == len(expected)
+        assert not due(conn, now)
+
+
+def test_a_claimed_day_is_left_to_its_worker(db: str, now: datetime) -> None:
+    with connect(db) as conn, psycopg.connect(db) as worker:
+        conn.execute("set timezone = 'UTC'")
+        session, _ = make_session(conn)
+        day = (now - timedelta(days=100)).replace(hour=0, minute=0, second=0, microsecond=0)
+        say(conn, session, "claimed", day)
+        free = {say(conn, session, "free", day + timedelta(days=1)), say(conn, session, "older", day - timedelta(1))}
+        worker.execute("set timezone = 'UTC'")
+        key = worker.execute("select date_trunc('day', %s::timestamptz, 'UTC')::text", (day,)).fetchone()
+        worker.execute(archive_module.CLAIM.encode(), ([key and key[0]],))
+        run = archive(db, now)
+        assert set(archived(conn)) == free
+        assert (run.busy_days, run.remaining) == (1, 1)
+        worker.rollback()
+        assert archive(db, now).moved == 1
+
+
+@pytest.mark.parametrize("where", PLACES)
+def test_a_killed_worker_loses_and_doubles_nothing(
+    make_application_db: MakeApplicationDb, now: datetime, where: str
+) -> None:
+    url = make_application_db(migrated=True)
+    with connect(url) as conn:
+        conn.execute("set timezone = 'UTC'")
+        expected, before = due(conn, now), live(conn)
+        killed(url, now, where)
+        found = archived(conn)
+        assert len(found) == 100
+        assert live(conn) | found == before
+        assert not set(live(conn)) & set(found)
+        # The server may need a moment to see that the process is gone; its day is then somebody's until it does.
+        while archive(url, now).remaining:
+            pass
+        assert archived(conn) == expected
+        assert live(conn) == {i: message for i, message in before.items() if i not in expected}
+
+
+def test_a_session_comes_back_and_stays(db: str, now: datetime) -> None:
+    with connect(db) as conn:
+        conn.execute("set timezone = 'UTC'")
+        session, _ = make_session(conn)
+        other, _ = make_session(conn)
+        old = now - timedelta(days=100)
+        for text in ("こんにちは 🦖", ""):
+            say(conn, session, text, old)
+        say(conn, session, "young", now)
+        say(conn, other, "other", old)
+        conn.execute("delete from lifecycle.changed_chat_hours")
+        before = live(conn)
+        archive(db, now)
+        talk = [(message.text, message.archived) for message in read_conversation(conn, session)]
+        assert sorted(talk[:2]) == [("", True), ("こんにちは 🦖", True)]
+        assert talk[2:] == [("young", False)]
+
+        restored = restore_session(conn, session, now=now)
+        assert (restored.restored, restored.until) == (2, now + CHAT_ARCHIVE.restored_for)
+        assert {i: m for i, m in before.items() if m[0] == session} == live(conn)
+        assert noted(conn) == []
+        assert archive(db, now).moved == 0
+        assert overdue_messages(conn, now + timedelta(days=20)) == 0
+        later = restored.until + timedelta(seconds=1)
+        assert overdue_messages(conn, later) == 2
+        assert archive(db, later).moved == 2
+
+        conn.execute("delete from chat_sessions where id = %s", (session,))
+        assert value(conn, "select count(*) from lifecycle.restored_chat_sessions") == 0
+        assert [message[-1] for message in archived(conn).values()] == ["other"]
+        with pytest.raises(RefusedError, match="no chat session"):
+            read_conversation(conn, session)
+
+
+@pytest.mark.parametrize("damage", ["content_gzip = '\\x00'", "content_sha256 = sha256('')"])
+def test_a_damaged_text_is_found_and_never_restored(db: str, now: datetime, damage: str) -> None:
+    with connect(db) as conn:
+        session, _ = make_session(conn)
+        for text in "abc":
+            say(conn, session, text, now - timedelta(days=100))
+        archive(db, now)
+        assert sample_archive(conn, 50).damaged == 0
+        conn.execute(f"update chat_messages_archive set {damage}".encode())
+        sample = sample_archive(conn, 50)
+        assert 0 < sample.damaged == sample.read
+        with pytest.raises(VerificationError):
+            restore_session(conn, session, now=now)
+        assert not live(conn)
+        assert value(conn, "select count(*) from lifecycle.restored_chat_sessions") == 0
