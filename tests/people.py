@@ -105,7 +105,6 @@ def add_visit(
         account_id=account,
         session_id=session,
         event_timestamp=moment,
-        created_at=moment,
         page_url=f"/tea?to={person.email.replace('@', '%40')}#top",
         user_agent=f"Browser of {person.name}",
         referrer=f"https://x.example/?u={person.account}",
@@ -119,7 +118,6 @@ def add_visit(
         account_id=account,
         session_id=session,
         event_timestamp=moment,
-        created_at=moment,
         page_url="/tea",
         experience_slug="tea",
         revenue_metrics={"amount": 1200, "by": person.email},
@@ -133,7 +131,6 @@ def add_visit(
         session_id=session,
         search_query=f"tea near {person.name}",
         searched_at=moment,
-        created_at=moment,
     )
     insert(
         conn,
@@ -193,17 +190,10 @@ def add_conversation(conn: Connection, person: Person) -> None:
 
 def add_tastes(conn: Connection, person: Person) -> None:
     """Quiz, recommendations, interactions, profile."""
-    quiz, run = person.id("quiz"), person.id("run")
+    quiz, run, account = person.id("quiz"), person.id("run"), person.account
     insert(conn, "quiz_sessions", id=quiz, account_id=person.account, status="completed")
     insert(conn, "quiz_answers", id=person.id("quiz_answers"), session_id=quiz, question_ref="x", answer_value=["tea"])
-    insert(
-        conn,
-        "quiz_results",
-        id=person.id("quiz_results"),
-        session_id=quiz,
-        account_id=person.account,
-        result_type="travel_type",
-    )
+    insert(conn, "quiz_results", id=person.id("result"), session_id=quiz, account_id=account, result_type="travel_type")
     insert(conn, "recommendation_runs", id=run, account_id=person.account, trigger="manual")
     insert(conn, "recommendation_items", id=person.id("item"), run_id=run, activity_id=ACTIVITY, rank=1)
     insert(

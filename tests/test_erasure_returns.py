@@ -13,7 +13,6 @@ from tests.people import Person, add_account, add_booking, add_catalogue, add_pe
 pytestmark = pytest.mark.one_server
 
 AKI, BEN = Person("aki"), Person("ben")
-SHARED = "sess_shared_77"
 # In this order each row finds those that it refers to.
 RESTORED = """
 select split_part(table_name, '.', 2) from lifecycle.erasure_steps where table_name like 'public.%'

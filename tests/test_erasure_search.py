@@ -240,3 +240,15 @@ def test_other_peoples_own_words_are_exempt_and_told(conn: Connection) -> None:
     }
     receipt = value(conn, "select body -> 'exemptions' from lifecycle.erasure_receipts")
     assert "public.chat_messages.content" in {exemption["column"] for exemption in receipt}
+
+
+def test_nobody_can_hold_up_anothers_erasure_by_naming_them(conn: Connection) -> None:
+    """Whoever types somebody's address into their own form or profile must not keep that person from leaving."""
+    insert(conn, "form_submissions", account_id=BEN.account, email=BEN.email, first_name=f"not {TARO.email}")
+    insert(conn, "account_profiles", account_id=BEN.account, display_name=TARO.email, preferences={"by": TARO.email})
+    insert(conn, "account_metadata", account_id=BEN.account, flags={"invited_by": str(TARO.account)})
+    conn.execute("update accounts set onboarding_state = jsonb_build_object('by', %s::text)", (TARO.account,))
+    asked = ask(conn, TARO)
+    process(conn)
+    assert (job(conn, asked)["state"], job(conn, asked)["last_error"]) == ("verified", None)
+    assert value(conn, "select preferences from account_profiles") == {"by": "erased"}
