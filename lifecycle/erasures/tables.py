@@ -54,6 +54,8 @@ BUSINESS_SCRUB: Final = {
 }
 AUDIT_SCRUB: Final = {"payload": allowed(*AUDIT_KEYS)}
 
+# Residues in them must not fail a job: whoever wrote somebody's address into their own form could hold up that
+# person's erasure for ever.
 OTHERS_FREE_FORM: Final = "free form of others' rows, in which somebody's address may have been written down"
 EVENT_KEY: Final = "the event's own id; counts per day stay right without the person"
 OWN_WORDS: Final = "other people's own words, which are their data; the person's conversations are deleted"
@@ -100,7 +102,7 @@ EVENT_TABLES: Final = (
             Step("account_id", Key.account),
             Step("session_id", Key.own_web_session, unowned="account_id"),
         ),
-        redacted(OTHERS_FREE_FORM, "search_query", "search_context", "page_url"),
+        redacted(OTHERS_FREE_FORM, "search_query", "search_source", "search_context", "page_url", "clicked_result_id"),
     ),
 )
 
@@ -135,13 +137,24 @@ CONVERSATIONS: Final = (
         (Step("account_id", Key.account),),
         exempt(OWN_WORDS, "title") | redacted(OTHERS_FREE_FORM, "state", "metadata"),
     ),
-    Table("quiz_answers", "tastes and opinions", (Step("session_id", Key.quiz_session),)),
+    Table(
+        "quiz_answers",
+        "tastes and opinions",
+        (Step("session_id", Key.quiz_session),),
+        redacted(OTHERS_FREE_FORM, "question_ref", "answer_value"),
+    ),
     Table(
         "quiz_results",
         "tastes and opinions",
         (Step("account_id", Key.account), Step("session_id", Key.quiz_session)),
+        redacted(OTHERS_FREE_FORM, "travel_type_payload", "recommendation_snapshot"),
     ),
-    Table("quiz_sessions", "tastes and opinions", (Step("account_id", Key.account),)),
+    Table(
+        "quiz_sessions",
+        "tastes and opinions",
+        (Step("account_id", Key.account),),
+        redacted(OTHERS_FREE_FORM, "metadata"),
+    ),
     Table(
         "recommendation_items",
         "drawn from a person's tastes",
@@ -158,7 +171,7 @@ CONVERSATIONS: Final = (
         "activity_interactions",
         "what somebody liked",
         (Step("account_id", Key.account),),
-        redacted(OTHERS_FREE_FORM, "metadata"),
+        redacted(OTHERS_FREE_FORM, "metadata", "activity_slug", "source_id"),
     ),
 )
 
@@ -199,18 +212,14 @@ BOOKINGS: Final = (
                 },
             ),
         ),
-        clean(
-            BOOKKEEPING,
-            "id",
-            "activity_id",
-            "experience_slug",
-            "experience_title",
-            "country",
-            "nationality",
-            "visit_purposes",
-            "coupon_code",
-        )
-        | redacted(OTHERS_FREE_FORM, "travel_issues", "qr_code_data", "referrer"),
+        clean(BOOKKEEPING, "id", "activity_id")
+        | exempt("an address that somebody who stays uses, too, ties no row to the person", "email")
+        | redacted(
+            OTHERS_FREE_FORM,
+            *("experience_slug", "experience_title", "phone_number", "first_name", "last_name", "country"),
+            *("nationality", "visit_purposes", "travel_issues", "coupon_code", "qr_code_data", "user_agent"),
+            *("ip_address", "referrer"),
+        ),
     ),
 )
 
@@ -229,7 +238,8 @@ PEOPLE: Final = (
         "evidence of what was consented to, and when",
         (Step("account_id", Key.account, Action.scrub, {"ip_address": NULL, "user_agent": NULL}),),
         exempt("evidence of consent names the account, of which nothing else is left", "account_id")
-        | clean("evidence of consent", "id", "consent_version", "preferences"),
+        | clean("evidence of consent", "id")
+        | redacted(OTHERS_FREE_FORM, "consent_version", "preferences", "user_agent"),
     ),
     Table(
         "audit_events",
@@ -240,9 +250,24 @@ PEOPLE: Final = (
         ),
         clean("the ledger", "id", "entity_type", "event_type") | redacted(OTHERS_FREE_FORM, "payload"),
     ),
-    Table("account_metadata", "profile", (Step("account_id", Key.account),)),
-    Table("account_profiles", "profile, with the segments in it", (Step("account_id", Key.account),)),
-    Table("account_linkages", "ties the account to a person who signs in", (Step("account_id", Key.account),)),
+    Table(
+        "account_metadata",
+        "profile",
+        (Step("account_id", Key.account),),
+        redacted(OTHERS_FREE_FORM, "quiz_state", "flags"),
+    ),
+    Table(
+        "account_profiles",
+        "profile, with the segments in it",
+        (Step("account_id", Key.account),),
+        redacted(OTHERS_FREE_FORM, "display_name", "locale", "timezone", "demographics", "preferences"),
+    ),
+    Table(
+        "account_linkages",
+        "ties the account to a person who signs in",
+        (Step("account_id", Key.account),),
+        redacted(OTHERS_FREE_FORM, "metadata"),
+    ),
     Table(
         "accounts",
         "a tombstone: whoever refers to it must find that it is gone",
@@ -254,7 +279,8 @@ PEOPLE: Final = (
                 {"status": constant("deleted"), "onboarding_state": constant("{}")},
             ),
         ),
-        exempt("the tombstone's own id, of which nothing else is left", "id"),
+        exempt("the tombstone's own id, of which nothing else is left", "id")
+        | redacted(OTHERS_FREE_FORM, "onboarding_state"),
     ),
     Table(
         "data_deletion_requests",
@@ -268,7 +294,8 @@ PEOPLE: Final = (
             ),
         ),
         exempt("evidence of the request names the account, of which nothing else is left", "account_id")
-        | clean("evidence of the request", "id", "processed_by"),
+        | clean("evidence of the request", "id", "processed_by")
+        | redacted(OTHERS_FREE_FORM, "request_reason", "notes"),
     ),
 )
 

@@ -478,6 +478,14 @@ begin
       join unnest(jobs, accounts) j(job, account) on j.account = v.account_id
      where v.session_id <> 'erased'
     on conflict do nothing;
+    -- A name under which many people come is nobody's visit: a browser without storage, say. What is anonymous in it
+    -- is not the person's.
+    sessions := array(select distinct k.key from lifecycle.erasure_keys k where k.job_id = any (jobs) and k.kind = 'web_session');
+    delete from lifecycle.erasure_keys k
+     where k.job_id = any (jobs) and k.kind = 'web_session'
+       and k.key in (select e.session_id from public.user_behavior_events e
+                      where e.session_id = any (sessions) and e.account_id is not null
+                      group by e.session_id having count(distinct e.account_id) > 20);
     sessions := array(select distinct k.key from lifecycle.erasure_keys k where k.job_id = any (jobs) and k.kind = 'web_session');
     -- Only those in which nobody else was seen who stays. Two people who leave together do not keep each other's alive.
     with shared as (
@@ -1141,7 +1149,8 @@ begin
                  group by 1
                 on conflict on constraint erasure_counts_pkey do update set rows = c.rows + excluded.rows;
                 execute format('update %s t set %I = %s from (%s) r where t.tableoid = r.relation and t.ctid = r.place', relation, col.name,
-                               (select format(case when a.atttypid in ('json'::regtype, 'jsonb'::regtype)
+                               (select format(case when col.type = 'uuid' then 'null'
+                                                   when a.atttypid in ('json'::regtype, 'jsonb'::regtype)
                                                    then 'lifecycle.document_without_words(t.%I::jsonb, $1, $4, $5)::%s'
                                                    else 'lifecycle.without_words(t.%I::text, $1, $4, $5)::%s' end,
                                               col.name, format_type(a.atttypid, a.atttypmod))

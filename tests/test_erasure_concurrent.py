@@ -1,0 +1,223 @@
+"""Erasing while others work: two workers, writers, somebody's lock, a worker that is killed, one that is too slow."""
+
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from lifecycle.database import Connection, connect, rows, value
+from sandbox.application import clone_database, drop_database
+from sandbox.server import Server
+from tests.conftest import MakeApplicationDb
+from tests.erasing import EXEMPT, Picture, ask, claim, finish, job, picture, process, states, step, traces
+from tests.people import Person, add_account, add_catalogue, add_person, add_visit, insert
+
+pytestmark = pytest.mark.one_server
+
+AKI, BEN = Person("aki"), Person("ben")
+SHARED = "sess_shared_77"
+WITHOUT_CLOCK = """
+select r.body - array['requested_at', 'due_at', 'started_at', 'collected_at', 'erased_at', 'verified_at',
+                      'attempts', 'search']
+  from lifecycle.erasure_receipts r order by r.request_id
+"""
+STILL_ANONYMOUS = """
+select 'behaviour' from user_behavior_events where session_id = %(session)s
+ union all select 'business' from business_metrics_events where session_id = %(session)s
+ union all select 'search' from search_queries where session_id = %(session)s
+ union all select 'replay' from session_replay_events where session_id = %(session)s
+"""
+LEASE_OVER = "update lifecycle.deletion_jobs set lease_until = now() where lease_until is not null"
+AGAIN = "update lifecycle.deletion_jobs set next_attempt_at = now()"
+
+
+@pytest.fixture
+def url(make_application_db: MakeApplicationDb) -> str:
+    """An empty migrated database with the catalogue."""
+    made = make_application_db(rows=False, migrated=True)
+    with connect(made) as conn:
+        add_catalogue(conn)
+    return made
+
+
+@pytest.fixture
+def conn(url: str) -> Iterator[Connection]:
+    with connect(url) as session:
+        yield session
+
+
+def test_two_who_shared_a_visit_erased_at_once_leave_nothing_of_it(url: str, conn: Connection) -> None:
+    """Each worker collects before the other has erased anything: neither may take the other's person for alive."""
+    add_person(conn, AKI.name, shared=SHARED)
+    add_person(conn, BEN.name, shared=SHARED)
+    add_visit(conn, AKI, SHARED, signed_in=False, number=2)
+    requests = [ask(conn, AKI), ask(conn, BEN)]
+    conn.execute("select enqueue_deletion_jobs()")
+    with connect(url) as other:
+        first, second = claim(conn, requests[0]), claim(other, requests[1])
+        assert None not in (first, second)
+        for name in ("collect", "erase"):
+            assert (step(conn, first, name), step(other, second, name)) == ("done", "done")
+        assert (finish(conn, first), finish(other, second)) == ("done", "done")
+    assert states(conn) == dict.fromkeys(requests, "verified")
+    assert not rows(conn, STILL_ANONYMOUS, {"session": SHARED})
+    assert set(traces(conn, AKI, BEN)) == EXEMPT
+
+
+def test_two_workers_share_a_queue(url: str, conn: Connection) -> None:
+    """Both run the whole procedure; nobody is done twice and nobody is forgotten."""
+    people = [Person(f"p{number}") for number in range(12)]
+    for number, person in enumerate(people):
+        add_account(conn, person)
+        add_visit(conn, person, f"sess_pair_{number // 2:04}")
+        ask(conn, person)
+    errors: list[Exception] = []
+
+    def work() -> None:
+        try:
+            with connect(url) as worker:
+                worker.execute("call process_deletion_jobs(3)")
+        except Exception as error:
+            errors.append(error)
+
+    workers = [threading.Thread(target=work) for _ in range(2)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(60)
+    conn.execute(AGAIN)
+    process(conn)  # what met the other's refresh, and was told to come again
+    assert not errors
+    assert set(states(conn).values()) == {"verified"}
+    assert value(conn, "select count(*) from lifecycle.erasure_receipts") == len(people)
+    assert not rows(conn, "select * from lifecycle.broken_receipts()")
+    assert set(traces(conn, *people)) <= EXEMPT
+
+
+def test_rows_written_meanwhile_are_found_and_erased(conn: Connection) -> None:
+    """A browser with a token goes on: after the rows were erased, and after they were searched."""
+    add_account(conn, AKI)
+    add_visit(conn, AKI, AKI.visit)
+    asked = ask(conn, AKI)
+    conn.execute("select enqueue_deletion_jobs()")
+    for number, moment in enumerate(("search", "conclude"), 2):
+        batch = claim(conn)
+        assert [step(conn, batch, name) for name in ("collect", "erase", "sign_in_users", "refresh")] == ["done"] * 4
+        if moment == "conclude":
+            assert finish(conn, batch, ("search",)) == "done"
+        add_visit(conn, AKI, AKI.visit, number=number)
+        finish(conn, batch, ("search", "conclude") if moment == "search" else ("conclude",))
+        assert job(conn, asked)["state"] == "failed"
+        assert "public.user_behavior_events" in job(conn, asked)["last_error"]
+        assert not rows(conn, "select * from lifecycle.erasure_receipts")
+        conn.execute(AGAIN)
+    process(conn)
+    assert states(conn) == {asked: "verified"}
+    assert set(traces(conn, AKI)) <= EXEMPT
+
+
+def test_somebodys_lock_holds_up_one_person_only(url: str, conn: Connection) -> None:
+    for person in (AKI, BEN):
+        add_account(conn, person)
+        insert(conn, "account_profiles", account_id=person.account, display_name=person.name)
+    first, second = ask(conn, AKI), ask(conn, BEN)
+    conn.execute("update lifecycle.erasure_policy set lock_timeout_ms = 50")
+    with psycopg.connect(url) as editor:
+        editor.execute("update account_profiles set locale = 'ja' where account_id = %s", (AKI.account,))
+        process(conn)
+        assert states(conn) == {first: "failed", second: "verified"}
+        assert not rows(conn, "select * from lifecycle.open_problems")  # it passes; nobody need be told
+    conn.execute(AGAIN)
+    process(conn)
+    assert states(conn) == {first: "verified", second: "verified"}
+
+
+def test_a_worker_whose_lease_ran_out_changes_nothing_more(url: str, conn: Connection) -> None:
+    add_person(conn, AKI.name)
+    asked = ask(conn, AKI)
+    conn.execute("select enqueue_deletion_jobs()")
+    slow = claim(conn)
+    assert step(conn, slow, "collect") == "done"
+    conn.execute(LEASE_OVER)
+    with connect(url) as other:
+        quick = claim(other)
+        assert quick not in (None, slow)
+        before, held = picture(conn), rows(conn, "select * from lifecycle.deletion_jobs")
+        for name in ("collect", "erase", "sign_in_users", "refresh", "conclude"):
+            step(conn, slow, name)
+            assert (picture(conn), rows(conn, "select * from lifecycle.deletion_jobs")) == (before, held), name
+        assert step(conn, slow, "erase") == "failed"
+        assert [step(other, quick, name) for name in ("collect", "erase")] == ["done", "done"]
+        assert finish(other, quick) == "done"
+    assert states(conn) == {asked: "verified"}
+    assert set(traces(conn, AKI)) == EXEMPT
+
+
+def prepare(conn: Connection) -> None:
+    """Two who leave, one who stays; a shared visit; aki is named in what ben has written."""
+    add_person(conn, "aki", shared=SHARED)
+    add_person(conn, "ben", shared=SHARED)
+    add_person(conn, "cho")
+    insert(conn, "search_queries", id=BEN.id("about"), account_id=BEN.account, search_query=f"who is {AKI.email}?")
+    for name in ("aki", "cho"):
+        ask(conn, Person(name))
+    conn.execute("select enqueue_deletion_jobs()")
+
+
+def end(conn: Connection) -> tuple[Picture, list[object]]:
+    """What stands in the end, without what only a clock could tell apart."""
+    found = {
+        key: text for key, text in picture(conn).items() if key[0] not in ("audit_events", "data_deletion_requests")
+    }
+    return without_times(found), [body for (body,) in rows(conn, WITHOUT_CLOCK)]
+
+
+def without_times(found: Picture) -> Picture:
+    return {key: re.sub(r"\d{4}-\d\d-\d\d[ T][\d:.]+\+00", "", text) for key, text in found.items()}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(server: Server, templates: Callable[[bool, bool, bool], str]) -> Iterator[tuple[Picture, list[object]]]:
+    """The end of a run that nothing happened to."""
+    with connect(clone_database(server, templates(False, True, True), "undisturbed")) as conn:
+        add_catalogue(conn)
+        prepare(conn)
+        process(conn)
+        found = end(conn)
+    yield found
+    drop_database(server, "undisturbed")
+
+
+def differences(found: Picture, expected: Picture) -> list[tuple[object, ...]]:
+    """Rows that are not as expected, or not there."""
+    keys = sorted(found.keys() | expected.keys())
+    return [(key, found.get(key), expected.get(key)) for key in keys if found.get(key) != expected.get(key)]
+
+
+KILLS = ("claim", "collect", "erase!", "erase", "sign_in_users", "refresh", "search!", "search", "conclude!")
+
+
+def test_killed_at_every_step_in_turn_it_ends_in_the_same_state(
+    undisturbed: tuple[Picture, list[object]], url: str, conn: Connection
+) -> None:
+    """Each worker takes over from one that was killed, gets one step further, and is killed itself."""
+    prepare(conn)
+    for last in KILLS:
+        command = [sys.executable, "-m", "tests.erasure_kill", url, last]
+        worker = subprocess.run(command, cwd=Path(__file__).parents[1], timeout=60, check=False)
+        assert worker.returncode == -9, last
+        assert "verified" not in states(conn).values()
+        assert claim(conn) is None, "the lease of a dead worker is not over yet"
+        conn.execute(LEASE_OVER)
+    process(conn)
+    assert set(states(conn).values()) == {"verified"}
+    found, receipts = end(conn)
+    assert differences(found, undisturbed[0]) == []
+    assert receipts == undisturbed[1]
+    assert not rows(conn, "select * from lifecycle.erasure_keys")
+    assert not rows(conn, "select * from lifecycle.broken_receipts()")
