@@ -103,8 +103,8 @@ Only accounts with consent to personalization have any. [How they are computed](
 ## Deletion requests
 
 A request is due {deadline} after `requested_at`, by the calendar of {calendar}; one whose data came back is due as long
-after that was found. The weekly review and the check `no_overdue_deletions` count what is due. What is erased, what stays
-and why: [map of personal data](personal-data-map.md).
+after that was found. The weekly review and the check `no_overdue_deletions` count what is due. What is erased, what
+stays and why: [map of personal data](personal-data-map.md).
 
 ## Patience with locks
 

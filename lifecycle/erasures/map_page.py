@@ -10,13 +10,14 @@ from lifecycle.policy import ERASURE, STATE_SCHEMA
 PAGE: Final = """\
 # Map of personal data
 
-Written by `lifecycle/erasures/map_page.py` from `lifecycle/erasures/tables.py` and `lifecycle/erasures/own_tables.py`; a
-test compares the two. Change the map, not this page, then run `lifecycle migrate`: it copies the map into
-`{state}.erasure_steps` and `{state}.personal_data_columns`, where the database functions read it.
-[How an erasure works](../explanation/erasure.md).
+Written by `lifecycle/erasures/map_page.py` from `lifecycle/erasures/tables.py` and
+`lifecycle/erasures/own_tables.py`; a test compares the two. Change the map, not this page, then run `lifecycle
+migrate`: it copies the map into `{state}.erasure_steps` and `{state}.personal_data_columns`, where the database
+functions read it. [How an erasure works](../explanation/erasure.md).
 
-A column that could hold an id or a text and is not on the map fails the check `personal_data_map_is_complete`. The search
-after an erasure looks into every such column of every table and materialized view, whatever the map says of it.
+A column that could hold an id or a text and is not on the map fails the check `personal_data_map_is_complete`. The
+search after an erasure looks into every such column of every table and materialized view, whatever the map says of
+it.
 
 ## What is done to a person's rows, in this order
 
@@ -24,9 +25,9 @@ after an erasure looks into every such column of every table and materialized vi
 |---|---|---|---|
 {steps}
 
-What a row is found by is collected before the first row goes, and kept until the receipt is written. A *web session of the
-person's own* is one in which nobody else was seen who stays. Bookings are found by the account, and, where they have none,
-by an e-mail address that nobody else uses.
+What a row is found by is collected before the first row goes, and kept until the receipt is written. A *web session
+of the person's own* is one in which nobody else was seen who stays. Bookings are found by the account, and, where
+they have none, by an e-mail address that nobody else uses.
 
 ## What columns mean where a row stays
 
@@ -41,8 +42,9 @@ by an e-mail address that nobody else uses.
 | exempt | may stay, for the reason given; counted in the receipt |
 | clean | fails the request: the column should hold nothing of a person |
 
-Not listed again: tables all of whose rows of a person are deleted, and this project's own settings and ledgers in schema
-`{state}`; a find in them fails the request. Roll-ups, statistics and materialized views are made anew before the search.
+Not listed again: tables all of whose rows of a person are deleted, and this project's own settings and ledgers in
+schema `{state}`; a find in them fails the request. Roll-ups, statistics and materialized views are made anew before
+the search.
 
 ## Policy
 
