@@ -117,20 +117,21 @@ def test_it_is_named_by_table_and_column(conn: Connection) -> None:
         "consent_history",
         account_id=TARO.account,
         consent_version="1",
-        preferences={"marketing": TARO.email},
+        preferences={},
         ip_address="192.0.2.44",
     )
+    insert(conn, "quiz_forms", definition={"asked_by": TARO.email})
     assert_fails_by(
         conn,
         "crm.contacts.owner",
         "crm.contacts.seen_from",
         "public.mirror.who",
-        "public.consent_history.preferences",
+        "public.quiz_forms.definition",
     )
     assert ("crm.contacts.owner", "residual", 1) in rows(conn, FINDINGS, (["residual"],))
     # Once the cause is gone it goes through.
     conn.execute(
-        "drop materialized view public.mirror; drop table crm.contacts; update consent_history set preferences = '{}'"
+        "drop materialized view public.mirror; drop table crm.contacts; update quiz_forms set definition = '{}'"
     )
     conn.execute("update lifecycle.deletion_jobs set next_attempt_at = now()")
     process(conn)

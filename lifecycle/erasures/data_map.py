@@ -44,6 +44,12 @@ class Treatment(StrEnum):
     clean = "clean"  # holds nothing of a person; a find fails the job
 
 
+# Not a hash: a hash of the session would still tie a person's events together.
+ERASED: Final = "erased"
+# Residues in them must not fail a job: whoever wrote somebody's address into their own form could hold up that
+# person's erasure for ever.
+OTHERS_FREE_FORM: Final = "free form of others' rows, in which somebody's address may have been written down"
+
 Rule = Mapping[str, Any]
 NULL: Final[Rule] = {"with": "null"}
 REDACTED: Final[Rule] = {"with": "redacted"}  # every id and e-mail address in it gives way to a word
@@ -98,3 +104,18 @@ class Table:
         if self.steps and all(step.action is Action.delete for step in self.steps):
             found["*"] = (Treatment.deleted, self.reason)
         return found | dict(self.columns)
+
+
+def clean(reason: str, *columns: str) -> dict[str, tuple[Treatment, str]]:
+    """Columns that hold nothing of a person, so that a find in them is a fault."""
+    return dict.fromkeys(columns, (Treatment.clean, reason))
+
+
+def redacted(reason: str, *columns: str) -> dict[str, tuple[Treatment, str]]:
+    """Free form of others' rows, from which the person's ids and addresses are taken out."""
+    return dict.fromkeys(columns, (Treatment.redacted, reason))
+
+
+def exempt(reason: str, *columns: str) -> dict[str, tuple[Treatment, str]]:
+    """Columns that may name the person after the erasure, for this reason."""
+    return dict.fromkeys(columns, (Treatment.exempt, reason))
