@@ -14,7 +14,8 @@ do $$
 declare
     object text;
 begin
-    for object in
+    -- All names first: what goes with another one has none afterwards.
+    foreach object in array array(
         select p.oid::regprocedure::text from pg_proc p
          where p.pronamespace = 'lifecycle'::regnamespace and p.proname in (
                 'address_pattern', 'allowed_only', 'broken_receipts', 'claim_deletion_jobs', 'collect_erasure_keys',
@@ -27,9 +28,9 @@ begin
                 'refresh_after_erasure', 'relations_of_step', 'renew_erasure_lease', 'replacement',
                 'rows_to_erase', 'search_relation', 'search_rows', 'searched_columns',
                 'searched_expression', 'session_pattern', 'treatment_of', 'unmapped_columns',
-                'without_words', 'words_in')
+                'without_words', 'words_in'))
     loop
-        execute format('drop function %s cascade', object);
+        execute format('drop function if exists %s cascade', object);
     end loop;
 end $$;
 drop table lifecycle.suppressions, lifecycle.erasure_secret, lifecycle.erasure_receipts, lifecycle.erasure_findings,
