@@ -42,6 +42,9 @@ OURS = (
     "chat_messages_recent",
     "archived_chat_messages",
     "delete_expired_vouchers",
+    "deletion_jobs",
+    "deletion_request(",
+    "find_returned_personal_data",
     *(index.name for index in SUPPORTING_INDEXES),
 )
 # The ledger grows with the first fill.
@@ -153,7 +156,7 @@ def test_the_version_table_lives_in_our_schema(make_application_db: MakeApplicat
     with session(make_application_db(rows=False, migrated=True)) as conn:
         found = rows(conn, "select relnamespace::regnamespace::text from pg_class where relname = 'alembic_version'")
         assert found == [("lifecycle",)]
-        assert rows(conn, "select version_num from lifecycle.alembic_version") == [("0009",)]
+        assert rows(conn, "select version_num from lifecycle.alembic_version") == [("0010",)]
 
 
 def test_the_printed_sql_makes_the_same_objects(make_application_db: MakeApplicationDb) -> None:
@@ -184,7 +187,7 @@ def test_a_held_ledger_is_waited_for(make_application_db: MakeApplicationDb) -> 
         upgrade(url, sleep=pause)
     assert pauses
     with session(url) as conn:
-        assert value(conn, "select version_num from lifecycle.alembic_version") == "0009"
+        assert value(conn, "select version_num from lifecycle.alembic_version") == "0010"
 
 
 def test_a_ledger_that_stays_held_ends_in_a_busy_error(

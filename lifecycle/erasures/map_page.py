@@ -10,10 +10,10 @@ from lifecycle.policy import ERASURE, STATE_SCHEMA
 PAGE: Final = """\
 # Map of personal data
 
-Written by `lifecycle/erasures/map_page.py` from `lifecycle/erasures/tables.py` and
-`lifecycle/erasures/own_tables.py`; a test compares the two. Change the map, not this page, then run `lifecycle
-migrate`: it copies the map into `{state}.erasure_steps` and `{state}.personal_data_columns`, where the database
-functions read it. [How an erasure works](../explanation/erasure.md).
+Written by `lifecycle/erasures/map_page.py` from `lifecycle/erasures/tables.py`, `lifecycle/erasures/person_tables.py`
+and `lifecycle/erasures/own_tables.py`; a test compares the two. Change the map, not this page, then run
+`lifecycle migrate`: it copies the map into `{state}.erasure_steps` and `{state}.personal_data_columns`, where the
+database functions read it. [How an erasure works](../explanation/erasure.md).
 
 A column that could hold an id or a text and is not on the map fails the check `personal_data_map_is_complete`. The
 search after an erasure looks into every such column of every table and materialized view, whatever the map says of
