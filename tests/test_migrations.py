@@ -156,7 +156,7 @@ def test_the_version_table_lives_in_our_schema(make_application_db: MakeApplicat
     with session(make_application_db(rows=False, migrated=True)) as conn:
         found = rows(conn, "select relnamespace::regnamespace::text from pg_class where relname = 'alembic_version'")
         assert found == [("lifecycle",)]
-        assert rows(conn, "select version_num from lifecycle.alembic_version") == [("0010",)]
+        assert rows(conn, "select version_num from lifecycle.alembic_version") == [("0012",)]
 
 
 def test_the_printed_sql_makes_the_same_objects(make_application_db: MakeApplicationDb) -> None:
@@ -187,7 +187,7 @@ def test_a_held_ledger_is_waited_for(make_application_db: MakeApplicationDb) -> 
         upgrade(url, sleep=pause)
     assert pauses
     with session(url) as conn:
-        assert value(conn, "select version_num from lifecycle.alembic_version") == "0010"
+        assert value(conn, "select version_num from lifecycle.alembic_version") == "0012"
 
 
 def test_a_ledger_that_stays_held_ends_in_a_busy_error(

@@ -1,6 +1,6 @@
 """One batch of deletion requests, from the claim to the receipts.
 
-Each step is a database function in a transaction of its own (migrations/versions/0010_erasure.sql). What is added here
+Each step is a database function in a transaction of its own (migrations/versions/0010 to 0012). What is added here
 is the search of compressed text, which the database cannot do, and an account of what happened, in counts. A worker
 that is killed loses its jobs when their lease runs out, and the next one goes on where it stopped.
 """

@@ -1,9 +1,9 @@
-"""Erasure: deletion jobs, what is done in which table, the search for what is left, receipts"""
+"""Erasure: the keys of a person, and what is done to the rows"""
 
 from migrations.sql_file import run_sql_file
 
-revision = "0010"
-down_revision = "0009"
+revision = "0011"
+down_revision = "0010"
 branch_labels = None
 depends_on = None
 
