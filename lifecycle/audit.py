@@ -1,6 +1,7 @@
 """The ledger: how a run of a job ended, in the application's own `audit_events`, and what people must hear of it."""
 
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
 from typing import Final
 
 from psycopg.types.json import Jsonb
@@ -45,7 +46,7 @@ class JobOutcome:
 
     `error` is None for a success; of a failure the database keeps the first line, without values of rows. `step` is
     where it failed, when that is known; `duration_ms` is None for a run that never started; `ended_ago` is how many
-    seconds ago it ended.
+    seconds before `seen_at` (of time.monotonic()) it ended.
 
     `about` is the job whose conversation hears of it, when that is not `job`. `part` says what a run covered that
     did not do its whole job. `proves_part` is False when its success says nothing of that part, as with one of
@@ -61,6 +62,7 @@ class JobOutcome:
     part: str | None = None
     proves_part: bool = True
     ended_ago: float = 0
+    seen_at: float = field(default_factory=time.monotonic)
     checks: tuple[CheckOutcome, ...] = ()
 
     @property
@@ -104,7 +106,8 @@ def _report_run(conn: Connection, outcome: JobOutcome) -> None:
     job, part = outcome.about or outcome.job, outcome.part
     cause = f"{RUN}{part}" if part else ""
     if outcome.error is not None:
-        ago = outcome.ended_ago + (outcome.duration_ms or 0) / 1000
+        # What the run reported itself must not look older than the run, however long this outcome waited its turn.
+        ago = outcome.ended_ago + (outcome.duration_ms or 0) / 1000 + time.monotonic() - outcome.seen_at
         if not value(conn, LINK_RUN, {"job": job, "run_id": outcome.run_id, "ago": ago}):
             report(conn, job, cause, outcome.error, outcome.run_id)
     elif part is None:

@@ -235,6 +235,7 @@ class ErasurePolicy:
     tries_until_failed: int = 5
     lock_timeout_ms: int = 5000
     late_window: str = "7 days"
+    calendar: str = CALENDAR
     # What Supabase itself keeps is not ours to read; of auth.users the sign-in user is deleted by its id.
     managed_schemas: tuple[str, ...] = (
         "auth",

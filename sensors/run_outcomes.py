@@ -4,6 +4,7 @@ Dagster's run-failure sensors move their cursor even when they raise, and a data
 when runs fail. This sensor keeps its own cursor: what could not be written is written at the next look.
 """
 
+import time
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -59,9 +60,13 @@ def checks_of(
 
 
 def outcome_of(
-    instance: dg.DagsterInstance, record: dg.RunRecord, makers: Mapping[dg.AssetKey, str], now: datetime
+    instance: dg.DagsterInstance,
+    record: dg.RunRecord,
+    makers: Mapping[dg.AssetKey, str],
+    now: datetime,
+    seen_at: float,
 ) -> JobOutcome:
-    """A run that ended, in the ledger's terms; a canceled run counts as failed, and alarms nobody."""
+    """A run that ended, in the ledger's terms, as seen `now`; a canceled run counts as failed, and alarms nobody."""
     run = record.dagster_run
     error, step = None, None
     if run.status is dg.DagsterRunStatus.FAILURE:
@@ -82,6 +87,7 @@ def outcome_of(
         part=covered.part,
         proves_part=covered.proves_part,
         ended_ago=max(0.0, now.timestamp() - record.end_time) if record.end_time is not None else 0,
+        seen_at=seen_at,
         checks=tuple(checks_of(instance, run, makers)),
     )
 
@@ -94,7 +100,7 @@ def outcome_of(
 )
 def run_outcomes(context: dg.SensorEvaluationContext, database: ApplicationDatabase) -> dg.SensorResult:
     """Record every run of this code location that ended since the last look."""
-    now = datetime.now(UTC)
+    now, seen_at = datetime.now(UTC), time.monotonic()
     since = datetime.fromisoformat(context.cursor) - OVERLAP if context.cursor else now - FIRST_LOOK_BACK
     records = context.instance.get_run_records(
         dg.RunsFilter(statuses=ENDED, updated_after=since), order_by="update_timestamp", ascending=True
@@ -102,7 +108,9 @@ def run_outcomes(context: dg.SensorEvaluationContext, database: ApplicationDatab
     ours = set(context.repository_def.job_names) if context.repository_def else set()
     makers = jobs_of_assets(context.repository_def) if context.repository_def else {}
     outcomes = [
-        outcome_of(context.instance, record, makers, now) for record in records if record.dagster_run.job_name in ours
+        outcome_of(context.instance, record, makers, now, seen_at)
+        for record in records
+        if record.dagster_run.job_name in ours
     ]
     written = 0
     if outcomes:

@@ -96,14 +96,14 @@ DATA_MAP: Final = (*EVENT_TABLES, *CONVERSATIONS, *BOOKINGS, *PEOPLE, *CATALOGUE
 WRITE_POLICY = sql.SQL(
     """insert into lifecycle.erasure_policy as held
     (version, grace, deadline, lease, batch_size, chunk_size, first_pause, longest_pause, tries_until_failed,
-     lock_timeout_ms, late_window, managed_schemas)
+     lock_timeout_ms, late_window, calendar, managed_schemas)
 values ({version}, {grace}, {deadline}, {lease}, {batch_size}, {chunk_size}, {first_pause}, {longest_pause},
-        {tries_until_failed}, {lock_timeout_ms}, {late_window}, {managed_schemas})
+        {tries_until_failed}, {lock_timeout_ms}, {late_window}, {calendar}, {managed_schemas})
 on conflict (singleton) do update set
     version = excluded.version, grace = excluded.grace, deadline = excluded.deadline, lease = excluded.lease,
     batch_size = excluded.batch_size, chunk_size = excluded.chunk_size, first_pause = excluded.first_pause,
     longest_pause = excluded.longest_pause, tries_until_failed = excluded.tries_until_failed,
-    lock_timeout_ms = excluded.lock_timeout_ms, late_window = excluded.late_window,
+    lock_timeout_ms = excluded.lock_timeout_ms, late_window = excluded.late_window, calendar = excluded.calendar,
     managed_schemas = excluded.managed_schemas"""
 )
 FORGET_MAP = sql.SQL("delete from lifecycle.erasure_steps; delete from lifecycle.personal_data_columns")

@@ -15,13 +15,12 @@ HOLD: Final = "select public.hold_deletion_request(%s, %s, %s)"
 RELEASE: Final = "select public.release_deletion_request(%s)"
 CANCEL: Final = "select public.cancel_deletion_request(%s, %s)"
 QUEUE_EXISTS: Final = "select to_regclass('lifecycle.deletion_jobs') is not null"
-# The same condition as in lifecycle.claim_deletion_jobs(): what the next claim would take, the most urgent first.
+# What the next claim would take, the most urgent first.
 DUE: Final = """
-select request_id::text, attempts, recurrences
-  from lifecycle.deletion_jobs
- where state in ('queued', 'failed') and not_before <= now() and next_attempt_at <= now()
-    or state in ('running', 'erased') and lease_until <= now()
- order by due_at, id limit %s
+select j.request_id::text, j.attempts, j.recurrences
+  from lifecycle.deletion_jobs j
+ where j.state not in ('verified', 'cancelled') and lifecycle.is_due(j)
+ order by j.due_at, j.id limit %s
 """
 STATES: Final = "select state, count(*) from lifecycle.deletion_jobs group by state order by state"
 STANDING: Final = """

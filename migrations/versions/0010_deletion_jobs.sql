@@ -33,6 +33,7 @@ create table lifecycle.erasure_policy (
     tries_until_failed int not null,
     lock_timeout_ms  int not null,
     late_window      interval not null,
+    calendar         text not null,
     managed_schemas  text[] not null
 );
 comment on table lifecycle.erasure_policy is 'One row: copy of lifecycle/policy.py, written by `lifecycle migrate`. Change it there.';
@@ -133,7 +134,9 @@ begin
     end if;
     with made as (
         insert into lifecycle.deletion_jobs (request_id, account_id, requested_at, not_before, due_at)
-        select r.id, r.account_id, r.requested_at, r.requested_at + policy.grace, r.requested_at + policy.deadline
+        select r.id, r.account_id, r.requested_at, r.requested_at + policy.grace,
+               -- A month is one of the people who count it, whatever the session's time zone.
+               (r.requested_at at time zone policy.calendar + policy.deadline) at time zone policy.calendar
           from public.data_deletion_requests r
          where r.status in ('pending', 'processing')
            and not exists (select from lifecycle.deletion_jobs j where j.request_id = r.id)
@@ -251,6 +254,12 @@ begin
     return 'cancelled';
 end $$;
 
+-- What a worker may claim: it waited long enough, or whoever had it was not heard of for a lease.
+create function lifecycle.is_due(job lifecycle.deletion_jobs) returns boolean
+language sql stable
+return job.state in ('queued', 'failed') and job.not_before <= now() and job.next_attempt_at <= now()
+       or job.state in ('running', 'erased') and job.lease_until <= now();
+
 -- The most urgent jobs become a batch of this caller; null when nothing waits. Commit before going on: others who
 -- erase at the same moment must see that these people are leaving.
 create function lifecycle.claim_deletion_jobs(batch_size int default null, only_request uuid default null) returns uuid
@@ -266,10 +275,11 @@ begin
                         where j.batch_id = n.batch_id and j.state = 'erased' and j.lease_until > now());
     with chosen as (
         select j.id from lifecycle.deletion_jobs j
-         where (j.state in ('queued', 'failed') and j.not_before <= now() and j.next_attempt_at <= now()
-                -- A step that takes longer than the lease holds a lock of its batch meanwhile.
-                or case when j.state in ('running', 'erased') and j.lease_until <= now()
-                        then pg_try_advisory_xact_lock(hashtextextended('lifecycle.erasure_batch.' || j.batch_id, 0)) end)
+         where j.state not in ('verified', 'cancelled')
+           -- A step that takes longer than the lease holds a lock of its batch meanwhile.
+           and case when lifecycle.is_due(j) then
+                   j.batch_id is null
+                   or pg_try_advisory_xact_lock(hashtextextended('lifecycle.erasure_batch.' || j.batch_id, 0)) end
            and (only_request is null or j.request_id = only_request)
          order by j.due_at, j.id
          limit coalesce(batch_size, policy.batch_size)
@@ -358,7 +368,7 @@ begin
         for object in
             select p.oid::regprocedure::text from pg_proc p
              where p.pronamespace = 'lifecycle'::regnamespace and p.proname in (
-                    'claim_deletion_jobs', 'fail_deletion_jobs', 'fail_erasure_batch', 'is_leaving', 'is_transient',
+                    'claim_deletion_jobs', 'fail_deletion_jobs', 'fail_erasure_batch', 'is_due', 'is_leaving', 'is_transient',
                     'job_of_request', 'reason_to_hold', 'renew_erasure_lease')
                 or p.pronamespace = 'public'::regnamespace and p.proname in (
                     'cancel_deletion_request', 'enqueue_deletion_jobs', 'hold_deletion_request',

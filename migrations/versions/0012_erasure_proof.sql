@@ -593,7 +593,8 @@ begin
     delete from lifecycle.erasure_counts c where c.job_id = any (again);
     update lifecycle.deletion_jobs j
        set state = 'queued', recurrences = j.recurrences + 1, attempts = 0, next_attempt_at = now(),
-           due_at = now() + policy.deadline, batch_id = null, started_at = null, collected_at = null, erased_at = null
+           batch_id = null,
+           due_at = (now() at time zone policy.calendar + policy.deadline) at time zone policy.calendar, started_at = null, collected_at = null, erased_at = null
      where j.id = any (again);
 end $$;
 
