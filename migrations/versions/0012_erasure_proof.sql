@@ -277,8 +277,7 @@ begin
     if names is null then
         return 0;
     end if;
-    delete from lifecycle.erasure_findings f
-     where f.batch_id = batch and f.table_name = searched and f.treatment <> 'redacted';
+    delete from lifecycle.erasure_findings f where f.batch_id = batch and f.table_name = searched;
     execute format('select (select count(*) from %s), count(*) from (%s) r', relation,
                    lifecycle.search_rows(relation, names, types, needles))
        into total, hits using needles.words, needles.ids, needles.addresses;
@@ -294,11 +293,10 @@ begin
                           select h.number, lower(h.content) from held h where octet_length(h.content) <= 320
                            union
                           select h.number, o.word from held h join unnest($10) o(word) on position(o.word in lower(h.content collate "default")) > 0)
-                 insert into lifecycle.erasure_findings as f (batch_id, job_id, table_name, column_name, treatment, rows)
+                 insert into lifecycle.erasure_findings (batch_id, job_id, table_name, column_name, treatment, rows)
                  select $6, k.job_id, $7, $8, $9, count(distinct w.number)
                    from word w join lifecycle.erasure_keys k on lower(k.key) = w.word and k.job_id = any ($4)
-                  group by k.job_id
-                 on conflict (batch_id, job_id, table_name, column_name, treatment) do update set rows = f.rows + excluded.rows',
+                  group by k.job_id',
                 matching)
               using needles.words, needles.ids, needles.addresses, jobs, lifecycle.session_pattern(needles.session_length), batch, searched, col.name,
                     case rule.treatment when 'exempt' then 'exempt' when 'redacted' then 'redacted' else 'residual' end,
@@ -373,10 +371,7 @@ create function lifecycle.refresh_after_erasure(batch uuid) returns boolean
 language plpgsql set search_path = ''
 as $$
 declare
-    jobs constant bigint[] := array(select j.id from lifecycle.deletion_jobs j where j.batch_id = batch and j.state = 'erased');
-    ids  constant uuid[] := array(select j.account_id from lifecycle.deletion_jobs j where j.id = any (jobs));
     view record;
-    held boolean;
 begin
     perform lifecycle.renew_erasure_lease(batch);
     if exists (select from public.refresh_derived_statistics() r where r.outcome = 'busy') then
@@ -387,8 +382,7 @@ begin
           from lifecycle.materialized_view_policies p order by p.view_name
     loop
         if (select c.relkind from pg_class c where c.oid = view.relation) = 'm' then
-            select lifecycle.search_relation(batch, view.relation) > 0 into held;
-            if held then
+            if lifecycle.search_relation(batch, view.relation) > 0 then
                 -- Its age is no reason to leave it as it is.
                 delete from lifecycle.refresh_states s where s.name = view.view_name;
                 perform from public.refresh_analytics_hourly(view.view_name);
