@@ -151,7 +151,7 @@ def test_ctrl_c_ends_a_reader_that_waits_for_a_lock(
 
     with connect(url) as conn, connect(url) as claims, psycopg.connect(url) as holder:
 
-        def interrupted(*args: object, **kwargs: object) -> object:
+        def interrupted(*_args: object, **_kwargs: object) -> object:
             holder.execute("lock table lifecycle.restored_chat_sessions in access exclusive mode")
             raise KeyboardInterrupt("stop")
 

@@ -1,19 +1,19 @@
 """Moving messages into the archive, a batch at a time, in one short transaction each.
 
 Nothing is held while a batch is compressed but the claim of its days (read_ahead.py). Two workers therefore take
-different days; and whatever both may do, the moving statement looks again at each row, so a message is moved once, as it
-is, or left where it is.
+different days; and whatever both may do, the moving statement looks again at each row, so a message is moved once, as
+it is, or left where it is.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
 from lifecycle.chat_archive.batches import Due, Place, count_due
-from lifecycle.chat_archive.read_ahead import PackedMessage, claimed_batches
+from lifecycle.chat_archive.read_ahead import Batch, claimed_batches
 from lifecycle.database import Connection, politely, rows, run_all
 from lifecycle.policy import CHAT_ARCHIVE, ChatArchivePolicy
 
@@ -100,7 +100,7 @@ def archive_messages(
                 place = batch.end
                 run = replace(run, busy_days=run.busy_days + batch.busy_days)
                 if batch.messages:
-                    run = _archive_batch(conn, due, batch.messages, run, sleep)
+                    run = _archive_batch(conn, due, batch, run, sleep)
                 progress("messages archived", min((run.moved + run.left) / max(expected, 1), 1.0))
                 if run.moved >= policy.run_limit:
                     break
@@ -110,11 +110,11 @@ def archive_messages(
 
 
 def _archive_batch(
-    conn: Connection, due: Due, messages: Sequence[PackedMessage], run: ArchiveRun, sleep: Callable[[float], None]
+    conn: Connection, due: Due, batch: Batch, run: ArchiveRun, sleep: Callable[[float], None]
 ) -> ArchiveRun:
     (moved, text_bytes, gzip_bytes), _ = politely(
         conn,
-        lambda: _move(conn, due, messages),
+        lambda: _move(conn, due, batch.packed),
         what="archive of chat messages",
         relation="public.chat_messages",
         also=("public.chat_messages_archive", "public.chat_sessions"),
@@ -123,20 +123,18 @@ def _archive_batch(
     return replace(
         run,
         moved=run.moved + moved,
-        left=run.left + len(messages) - moved,
+        left=run.left + batch.messages - moved,
         batches=run.batches + 1,
         text_bytes=run.text_bytes + text_bytes,
         gzip_bytes=run.gzip_bytes + gzip_bytes,
     )
 
 
-def _move(conn: Connection, due: Due, messages: Sequence[PackedMessage]) -> tuple[int, int, int]:
+def _move(conn: Connection, due: Due, packed: bytes) -> tuple[int, int, int]:
     """Messages, bytes of text and bytes of gzip that moved, in the caller's transaction."""
     run_all(conn, PREPARE)
     with conn.cursor().copy(FILL.encode()) as copy:
-        copy.set_types(["uuid", "uuid", "bytea", "bytea"])
-        for message, session, packed in messages:
-            copy.write_row((message, session, packed.content_gzip, packed.content_sha256))
+        copy.write(packed)
     conn.execute(ANALYZE.encode())
     moved, text_bytes, gzip_bytes = rows(conn, MOVE, due.values(Place()))[0]
     return int(moved), int(text_bytes), int(gzip_bytes)

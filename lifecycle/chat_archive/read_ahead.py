@@ -1,14 +1,15 @@
 """The next batch is claimed, read and packed by a second thread while the caller moves the current one.
 
-A claim is an advisory lock on a day, and lasts as long as the transaction of the session that took it: until every batch
-read in it has been moved. Between its statements that transaction holds the claims and nothing else: no table is locked
-(batches.py), and at READ COMMITTED there is no snapshot that would hold back VACUUM.
+A claim is an advisory lock on a day, and lasts as long as the transaction of the session that took it: until every
+batch read in it has been moved. Between its statements that transaction holds the claims and nothing else: no table is
+locked (batches.py), and at READ COMMITTED there is no snapshot that would hold back VACUUM.
 """
 
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass
+from struct import Struct
 from typing import Final
 from uuid import UUID
 
@@ -31,16 +32,25 @@ select d.name from unnest(%s::text[]) d(name)
  where pg_try_advisory_xact_lock(hashtextextended('lifecycle.chat_archive.' || d.name, 0))
 """
 
-PackedMessage = tuple[UUID, UUID, Packed]  # id, session
+# A row as COPY reads it in binary: four columns, the length before each. Written here, and not by the driver while the
+# caller holds the moving transaction open.
+COPY_HEAD: Final = b"PGCOPY\n\xff\r\n\0" + bytes(8)
+COPY_ROW: Final = Struct("!hi16si16si")
+COPY_CHECKSUM: Final = Struct("!i32s")
+COPY_END: Final = b"\xff\xff"
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Packed messages of claimed days, and the place behind them. `busy_days` were claimed by somebody else."""
+    """So many messages of claimed days, and the place behind them. `busy_days` were claimed by somebody else.
+
+    `packed` is what COPY reads: id, session, gzip and checksum of each.
+    """
 
     end: Place
-    messages: tuple[PackedMessage, ...] = ()
-    busy_days: int = 0
+    messages: int
+    packed: bytes
+    busy_days: int
 
 
 def claimed_batches(claims: Connection, due: Due, place: Place) -> Generator[Batch]:
@@ -73,10 +83,16 @@ def _next_batch(claims: Connection, due: Due, place: Place) -> Batch | None:
         return None
     free = {name for (name,) in rows(claims, CLAIM, ([day.name for day in days],))}
     claimed = [day for day in days if day.name in free]
-    end, text_bytes, messages = start_of_next(days[-1]), 0, []
-    for message, session, at, text in read_batch(claims, due, place, claimed) if claimed else ():
-        messages.append((message, session, pack(text)))
-        text_bytes += len(text)
-        if len(messages) == due.policy.batch_size or text_bytes >= due.policy.batch_bytes:
-            end = Place(at, message)
-    return Batch(end, tuple(messages), len(days) - len(claimed))
+    messages = read_batch(claims, due, place, claimed) if claimed else []
+    end = start_of_next(days[-1])
+    full = len(messages) == due.policy.batch_size or sum(len(m[3]) for m in messages) >= due.policy.batch_bytes
+    if messages and full:
+        message, _, at, _ = messages[-1]
+        end = Place(at, message)
+    packed = b"".join([COPY_HEAD, *(_copy_row(m, session, pack(text)) for m, session, _, text in messages), COPY_END])
+    return Batch(end, len(messages), packed, len(days) - len(claimed))
+
+
+def _copy_row(message: UUID, session: UUID, packed: Packed) -> bytes:
+    head = COPY_ROW.pack(4, 16, message.bytes, 16, session.bytes, len(packed.content_gzip))
+    return head + packed.content_gzip + COPY_CHECKSUM.pack(32, packed.content_sha256)
