@@ -21,6 +21,9 @@ from lifecycle.policy import CHAT_ARCHIVE, ChatArchivePolicy
 PREPARE: Final = (
     "set local statement_timeout = 0",
     "set local lifecycle.moves_messages = 'yes'",
+    # An archive that is empty when the statement is planned would be read whole for each message of the batch, while
+    # another worker fills it.
+    "set local enable_seqscan = off",
     "create temp table lifecycle_chat_batch"
     " (id uuid not null, session_id uuid not null, content_gzip bytea not null, content_sha256 bytea not null)"
     " on commit drop",
