@@ -6,11 +6,12 @@ import subprocess
 import sys
 from datetime import datetime
 
-from lifecycle.chat_archive import archive
+from lifecycle.chat_archive import archive, read_ahead
 from tests.archived import archive as run
 
-# In the second batch: between reading and moving, and after the moving statement before its commit.
-PLACES = {"while packing": ("pack", 150), "before the commit": ("_move", 2)}
+# In the third batch between reading and moving, while the second may be moving; and after the moving statement of the
+# second before its commit.
+PLACES = {"while packing": (read_ahead, "pack", 250), "before the commit": (archive, "_move", 2)}
 
 
 def killed(url: str, now: datetime, where: str) -> None:
@@ -23,8 +24,8 @@ def killed(url: str, now: datetime, where: str) -> None:
 
 def main() -> None:
     url, now, where = sys.argv[1:]
-    name, last = PLACES[where]
-    original, calls = getattr(archive, name), 0
+    module, name, last = PLACES[where]
+    original, calls = getattr(module, name), 0
 
     def deadly(*args: object) -> object:
         nonlocal calls
@@ -34,7 +35,7 @@ def main() -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         return result
 
-    setattr(archive, name, deadly)
+    setattr(module, name, deadly)
     run(url, datetime.fromisoformat(now))
 
 

@@ -1,6 +1,7 @@
-"""Which messages are next, and their text: read without a lock that anybody could wait for."""
+"""Which messages are next, and their text: read without a lock that outlasts the reading."""
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -26,10 +27,10 @@ select d.day::text, greatest(d.day + interval '1 day', '4714-11-24 00:00+00 BC')
 """  # noqa: S608 - constants only
 # One text may be as large as thousands of others: the batch ends with the one that fills it.
 READ: Final = f"""
-select b.id, b.created_at::text, convert_to(b.content, 'UTF8')
-  from (select d.id, d.created_at, d.content,
+select b.id, b.session_id, b.created_at::text, convert_to(b.content, 'UTF8')
+  from (select d.id, d.session_id, d.created_at, d.content,
                sum(octet_length(d.content)) over (order by d.created_at, d.id) - octet_length(d.content) as before
-          from (select m.id, m.created_at, m.content from public.chat_messages m
+          from (select m.id, m.session_id, m.created_at, m.content from public.chat_messages m
                  where {DUE} and m.created_at < %(end)s::timestamptz
                    and date_trunc('day', m.created_at, 'UTC') = any (%(days)s::timestamptz[])
                  order by m.created_at, m.id limit %(batch_size)s) d) b
@@ -86,16 +87,28 @@ def count_due(conn: Connection, due: Due, limit: int) -> int:
 
 
 def next_days(conn: Connection, due: Due, place: Place) -> tuple[Day, ...]:
-    """The days of the next messages that are due behind `place`, as many as a batch takes; none at the end."""
-    with without_statement_timeout(conn):
+    """The days of the next messages that are due behind `place`, as many as a batch takes; none at the end.
+
+    In the caller's transaction, which is left without a lock on the table, as by `read_batch`.
+    """
+    with _without_locks(conn):
         return tuple(Day(*row) for row in rows(conn, NEXT_DAYS, due.values(place)))
 
 
-def read_batch(conn: Connection, due: Due, place: Place, days: Sequence[Day]) -> list[tuple[UUID, str, bytes]]:
-    """Id, moment and text of the next messages of these days that are due behind `place`, oldest first.
+def read_batch(conn: Connection, due: Due, place: Place, days: Sequence[Day]) -> list[tuple[UUID, UUID, str, bytes]]:
+    """Id, session, moment and text of the next messages of these days that are due behind `place`, oldest first.
 
     A SELECT with binary results: COPY hands out one row at a time, and asking for each costs more than the row.
     """
     values = due.values(place) | {"days": [day.name for day in days], "end": days[-1].end}
-    with without_statement_timeout(conn), conn.cursor(binary=True) as cursor:
+    with _without_locks(conn), conn.cursor(binary=True) as cursor:
         return cursor.execute(READ.encode(), values).fetchall()
+
+
+def _without_locks(conn: Connection) -> AbstractContextManager[object]:
+    """A savepoint that is rolled back, and what was locked behind it let go; the transaction keeps its claims.
+
+    A transaction that only reads locks its tables until it ends; an ALTER TABLE would wait for it, and everybody else
+    for the ALTER TABLE.
+    """
+    return conn.transaction(force_rollback=True)
