@@ -13,7 +13,7 @@ from pydantic import Field
 from assets.application import application_key
 from lifecycle.database import Connection
 from lifecycle.erasures.own_tables import DATA_MAP
-from lifecycle.erasures.proof import ReturnedData, find_returned
+from lifecycle.erasures.proof import ReturnedData, find_returned, newest_receipt_hash
 from lifecycle.erasures.queue import QueueStatus, enqueue, queue_status
 from lifecycle.erasures.run import BatchResult, Finding, erase_batch
 from lifecycle.erasures.status import OpenRequests, open_requests
@@ -138,7 +138,8 @@ def erase_and_describe(
         metadata |= batch_metadata(batch)
         for failed in batch.failed:
             context.log.warning(f"request {failed.request_id} failed, attempt {failed.attempts}: {failed.error}")
-    return dg.MaterializeResult(metadata=metadata | queue_metadata(queue_status(conn), open_requests(conn)))
+    standing = queue_metadata(queue_status(conn), open_requests(conn))
+    return dg.MaterializeResult(metadata=metadata | standing | {"newest_receipt_hash": newest_receipt_hash(conn)})
 
 
 @dg.asset(

@@ -57,7 +57,8 @@ def errors_as_messages() -> Iterator[None]:
         cause = error.orig if isinstance(error, DBAPIError) and error.orig else error
         errors.print(f"[bold red]{type(cause).__name__}:[/]", end=" ", highlight=False)
         errors.print(str(cause).strip(), markup=False, highlight=False, soft_wrap=True)
-        if isinstance(cause, psycopg.OperationalError):
+        # Errors of class 55 count as operational for the driver, and say themselves what is wrong.
+        if isinstance(cause, psycopg.OperationalError) and not (cause.sqlstate or "").startswith("55"):
             errors.print(f"Is {URL_VARIABLE} right, and can the server be reached from here?", highlight=False)
         raise typer.Exit(1) from None
 

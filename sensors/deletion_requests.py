@@ -32,7 +32,7 @@ def run_requests(due: Sequence[DueJob], free: int, now: datetime) -> list[dg.Run
     for start in range(0, len(due), ERASURE.batch_size)[:free]:
         batch = due[start : start + ERASURE.batch_size]
         first = batch[0]
-        key = f"{first.request_id}-{first.attempts}-{first.recurrences}-{bucket}"
+        key = f"{first.request_id}-{first.attempts}-{first.recurrences}-{first.since}-{bucket}"
         requests.append(dg.RunRequest(run_key=key, tags={REQUESTS_TAG: str(len(batch))}))
     return requests
 

@@ -80,7 +80,7 @@ def test_from_the_plan_to_the_receipt(conn: Connection, erasure: Command) -> Non
     assert {r["table"]: r["rows"] for r in proof["body"]["rows"]}["public.chat_sessions"] == sessions
     assert [name for name in names if name in printed + ran + receipt + str(document)] == []
     conn.execute("update lifecycle.erasure_receipts set body = body || '{\"in_time\": false}'")
-    assert "receipt 1: its contents were changed" in erasure("receipt", request, code=1).stdout
+    assert "receipt 1: it was changed" in erasure("receipt", request, code=1).stdout
 
 
 def test_the_sql_of_the_how_to_page_carries_a_request_out(conn: Connection) -> None:

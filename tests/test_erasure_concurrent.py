@@ -51,6 +51,19 @@ def conn(url: str) -> Iterator[Connection]:
         yield session
 
 
+def test_who_shares_a_visit_and_leaves_later_holds_nobody_up(url: str) -> None:
+    """Both are due, in batches of one: the first is proved while the second still stands in their visit."""
+    with connect(url) as conn:
+        for person in (AKI, BEN):
+            add_person(conn, person.name, shared=SHARED)
+        first, second = ask(conn, AKI), ask(conn, BEN)
+        conn.execute("update lifecycle.erasure_policy set batch_size = 1")
+        process(conn)
+        assert (job(conn, first)["state"], job(conn, second)["state"]) == ("verified", "verified")
+        assert (job(conn, first)["attempts"], job(conn, second)["attempts"]) == (1, 1)
+        assert not rows(conn, STILL_ANONYMOUS, {"session": SHARED})
+
+
 def test_two_who_shared_a_visit_erased_at_once_leave_nothing_of_it(url: str, conn: Connection) -> None:
     """Each worker collects before the other has erased anything: neither may take the other's person for alive."""
     add_person(conn, AKI.name, shared=SHARED)

@@ -224,7 +224,7 @@ def test_an_error_of_the_application_does_not_tell_the_value(conn: Connection) -
     )
     conn.execute("create trigger refuse before delete on account_profiles for each row execute function refuse()")
     insert(conn, "account_profiles", account_id=TARO.account, display_name=TARO.email)
-    assert_fails_by(conn, "is locked")
+    assert_fails_by(conn, "PL/pgSQL function public.refuse raised an error (SQLSTATE P0001)")
 
 
 def test_other_peoples_own_words_are_exempt_and_told(conn: Connection) -> None:

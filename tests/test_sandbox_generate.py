@@ -161,8 +161,8 @@ def test_refuses_unknown_scales_and_filled_databases(application_db):
         generate(application_db, "small", now=NOW, progress=silent)
 
 
-def test_no_open_deletion_request_is_near_its_deadline(application_db):
-    with psycopg.connect(application_db) as conn:
+def test_no_open_deletion_request_is_near_its_deadline(make_application_db):
+    with psycopg.connect(make_application_db(migrated=True)) as conn:
         due = deletions_due(conn, datetime.now(UTC))
     assert due.open > 1
     assert (due.due_soon, due.overdue) == (0, 0)

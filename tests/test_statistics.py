@@ -169,7 +169,7 @@ def test_triggers_look_back_as_far_as_the_overlap(make_application_db: MakeAppli
     with connect(make_application_db(rows=False, migrated=True)) as conn:
         assert value(conn, "select lifecycle.overlap()") == LATE_AFTER
         late = rows(conn, "select pg_get_triggerdef(oid) from pg_trigger where tgname like 'lifecycle_late_%'")
-        assert len(late) == 7
+        assert len(late) == 10
         for (definition,) in late:
             assert "now() - '02:00:00'::interval" in definition
 

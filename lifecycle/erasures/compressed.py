@@ -8,8 +8,9 @@ import re
 import time
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import Final
 
 from psycopg import sql
@@ -21,7 +22,7 @@ RENEW: Final = "select lifecycle.renew_erasure_lease(%s)"
 # What the database searches with, too.
 NEEDLES: Final = """
 select n.odd_words, lifecycle.id_pattern(), lifecycle.address_pattern(), lifecycle.identifier_hint(),
-       lifecycle.session_pattern(n.session_length)
+       n.session_length, lifecycle.session_pattern(n.session_length)
   from lifecycle.needles_of(%(batch)s) n
 """
 # Its words, each with the jobs that it stands for.
@@ -56,8 +57,15 @@ HEADER: Final = re.compile(rb"\x1f\x8b\x08[\x00-\x1f].{4}[\x00\x02\x04][\x00-\x0
 # A message of a chat has thousands of characters. A value that unpacks to more than this is not read to its end.
 LARGEST_TEXT: Final = 64 * 1024 * 1024
 PIECE: Final = 1024 * 1024
-# No address is longer, and a pattern that starts at each letter of a long run would take its square in time.
 LONGEST_WORD: Final = 320
+# An address is looked for around its sign alone, so far as one can reach: a pattern that starts at each letter of a
+# long run would take its square in time.
+BEFORE_AT: Final = 320
+BEHIND_AT: Final = 256
+# The first letter of a run, or an escape: whatever begins behind it ends at the same sign, and fails like it.
+BEGINNING: Final = rb"(?:(?=[\\%])|(?<![A-Za-z0-9_]))"
+ESCAPE: Final = 6
+AT: Final = re.compile(rb"@|%40")
 
 
 @dataclass(frozen=True)
@@ -81,34 +89,62 @@ class Words:
     address: re.Pattern[bytes]
     hint: re.Pattern[bytes]
     session: re.Pattern[bytes] | None = None
+    long_word: re.Pattern[bytes] | None = None
     odd: tuple[bytes, ...] = ()
+
+    @classmethod
+    def compiled(
+        cls,
+        jobs: Mapping[bytes, frozenset[int]],
+        patterns: Sequence[str],
+        shortest_session: int | None = None,
+        session: str | None = None,
+        odd: Sequence[str] = (),
+    ) -> "Words":
+        """Words with the database's patterns of an id, of an address, and of what either cannot be without."""
+        id_pattern, address, hint = (pattern.encode() for pattern in patterns)
+        return cls(
+            jobs=jobs,
+            id=re.compile(id_pattern),
+            address=re.compile(BEGINNING + address),
+            hint=re.compile(hint),
+            session=re.compile(session.encode()) if session else None,
+            long_word=re.compile(b"[A-Za-z0-9_-]{%d,}" % shortest_session) if shortest_session else None,
+            odd=tuple(word.encode() for word in odd),
+        )
 
     def found_in(self, text: bytes) -> set[int]:
         """The jobs whose people stand in a text."""
         found = {text.lower()} if len(text) <= LONGEST_WORD else set()
-        for start, end in self._places(text):
-            found |= {hit.group().lower() for hit in self.id.finditer(text, start, end)}
-            for word in _both_ways(self.address.finditer(text, start, end)):
+        if self.hint.search(text):
+            found |= {hit.group().lower() for hit in self.id.finditer(text)}
+        behind = 0
+        for start, end in _around(AT.finditer(text), len(text)):
+            # The domain before may be a part of this address, or the end of the one before.
+            whole = list(self.address.finditer(text, start, end))
+            rest = self.address.finditer(text[max(start, behind) : end])
+            behind = max([behind, *(hit.end() for hit in whole)])
+            for word in _both_ways(chain(whole, rest)):
                 found.add(word.replace(b"%40", b"@").replace(b"%2b", b"+"))
-        if self.session is not None:
-            found.update(_both_ways(self.session.finditer(text)))
+        if self.session is not None and self.long_word is not None:
+            for run in self.long_word.finditer(text):
+                start = max(run.start() - ESCAPE, 0)
+                found.update(_both_ways(self.session.finditer(text, start, run.end())))
         if self.odd:
             lowered = text.decode("utf-8", "replace").lower().encode()
             found |= {word for word in self.odd if word in lowered}
         return set().union(*(self.jobs[word] for word in found if word in self.jobs))
 
-    def _places(self, text: bytes) -> Iterator[tuple[int, int]]:
-        """The surroundings of everything that looks like a part of an id or an address, without overlap."""
-        start = end = 0
-        for hint in self.hint.finditer(text):
-            if end and hint.start() - LONGEST_WORD > end:
-                yield start, end
-                end = 0
-            if not end:
-                start = max(hint.start() - LONGEST_WORD, 0)
-            end = hint.end() + LONGEST_WORD
-        if end:
-            yield start, end
+
+def _around(signs: Iterator[re.Match[bytes]], length: int) -> Iterator[tuple[int, int]]:
+    """Where the address of each sign may begin and end: between its neighbours, of which none can be a part of it."""
+    behind, sign = 0, next(signs, None)
+    while sign is not None:
+        following = next(signs, None)
+        last = following.start() if following else length
+        yield max(behind, sign.start() - BEFORE_AT), min(last, sign.end() + BEHIND_AT)
+        # An escaped sign may be one of the address behind it, instead.
+        behind, sign = sign.start() if sign.group() != b"@" else sign.end(), following
 
 
 @dataclass(frozen=True)
@@ -165,15 +201,9 @@ def _both_ways(hits: Iterator[re.Match[bytes]]) -> Iterator[bytes]:
 
 def words_of_batch(conn: Connection, batch: str) -> Words:
     """A batch's words and the patterns that the database searches with; makes them once, as the database does."""
-    odd, id_pattern, address, hint, session = rows(conn, NEEDLES, {"batch": batch})[0]
-    return Words(
-        jobs={word.encode(): frozenset(jobs) for word, jobs in rows(conn, WORDS, {"batch": batch})},
-        id=re.compile(id_pattern.encode()),
-        address=re.compile(address.encode()),
-        hint=re.compile(hint.encode()),
-        session=re.compile(session.encode()) if session else None,
-        odd=tuple(word.encode() for word in odd),
-    )
+    odd, *patterns, shortest, session = rows(conn, NEEDLES, {"batch": batch})[0]
+    jobs = {word.encode(): frozenset(jobs) for word, jobs in rows(conn, WORDS, {"batch": batch})}
+    return Words.compiled(jobs, patterns, shortest, session, odd)
 
 
 def search_compressed(

@@ -12,6 +12,7 @@ from lifecycle.database import Connection, rows, value, without_statement_timeou
 from lifecycle.errors import RefusedError
 
 PLAN: Final = "select step, table_name, action, found_by, rows, reason from lifecycle.plan_erasure(%s)"
+NEWEST_HASH: Final = "select encode(hash, 'hex') from lifecycle.erasure_receipts order by id desc limit 1"
 RECEIPTS: Final = """
 select id, request_id::text, issued_at, body, encode(previous_hash, 'hex'), encode(hash, 'hex')
   from lifecycle.erasure_receipts where request_id = %s order by id
@@ -22,6 +23,14 @@ FINGERPRINT: Final = "select left(encode(sha256(inner_pad || outer_pad), 'hex'),
 SUPPRESSIONS: Final = """
 select kind, encode(hash, 'hex'), erased_at, expires_at, request_id::text
   from lifecycle.suppressions where expires_at is null or expires_at > now() order by erased_at, kind, hash
+"""
+# The backup may hold a request that somebody held, or that had failed, when it was made: the person was erased since.
+TRY_NOW: Final = """
+update lifecycle.deletion_jobs j
+   set state = 'queued', hold_reason = null, hold_until = null, next_attempt_at = now(), attempts = 0
+ where j.state in ('held', 'failed') and not j.held_by_rule
+   and exists (select from lifecycle.suppressions s
+                where s.kind = 'account' and s.hash = lifecycle.keyed_hash(j.account_id::text))
 """
 ADD: Final = """
 insert into lifecycle.suppressions (kind, hash, erased_at, expires_at, request_id)
@@ -146,6 +155,11 @@ def _read(lines: Iterable[str]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         ) from error
 
 
+def newest_receipt_hash(conn: Connection) -> str:
+    """The end of the chain, to be kept where nobody of the database can change it; "" before the first receipt."""
+    return str(value(conn, NEWEST_HASH) or "")
+
+
 def replay_suppressions(conn: Connection, lines: Iterable[str]) -> Replayed:
     """Add what a list knows and this database does not, then look for people who came back.
 
@@ -164,5 +178,6 @@ def replay_suppressions(conn: Connection, lines: Iterable[str]) -> Replayed:
         )
     with conn.transaction():
         added = sum(conn.execute(ADD.encode(), entry).rowcount for entry in entries)
+        conn.execute(TRY_NOW.encode())
     returned = find_returned(conn)
     return Replayed(len(entries), added, returned, value(conn, WAITING))

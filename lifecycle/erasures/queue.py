@@ -17,7 +17,7 @@ CANCEL: Final = "select public.cancel_deletion_request(%s, %s)"
 QUEUE_EXISTS: Final = "select to_regclass('lifecycle.deletion_jobs') is not null"
 # What the next claim would take, the most urgent first.
 DUE: Final = """
-select j.request_id::text, j.attempts, j.recurrences
+select j.request_id::text, j.attempts, j.recurrences, extract(epoch from j.next_attempt_at)::bigint
   from lifecycle.deletion_jobs j
  where j.state not in ('verified', 'cancelled') and lifecycle.is_due(j)
  order by j.due_at, j.id limit %s
@@ -50,11 +50,12 @@ class Changed:
 
 @dataclass(frozen=True)
 class DueJob:
-    """A job that could be claimed now. Attempts and recurrences tell one wait of a request from the next."""
+    """A job that could be claimed now. The others tell one wait of a request from the next; `since` is in seconds."""
 
     request_id: str
     attempts: int
     recurrences: int
+    since: int = 0
 
 
 @dataclass(frozen=True)

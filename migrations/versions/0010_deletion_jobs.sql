@@ -150,7 +150,8 @@ begin
          where r.id = j.request_id and r.status = 'pending' and j.state in ('failed', 'cancelled', 'verified')
         returning j.id
     ), released as (
-        update lifecycle.deletion_jobs j set state = 'queued', hold_reason = null, hold_until = null, held_by_rule = false
+        update lifecycle.deletion_jobs j
+           set state = 'queued', hold_reason = null, hold_until = null, held_by_rule = false, next_attempt_at = now()
          where j.state = 'held'
            and (j.hold_until <= now() or j.held_by_rule and lifecycle.reason_to_hold(j.account_id) is null)
         returning j.id
@@ -226,7 +227,8 @@ begin
         raise exception 'request % is held because: %', request_id, job.hold_reason
             using errcode = 'object_not_in_prerequisite_state', hint = 'It is released by itself once that is no longer so.';
     end if;
-    update lifecycle.deletion_jobs j set state = 'queued', hold_reason = null, hold_until = null where j.id = job.id;
+    update lifecycle.deletion_jobs j
+       set state = 'queued', hold_reason = null, hold_until = null, next_attempt_at = now() where j.id = job.id;
     return 'queued';
 end $$;
 
@@ -321,13 +323,11 @@ as $$
 declare
     policy  lifecycle.erasure_policy;
     failed  lifecycle.deletion_jobs;
-    -- A trigger of the application may put what it likes into its message.
-    message constant text := lifecycle.redacted(lifecycle.first_line(error));
 begin
     select * into policy from lifecycle.erasure_policy;
     for failed in
         update lifecycle.deletion_jobs j
-           set state = 'failed', batch_id = null, lease_until = null, last_error = message,
+           set state = 'failed', batch_id = null, lease_until = null, last_error = error,
                next_attempt_at = now() + least(policy.first_pause * power(2, least(j.attempts, 20) - 1), policy.longest_pause)
          where j.id = any (jobs) and j.state in ('running', 'erased')
         returning j.*
@@ -335,7 +335,7 @@ begin
         update public.data_deletion_requests r
            set status = case when failed.attempts >= policy.tries_until_failed then 'failed' else 'processing' end::public.deletion_request_status
          where r.id = failed.request_id;
-        perform lifecycle.record_outcome('erase_personal_data', 'request ' || failed.request_id, message,
+        perform lifecycle.record_outcome('erase_personal_data', 'request ' || failed.request_id, error,
             jsonb_build_object('attempts', failed.attempts, 'next_attempt_at', failed.next_attempt_at),
             not transient or failed.attempts >= policy.tries_until_failed);
     end loop;

@@ -322,6 +322,17 @@ begin
         else document end;
 end $$;
 
+-- What may be told of an error: PostgreSQL's own words without the values that they quote, and ours. What somebody
+-- else's function raises may be a row's values, so only the place is told.
+create function lifecycle.told_error(code text, message text, context text, relation text, constraint_name text) returns text
+language sql immutable parallel safe
+return case when context !~ '^PL/pgSQL function lifecycle\.' and (context ~ '^[^\n]* at RAISE' or code like 'P%')
+            then format('%s raised an error (SQLSTATE %s)',
+                        coalesce(substring(context from '^(PL/pgSQL function [^ (]+)'), 'a function of the application'), code)
+            else lifecycle.redacted(lifecycle.first_line(message)) end
+       || case when relation <> '' then ', table ' || relation else '' end
+       || case when constraint_name <> '' then ', constraint ' || constraint_name else '' end;
+
 -- The assignment of one column: `t.column` becomes what the map says.
 create function lifecycle.replacement(relation regclass, column_name text, rule jsonb) returns text
 language plpgsql stable set search_path = ''
@@ -466,6 +477,9 @@ declare
     job    bigint;
     code   text;
     error  text;
+    context text;
+    relation text;
+    violated text;
 begin
     select * into policy from lifecycle.erasure_policy;
     perform lifecycle.renew_erasure_lease(batch);
@@ -482,8 +496,10 @@ begin
                 perform lifecycle.erase_jobs(array[job]);
                 erased := erased + 1;
             exception when others then
-                get stacked diagnostics code = returned_sqlstate, error = message_text;
-                perform lifecycle.fail_deletion_jobs(array[job], error, lifecycle.is_transient(code));
+                get stacked diagnostics code = returned_sqlstate, error = message_text, context = pg_exception_context,
+                    relation = table_name, violated = constraint_name;
+                perform lifecycle.fail_deletion_jobs(array[job], lifecycle.told_error(code, error, context, relation, violated),
+                                                     lifecycle.is_transient(code));
                 failed := failed + 1;
             end;
         end loop;
@@ -512,7 +528,7 @@ begin
                     'erase_chunk', 'erase_jobs', 'erasure_statement', 'escaped_pattern',
                     'id_pattern', 'identifier_hint', 'keys_of', 'location_only', 'redacted',
                     'redacted_document', 'relations_of_step', 'replacement', 'rows_to_erase',
-                    'session_pattern', 'without_words', 'words_in')
+                    'session_pattern', 'told_error', 'without_words', 'words_in')
         loop
             execute format('revoke all on routine %s from %s', object, reader);
         end loop;

@@ -98,7 +98,7 @@ begin
             execute 'select array(select u.id from auth.users u where u.id = any ($1))' into left_over using users;
             outcome := 'deleted';
         exception when others then
-            outcome := 'left: ' || lifecycle.redacted(lifecycle.first_line(sqlerrm));
+            outcome := format('left: the database refused (SQLSTATE %s)', sqlstate);
             left_over := users;
         end;
     elsif users is not null then
@@ -139,7 +139,10 @@ as $$
        and n.nspname <> all (select unnest(p.managed_schemas) from lifecycle.erasure_policy p)
        and (coalesce(d.typname, t.typname) in ('uuid', 'json', 'jsonb', 'inet', 'cidr', 'bytea', 'hstore', 'xml', 'tsvector')
             or coalesce(d.typcategory, t.typcategory) in ('S', 'C')
-            or e.typname in ('uuid', 'json', 'jsonb', 'inet') or e.typcategory in ('S', 'C'))
+            or e.typname in ('uuid', 'json', 'jsonb', 'inet', 'cidr', 'bytea', 'hstore', 'xml', 'tsvector')
+            or e.typcategory in ('S', 'C')
+            -- A domain over a domain, or an array of one: looked into rather than guessed at.
+            or d.typtype = 'd' or e.typtype = 'd')
        and not (n.nspname = 'lifecycle' and c.relname in ('erasure_keys', 'erasure_needles', 'alembic_version'))
 $$;
 
@@ -161,20 +164,29 @@ $$;
 
 -- What a person would be recognised by, once per batch. Bookings and vouchers are kept, without the person: their ids
 -- prove nothing. Session names that are no ids are looked for as words of a text when they have at least eight
--- characters, others only where they stand alone. A word of a form that no pattern knows is looked for as it is.
+-- characters, others only where they stand alone; one in which somebody stands who is erased later is theirs, too. A word
+-- of a form that no pattern knows is looked for as it is.
 create function lifecycle.needles_of(batch uuid) returns lifecycle.erasure_needles
-language plpgsql set search_path = ''
+language plpgsql set search_path = '' set row_security = off set plan_cache_mode = 'force_custom_plan'
 as $$
 #variable_conflict use_column
 declare
     needles lifecycle.erasure_needles;
     jobs    constant bigint[] := array(select j.id from lifecycle.deletion_jobs j where j.batch_id = batch and j.state = 'erased');
     plain   constant text := '^[A-Za-z0-9][A-Za-z0-9_-]{6,}[A-Za-z0-9]$';
+    visits  constant text[] := lifecycle.keys_of(jobs, 'own_web_session');
+    shared  text[];
 begin
     select n.* into needles from lifecycle.erasure_needles n where n.batch_id = batch;
     if found then
         return needles;
     end if;
+    shared := array(select e.session_id from public.user_behavior_events e
+                     where e.session_id = any (visits) and e.account_id is not null
+                     union select b.session_id from public.business_metrics_events b
+                     where b.session_id = any (visits) and b.account_id is not null
+                     union select q.session_id from public.search_queries q
+                     where q.session_id = any (visits) and q.account_id is not null);
     insert into lifecycle.erasure_needles (batch_id, words, odd_words, ids, addresses, session_length)
     select batch,
            coalesce(array_agg(distinct lower(k.key)) filter (where k.kind <> 'ip'), '{}'),
@@ -189,6 +201,7 @@ begin
      where k.job_id = any (jobs)
        and k.kind in ('account', 'sign_in_user', 'email', 'chat_session', 'quiz_session', 'recommendation_run',
                       'generated_activity', 'own_web_session', 'ip')
+       and not (k.kind = 'own_web_session' and k.key = any (shared))
     returning * into needles;
     return needles;
 end $$;
@@ -204,7 +217,7 @@ as $$
 $$;
 
 -- The rows of a relation that hold a word in one of these columns, as a query of (relation, place, content): $1 are
--- words, $2 those that are ids, $3 addresses of machines. All columns of text are looked at as one: a pattern costs more
+-- words, $2 those that are ids, $3 addresses of machines, $4 patterns of odd words. All columns of text are looked at as one: a pattern costs more
 -- to start than to go on. What could hold a word is chosen below, where parallel workers can; which words those are is
 -- asked of the few rows that remain.
 create function lifecycle.search_rows(relation regclass, names text[], types text[], needles lifecycle.erasure_needles) returns text
@@ -230,8 +243,7 @@ begin
      where cardinality(names) = 1
         or c.type not in ('uuid', 'uuid[]', 'inet', 'cidr') and not (c.name = 'session_id' and c.type = 'text');
     if needles.odd_words <> '{}' then
-        odd := format(' or lower(%s collate "default") like any (%L::text[])', body,
-                      array(select '%' || regexp_replace(w, '([%_\\])', '\\\1', 'g') || '%' from unnest(needles.odd_words) w));
+        odd := format(' or lower(%s collate "default") like any ($4)', body);
     end if;
     -- Two simple patterns cost a fifth of one that is both.
     if exists (select from unnest(types) t where t not in ('uuid', 'uuid[]', 'inet', 'cidr')) then
@@ -268,9 +280,11 @@ declare
     col       record;
     rule      lifecycle.personal_data_columns;
     matching  text;
+    odd       text[];
 begin
     perform lifecycle.renew_erasure_lease(batch);
     needles := lifecycle.needles_of(batch);
+    odd := array(select '%' || regexp_replace(w, '([%_\\])', '\\\1', 'g') || '%' from unnest(needles.odd_words) w);
     select array_agg(s.column_name order by s.column_name), array_agg(s.type_name order by s.column_name), min(s.table_name)
       into names, types, searched
       from lifecycle.searched_columns(search_relation.relation) s;
@@ -280,7 +294,7 @@ begin
     delete from lifecycle.erasure_findings f where f.batch_id = batch and f.table_name = searched;
     execute format('select (select count(*) from %s), count(*) from (%s) r', relation,
                    lifecycle.search_rows(relation, names, types, needles))
-       into total, hits using needles.words, needles.ids, needles.addresses;
+       into total, hits using needles.words, needles.ids, needles.addresses, odd;
     if hits > 0 then
         for col in select c.name, c.type from unnest(names, types) c(name, type) loop
             matching := lifecycle.search_rows(relation, array[col.name], array[col.type], needles);
@@ -288,17 +302,18 @@ begin
             -- The treatment of a column that nobody has said anything about is that of one that must hold nothing.
             execute format(
                 'with held as materialized (select row_number() over () as number, r.content from (%s) r),
-                 word as (select distinct h.number, w.word from held h cross join lateral lifecycle.words_in(h.content, $5) w
+                 word as (select distinct h.number, w.word from held h cross join lateral lifecycle.words_in(h.content, $6) w
                            union
                           select h.number, lower(h.content) from held h where octet_length(h.content) <= 320
                            union
-                          select h.number, o.word from held h join unnest($10) o(word) on position(o.word in lower(h.content collate "default")) > 0)
+                          select h.number, o.word from held h join unnest($11) o(word) on position(o.word in lower(h.content collate "default")) > 0)
                  insert into lifecycle.erasure_findings (batch_id, job_id, table_name, column_name, treatment, rows)
-                 select $6, k.job_id, $7, $8, $9, count(distinct w.number)
-                   from word w join lifecycle.erasure_keys k on lower(k.key) = w.word and k.job_id = any ($4)
+                 select $7, k.job_id, $8, $9, $10, count(distinct w.number)
+                   from word w join lifecycle.erasure_keys k on lower(k.key) = w.word and k.job_id = any ($5)
                   group by k.job_id',
                 matching)
-              using needles.words, needles.ids, needles.addresses, jobs, lifecycle.session_pattern(needles.session_length), batch, searched, col.name,
+              using needles.words, needles.ids, needles.addresses, odd, jobs, lifecycle.session_pattern(needles.session_length),
+                    batch, searched, col.name,
                     case rule.treatment when 'exempt' then 'exempt' when 'redacted' then 'redacted' else 'residual' end,
                     needles.odd_words;
             get diagnostics hits = row_count;
@@ -312,15 +327,16 @@ begin
                 execute format('update %s t set %I = %s from (%s) r where t.tableoid = r.relation and t.ctid = r.place', relation, col.name,
                                (select format(case when col.type = 'uuid' then 'null'
                                                    when a.atttypid in ('json'::regtype, 'jsonb'::regtype)
-                                                   then 'lifecycle.document_without_words(t.%I::jsonb, $1, $4, $5)::%s'
-                                                   else 'lifecycle.without_words(t.%I::text, $1, $4, $5)::%s' end,
+                                                   then 'lifecycle.document_without_words(t.%I::jsonb, $1, $5, $6)::%s'
+                                                   else 'lifecycle.without_words(t.%I::text, $1, $5, $6)::%s' end,
                                               col.name, format_type(a.atttypid, a.atttypmod))
                                   from pg_catalog.pg_attribute a
                                  where a.attrelid = relation and a.attname = col.name),
                                matching)
-                  using needles.words, needles.ids, needles.addresses, needles.odd_words, lifecycle.session_pattern(needles.session_length);
+                  using needles.words, needles.ids, needles.addresses, odd, needles.odd_words,
+                        lifecycle.session_pattern(needles.session_length);
                 execute format('select count(*) from (%s) r', matching)
-                   into hits using needles.words, needles.ids, needles.addresses;
+                   into hits using needles.words, needles.ids, needles.addresses, odd;
                 if hits > 0 then  -- came back while we looked, or stands there in a way that cannot be taken out
                     insert into lifecycle.erasure_findings (batch_id, job_id, table_name, column_name, treatment, rows)
                     select batch, f.job_id, f.table_name, f.column_name, 'residual', hits from lifecycle.erasure_findings f
@@ -487,10 +503,12 @@ end $$;
 create function lifecycle.broken_receipts() returns table (id bigint, fault text)
 language sql stable set search_path = ''
 as $$
-    (select c.id, case when c.hash <> lifecycle.receipt_hash(c.previous_hash, c.body) then 'its contents were changed'
+    (select c.id, case when c.previous_hash = c.before then 'it was changed'
                        else 'the receipt before it was changed or taken away' end
        from (select r.*, lag(r.hash, 1, '\x') over (order by r.id) as before from lifecycle.erasure_receipts r) c
       where c.hash <> lifecycle.receipt_hash(c.previous_hash, c.body) or c.previous_hash <> c.before
+         or c.request_id::text is distinct from c.body ->> 'request_id'
+         or c.issued_at is distinct from (c.body ->> 'verified_at')::timestamptz
       order by c.id)
      union all
     -- Nothing follows the last one, so the queue must know of it.
@@ -602,6 +620,9 @@ language plpgsql set search_path = ''
 as $$
 #variable_conflict use_variable
 declare
+    context text;
+    place text;
+    violated text;
     error text;
     code  text;
 begin
@@ -625,8 +646,9 @@ begin
     end case;
     return 'done';
 exception when others then
-    get stacked diagnostics code = returned_sqlstate, error = message_text;
-    perform lifecycle.fail_erasure_batch(batch, error, code);
+    get stacked diagnostics code = returned_sqlstate, error = message_text, context = pg_exception_context,
+        place = table_name, violated = constraint_name;
+    perform lifecycle.fail_erasure_batch(batch, lifecycle.told_error(code, error, context, place, violated), code);
     return 'failed';
 end $$;
 
