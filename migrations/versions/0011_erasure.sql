@@ -199,6 +199,7 @@ begin
       from lifecycle.deletion_jobs j where j.batch_id = batch and j.state = 'running';
     if jobs is not null then
         perform lifecycle.collect_keys(jobs, accounts);
+        analyze lifecycle.erasure_keys;  -- each step joins them
     end if;
     update lifecycle.deletion_jobs j set collected_at = coalesce(j.collected_at, now()) where j.id = any (jobs);
 end $$;

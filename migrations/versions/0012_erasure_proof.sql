@@ -251,9 +251,12 @@ begin
             || case when needles.session_length is null then ''
                     else format(' or %s ~ %L', body, format('[A-Za-z0-9_-]{%s}', needles.session_length)) end;
     end if;
-    return format('select c.relation, c.place, c.content
-                     from (select t.tableoid as relation, t.ctid as place, %1$s as content, (%2$s%3$s) as hit
-                             from %4$s t where %2$s%3$s or %5$s offset 0) c
+    -- Materialized: the planner expects a word in every row, and beside the price of asking for words that of reading
+    -- alone would be nothing to it.
+    return format('with c as materialized (
+                       select t.tableoid as relation, t.ctid as place, %1$s as content, (%2$s%3$s) as hit
+                         from %4$s t where %2$s%3$s or %5$s)
+                   select c.relation, c.place, c.content from c
                     where c.hit or exists (select from lifecycle.words_in(c.content, %6$L) w where w.word = any ($1))',
                   body, alone, odd, relation, hints, pattern);
 end $$;
@@ -263,7 +266,7 @@ end $$;
 -- Searched again, the relation's earlier findings give way.
 create function lifecycle.search_relation(batch uuid, relation regclass) returns bigint
 language plpgsql set search_path = '' set row_security = off set plan_cache_mode = 'force_custom_plan'
-    -- The planner expects every row to hold a word and would hand none to a worker.
+    -- The planner expects every row to come back from the workers.
     set min_parallel_table_scan_size = '1MB' set parallel_tuple_cost = 0
 as $$
 #variable_conflict use_variable
