@@ -257,8 +257,9 @@ create function lifecycle.allowed_only(document jsonb, allowed text[]) returns j
 language sql immutable parallel safe
 return case when document is null then null
             when jsonb_typeof(document) <> 'object' then '{}'::jsonb
-            else lifecycle.redacted_document((select coalesce(jsonb_object_agg(e.key, e.value), '{}')
-                                                from jsonb_each(document) e where e.key = any (allowed))) end;
+            else (select case when k.kept::text collate "C" ~ lifecycle.identifier_hint() then lifecycle.redacted_document(k.kept) else k.kept end
+                    from (select coalesce(jsonb_object_agg(e.key, e.value), '{}') as kept
+                            from jsonb_each(document) e where e.key = any (allowed)) k) end;
 
 -- Session names of at least this length that are words of letters and digits, and what their first letter may belong to.
 create function lifecycle.session_pattern(shortest int) returns text
