@@ -1,13 +1,12 @@
 """Pictures of statistics: one small chart per asset, drawn from aggregates only, never from a person's row."""
 
-import base64
 from collections.abc import Callable, Sequence
-from io import BytesIO
 from typing import Any, Final
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from assets.pictures import markdown_image
 from lifecycle.database import Connection, rows
 
 Rows = Sequence[tuple[Any, ...]]
@@ -57,9 +56,7 @@ def chart_markdown(conn: Connection, statistic: str) -> str:
     figure = Figure(figsize=(10, 3.2), dpi=96, layout="constrained")
     DRAWN[statistic](figure, found)
     figure.suptitle(statistic.replace("_", " "), x=0.01, ha="left", fontsize=11)
-    target = BytesIO()
-    figure.savefig(target, format="png")
-    return f"![{statistic}](data:image/png;base64,{base64.b64encode(target.getvalue()).decode()})"
+    return markdown_image(figure, statistic)
 
 
 def _tidy(axes: Axes) -> Axes:

@@ -9,6 +9,7 @@ import dagster as dg
 
 from assets.application import application_key
 from assets.checks import Finding
+from assets.progress import log_progress
 from assets.units import size_text
 from lifecycle.chat_archive.access import AccessDifference, access_differences
 from lifecycle.chat_archive.archive import ArchiveRun, archive_messages
@@ -21,7 +22,6 @@ KEY: Final = application_key("chat_messages_archive")
 POOL: Final = "chat_archive"
 GROUP: Final = "chat_archive"
 OWNERS: Final = ["team:data-platform"]
-LOG_EVERY: Final = timedelta(seconds=10)
 # Moved every night: a day and two hours late is worth a look, two days late breaks a promise.
 FRESHNESS: Final = dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=50), warn_window=timedelta(hours=26))
 SPACE: Final = (
@@ -70,16 +70,8 @@ def archive_and_describe(
     # Loading matplotlib takes a quarter of the time that definitions may take to load.
     from assets.charts import chart_markdown
 
-    last = datetime.now(UTC)
-
-    def progress(message: str, fraction: float) -> None:
-        nonlocal last
-        if fraction == 1 or datetime.now(UTC) - last > LOG_EVERY:
-            last = datetime.now(UTC)
-            context.log.info(f"{message} ({fraction:.0%})")
-
     started, before = time.perf_counter(), table_sizes(conn)
-    run = archive_messages(conn, claims, now=datetime.now(UTC), progress=progress)
+    run = archive_messages(conn, claims, now=datetime.now(UTC), progress=log_progress(context))
     seconds = time.perf_counter() - started
     chart = chart_markdown(conn, "chat_messages_archive")
     return dg.MaterializeResult(metadata=archive_metadata(run, before, table_sizes(conn), chart, seconds))
@@ -159,14 +151,7 @@ def chat_archive_checks(database: ApplicationDatabase) -> Iterable[dg.AssetCheck
             archive_read_like_messages.__name__: archive_read_like_messages(access_differences(conn)),
         }
     for name, finding in findings.items():
-        yield dg.AssetCheckResult(
-            asset_key=KEY,
-            check_name=name,
-            passed=finding.passed,
-            severity=dg.AssetCheckSeverity.ERROR,
-            description=finding.description,
-            metadata=finding.metadata,
-        )
+        yield finding.result(KEY, name)
 
 
 CHAT_ARCHIVE_ASSETS: Final = [chat_messages_archive]

@@ -23,6 +23,19 @@ class Finding:
     description: str
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
+    def result(
+        self, asset: dg.AssetKey, check: str, severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.ERROR
+    ) -> dg.AssetCheckResult:
+        """As the outcome of an asset's check."""
+        return dg.AssetCheckResult(
+            asset_key=asset,
+            check_name=check,
+            passed=self.passed,
+            severity=severity,
+            description=self.description,
+            metadata=self.metadata,
+        )
+
 
 def listed(names: Sequence[str]) -> str:
     rest = len(names) - LISTED
@@ -113,15 +126,7 @@ CHECKS: Final[tuple[tuple[Callable[[PartitionStatus], Finding], dg.AssetCheckSev
 def check_results(status: PartitionStatus) -> Iterator[dg.AssetCheckResult]:
     """The outcome of every check for one table."""
     for check, severity in CHECKS:
-        finding = check(status)
-        yield dg.AssetCheckResult(
-            asset_key=partitions_key(status.table),
-            check_name=check.__name__,
-            passed=finding.passed,
-            severity=severity,
-            description=finding.description,
-            metadata=finding.metadata,
-        )
+        yield check(status).result(partitions_key(status.table), check.__name__, severity)
 
 
 def partition_checks(table: EventTable) -> dg.AssetChecksDefinition:

@@ -1,13 +1,12 @@
 """Requests that wait for their erasure, by state, against the time that is left."""
 
-import base64
 from collections.abc import Sequence
-from io import BytesIO
 from typing import Final
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from assets.pictures import markdown_image
 from lifecycle.erasures.status import OpenRequests
 
 # Upper bounds of days left, exclusive; the last bar has no bound.
@@ -56,6 +55,4 @@ def erasures_chart_markdown(found: Sequence[OpenRequests]) -> str:
         axes.legend(fontsize=8, frameon=False)
     else:
         axes.set_xlim(0, 1)
-    target = BytesIO()
-    figure.savefig(target, format="png")
-    return f"![open requests](data:image/png;base64,{base64.b64encode(target.getvalue()).decode()})"
+    return markdown_image(figure, "open requests")

@@ -71,15 +71,7 @@ def personal_data_erasures_checks(database: ApplicationDatabase) -> Iterable[dg.
     with retried_when_busy(), database.connect() as conn:
         health = erasure_health(conn)
     for check, severity in CHECKS:
-        finding = check(health)
-        yield dg.AssetCheckResult(
-            asset_key=KEY,
-            check_name=check.__name__,
-            passed=finding.passed,
-            severity=severity,
-            description=finding.description,
-            metadata=finding.metadata,
-        )
+        yield check(health).result(KEY, check.__name__, severity)
 
 
 ERASURE_CHECKS: Final = [personal_data_erasures_checks]

@@ -3,7 +3,6 @@
 What is told here are counts, names of tables and columns, and ids of requests: never an account or a value.
 """
 
-import time
 from datetime import timedelta
 from typing import Any, Final
 
@@ -11,6 +10,7 @@ import dagster as dg
 from pydantic import Field
 
 from assets.application import application_key
+from assets.progress import log_progress
 from lifecycle.database import Connection
 from lifecycle.erasures.own_tables import DATA_MAP
 from lifecycle.erasures.proof import ReturnedData, find_returned, newest_receipt_hash
@@ -123,17 +123,9 @@ def erase_and_describe(
     context: dg.AssetExecutionContext, conn: Connection, look_for_returned: bool
 ) -> dg.MaterializeResult[None]:
     """Enqueue, erase one batch, describe it; errors as in `erase_batch`."""
-    last = ("", 0.0)
-
-    def progress(message: str, fraction: float) -> None:
-        nonlocal last
-        if message != last[0] or time.monotonic() - last[1] > 1:
-            last = (message, time.monotonic())
-            context.log.info(f"{message} ({fraction:.0%})")
-
     metadata = returned_metadata(find_returned(conn)) if look_for_returned else {}
     enqueue(conn)
-    batch = erase_batch(conn, progress=progress)
+    batch = erase_batch(conn, progress=log_progress(context))
     if batch is not None:
         metadata |= batch_metadata(batch)
         for failed in batch.failed:

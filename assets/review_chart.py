@@ -1,13 +1,12 @@
 """The weekly review's chart: eight weeks of outcomes, and the size of the database beside them."""
 
-import base64
-from io import BytesIO
 from typing import Final
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from assets.pictures import markdown_image
 from assets.units import size_text
 from lifecycle.weekly_report import delta_text
 from lifecycle.weekly_review import WeeklyReview
@@ -77,18 +76,15 @@ def _draw_storage(axes: Axes, review: WeeklyReview) -> None:
     _finish(axes, f"Storage: {size_text(total.bytes)}, {growth}")
 
 
-def review_chart_png(review: WeeklyReview) -> bytes:
-    """Stacked bars of outcomes per week, and the total size of all tables day by day, as PNG."""
+def review_chart(review: WeeklyReview) -> Figure:
+    """Stacked bars of outcomes per week, and the total size of all tables day by day."""
     figure = Figure(figsize=(11, 3.4), dpi=96, layout="constrained")
     left, right = figure.subplots(1, 2)
     _draw_outcomes(left, review)
     _draw_storage(right, review)
-    target = BytesIO()
-    figure.savefig(target, format="png")
-    return target.getvalue()
+    return figure
 
 
 def review_chart_markdown(review: WeeklyReview) -> str:
-    """`review_chart_png` as a Markdown image that needs no file server."""
-    encoded = base64.b64encode(review_chart_png(review)).decode()
-    return f"![outcomes of eight weeks and storage](data:image/png;base64,{encoded})"
+    """`review_chart` as a Markdown image that needs no file server."""
+    return markdown_image(review_chart(review), "outcomes of eight weeks and storage")

@@ -1,16 +1,15 @@
 """The segment cache: what each account likes, inside its profile; brought up to date every hour."""
 
-import base64
 import time
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
-from io import BytesIO
 from typing import Final
 
 import dagster as dg
 
 from assets.application import application_key
 from assets.checks import Finding
+from assets.progress import log_progress
 from lifecycle.database import Connection
 from lifecycle.policy import SEGMENTS
 from lifecycle.segments import SegmentRefresh, SegmentsStatus, refresh_segments, segments_status
@@ -52,6 +51,8 @@ def tags_chart(status: SegmentsStatus) -> str:
     # Loading matplotlib takes a quarter of the time that definitions may take to load.
     from matplotlib.figure import Figure
 
+    from assets.pictures import markdown_image
+
     shown = status.accounts_per_tag[:TAGS_SHOWN][::-1]
     figure = Figure(figsize=(7, 1.2 + 0.24 * len(shown)), dpi=96, layout="constrained")
     axes = figure.add_subplot()
@@ -59,9 +60,7 @@ def tags_chart(status: SegmentsStatus) -> str:
     axes.set_title(f"{status.with_segments:,} accounts with segments, by tag", loc="left", fontsize=11)
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(labelsize=8)
-    target = BytesIO()
-    figure.savefig(target, format="png")
-    return f"![accounts per tag](data:image/png;base64,{base64.b64encode(target.getvalue()).decode()})"
+    return markdown_image(figure, "accounts per tag")
 
 
 def segments_metadata(refresh: SegmentRefresh, status: SegmentsStatus, seconds: float) -> dict[str, dg.MetadataValue]:
@@ -109,11 +108,8 @@ def refresh_and_describe(conn: Connection, progress: Callable[[str, float], None
     code_version=CODE_VERSION,
 )
 def account_segments(context: dg.AssetExecutionContext, database: ApplicationDatabase) -> dg.MaterializeResult[None]:
-    def progress(message: str, fraction: float) -> None:
-        context.log.info(f"{message} ({fraction:.0%})")
-
     with retried_when_busy(), database.connect() as conn:
-        return refresh_and_describe(conn, progress)
+        return refresh_and_describe(conn, log_progress(context))
 
 
 def segments_not_behind(status: SegmentsStatus, now: datetime) -> Finding:
@@ -153,15 +149,7 @@ def account_segments_checks(database: ApplicationDatabase) -> Iterable[dg.AssetC
     with retried_when_busy(), database.connect() as conn:
         status = segments_status(conn)
     for check in CHECKS:
-        finding = check(status, datetime.now(UTC))
-        yield dg.AssetCheckResult(
-            asset_key=KEY,
-            check_name=check.__name__,
-            passed=finding.passed,
-            severity=dg.AssetCheckSeverity.ERROR,
-            description=finding.description,
-            metadata=finding.metadata,
-        )
+        yield check(status, datetime.now(UTC)).result(KEY, check.__name__)
 
 
 SEGMENT_ASSETS: Final = [account_segments]

@@ -1,14 +1,13 @@
 """The partition timeline: one picture of what a table holds, month by month."""
 
-import base64
 from datetime import datetime, timedelta
-from io import BytesIO
 from typing import Final
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from assets.pictures import markdown_image
 from assets.units import size_text
 from lifecycle.partitions.status import PartitionInfo, PartitionStatus
 
@@ -121,14 +120,6 @@ def _finish(figure: Figure, axes: Axes, title: str) -> None:
     )
 
 
-def timeline_png(status: PartitionStatus, now: datetime) -> bytes:
-    """`timeline_figure` as PNG."""
-    target = BytesIO()
-    timeline_figure(status, now).savefig(target, format="png")
-    return target.getvalue()
-
-
 def timeline_markdown(status: PartitionStatus, now: datetime) -> str:
     """`timeline_figure` as a Markdown image that needs no file server."""
-    encoded = base64.b64encode(timeline_png(status, now)).decode()
-    return f"![partition timeline of {status.table.name}](data:image/png;base64,{encoded})"
+    return markdown_image(timeline_figure(status, now), f"partition timeline of {status.table.name}")

@@ -1,6 +1,6 @@
 """The jobs, each started by the timetable, from the UI or with `dg launch --job NAME`."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from enum import Enum
 from typing import Any, Final
@@ -15,6 +15,7 @@ from assets.erasure_checks import ERASURE_CHECKS
 from assets.erasures import ERASURE_ASSETS
 from assets.materialized_views import VIEW_ASSETS
 from assets.partitions import PARTITION_ASSETS, POOL, partitions_key
+from assets.progress import log_progress
 from assets.segments import SEGMENT_ASSETS, SEGMENT_CHECKS
 from assets.statistics import derived_statistics, roll_ups, statistics_reconciliation
 from assets.statistics_checks import RECONCILIATION_CHECKS, STATISTICS_CHECKS, VIEW_CHECKS
@@ -28,7 +29,6 @@ from resources.postgres import ApplicationDatabase, retried_when_busy
 
 MAINTENANCE_POOL: Final = "maintenance"
 RUN_DAILY_MAINTENANCE: Final = "select public.run_daily_maintenance()"
-LOG_STEP: Final = 0.1
 
 
 class Split(Enum):
@@ -43,19 +43,6 @@ class ConversionConfig(dg.Config):
 
     tables: list[str] = Field(default=[table.name for table in EVENT_TABLES], description="bare or qualified names")
     split: Split = Field(default=Split.now, description="when the rows are put into months")
-
-
-def log_progress(context: dg.OpExecutionContext) -> Callable[[str, float], None]:
-    """A progress callback that writes a line for each new message and each tenth of the work."""
-    last = ("", 0.0)
-
-    def progress(message: str, fraction: float) -> None:
-        nonlocal last
-        if message != last[0] or fraction - last[1] >= LOG_STEP:
-            last = (message, fraction)
-            context.log.info(f"{message} ({fraction:.0%})")
-
-    return progress
 
 
 def conversion_event(result: ConversionResult) -> dg.AssetMaterialization | dg.AssetObservation:

@@ -20,11 +20,13 @@ from itertools import count
 from pathlib import Path
 from typing import Any, Protocol
 
+import dagster as dg
 import psycopg
 import pytest
 from psycopg import sql
 from sqlalchemy import make_url
 
+from lifecycle.database import connect
 from lifecycle.migrate import upgrade
 from sandbox.application import clone_database, create_application_database, drop_database
 from sandbox.binaries import Binaries, available_binaries, find_binaries
@@ -187,6 +189,20 @@ def application_db(make_application_db: MakeApplicationDb) -> str:
 def empty_application_db(make_application_db: MakeApplicationDb) -> str:
     """URL of a fresh application database without rows, as role postgres."""
     return make_application_db(rows=False)
+
+
+@pytest.fixture
+def conn(url: str) -> Iterator[Connection]:
+    """A session in the database of the module's own fixture `url`."""
+    with connect(url) as session:
+        yield session
+
+
+@pytest.fixture
+def instance() -> Iterator[dg.DagsterInstance]:
+    """Dagster's storage, in memory."""
+    with dg.DagsterInstance.ephemeral() as ephemeral:
+        yield ephemeral
 
 
 @contextmanager

@@ -1,7 +1,6 @@
 """From a run, a check, an old asset to Slack, through the sensors that do it in production."""
 
 import json
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -10,7 +9,7 @@ import psycopg
 import pytest
 from dagster._core.definitions.freshness import FreshnessState, FreshnessStateChange
 
-from lifecycle.database import connect, rows, value
+from lifecycle.database import rows, value
 from lifecycle.policy import EVENT_TABLES
 from orchestration.definitions import build_definitions, defs
 from resources.postgres import ApplicationDatabase
@@ -25,6 +24,7 @@ from tests.docs_pages import convert
 from tests.outbox import fail, kinds, problems, slack_for
 
 pytestmark = pytest.mark.one_server
+pytest_plugins = ("tests.slack_fixtures",)
 
 ROTATE = "rotate_event_partitions"
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
@@ -32,26 +32,8 @@ KEY = dg.AssetKey(["event_partitions", "session_replay_events"])
 
 
 @pytest.fixture
-def instance() -> Iterator[dg.DagsterInstance]:
-    with dg.DagsterInstance.ephemeral() as ephemeral:
-        yield ephemeral
-
-
-@pytest.fixture
-def fake() -> Iterator[SlackServer]:
-    with SlackServer() as running:
-        yield running
-
-
-@pytest.fixture
 def url(make_application_db: MakeApplicationDb) -> str:
     return make_application_db(rows=False, migrated=True)
-
-
-@pytest.fixture
-def conn(url: str) -> Iterator[psycopg.Connection]:
-    with connect(url) as session:
-        yield session
 
 
 def run(

@@ -29,6 +29,8 @@ WITHOUT_LOGIC = {
     "checks",
     "erasure_chart",
     "erasure_checks",
+    "pictures",
+    "progress",
     "review_chart",
     "schema_snapshot",
     "statistics_checks",

@@ -4,7 +4,6 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,8 +15,9 @@ import pytest
 from assets.application import SNAPSHOT
 from assets.checks import CHECKS
 from assets.partitions import PARTITION_ASSETS
+from assets.pictures import png
 from assets.schema_snapshot import snapshot_text
-from assets.timeline import timeline_png
+from assets.timeline import timeline_figure
 from lifecycle.audit import JobOutcome, record_job_outcome
 from lifecycle.database import connect
 from lifecycle.errors import BusyError, RefusedError
@@ -45,12 +45,6 @@ from orchestration.definitions import defs
 from dagster import Definitions
 Definitions.validate_loadable(defs)
 """
-
-
-@pytest.fixture
-def instance() -> Iterator[dg.DagsterInstance]:
-    with dg.DagsterInstance.ephemeral() as ephemeral:
-        yield ephemeral
 
 
 def run(job: str, url: str, instance: dg.DagsterInstance, **config: object) -> dg.ExecuteInProcessResult:
@@ -281,4 +275,4 @@ def test_timeline_is_drawn_for_every_state() -> None:
     default = PartitionInfo("default", None, None, True, "default", 1, 8192)
     for partitions in ((), (held,), (before, held, default), (legacy,)):
         status = PartitionStatus(EVENT_TABLES[0], True, partitions=partitions, first_kept=month, default_rows=1)
-        assert timeline_png(status, now).startswith(b"\x89PNG")
+        assert png(timeline_figure(status, now)).startswith(b"\x89PNG")

@@ -1,41 +1,25 @@
 """The sensor of deletion requests: what it asks for, when it does not, and that nobody is named by it."""
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 import pytest
 
-from lifecycle.database import Connection, connect
+from lifecycle.database import Connection
 from lifecycle.erasures.queue import DueJob, hold, release
 from lifecycle.policy import ERASURE
 from orchestration.definitions import build_definitions, defs
 from resources.postgres import ApplicationDatabase
 from sensors.deletion_requests import ASK_AGAIN_AFTER, JOB, MOST_RUNS, REQUESTS_TAG, deletion_requests, run_requests
-from tests.conftest import MakeApplicationDb
-from tests.erasure_requests import job, ordinary_accounts, request_deletion, set_job, settle_old_requests
+from tests.erasure_requests import job, ordinary_accounts, request_deletion, set_job
 
 pytestmark = pytest.mark.one_server
+pytest_plugins = ("tests.erasure_fixtures",)
 
 
 @pytest.fixture
-def url(make_application_db: MakeApplicationDb) -> str:
-    made = make_application_db(migrated=True)
-    with connect(made) as conn:
-        settle_old_requests(conn)
-    return made
-
-
-@pytest.fixture
-def conn(url: str) -> Iterator[Connection]:
-    with connect(url) as session:
-        yield session
-
-
-@pytest.fixture
-def instance() -> Iterator[dg.DagsterInstance]:
-    with dg.DagsterInstance.ephemeral() as ephemeral:
-        yield ephemeral
+def url(settled_url: str) -> str:
+    return settled_url
 
 
 def look(url: str, instance: dg.DagsterInstance) -> dg.SensorResult:

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from uuid import uuid4
 
@@ -24,22 +24,14 @@ from tests.erasure_requests import (
 )
 
 pytestmark = pytest.mark.one_server
+pytest_plugins = ("tests.erasure_fixtures",)
 
 Command = Callable[..., Result]
 
 
 @pytest.fixture
-def url(make_application_db: MakeApplicationDb) -> str:
-    made = make_application_db(migrated=True)
-    with connect(made) as conn:
-        settle_old_requests(conn)
-    return made
-
-
-@pytest.fixture
-def conn(url: str) -> Iterator[Connection]:
-    with connect(url) as session:
-        yield session
+def url(settled_url: str) -> str:
+    return settled_url
 
 
 @pytest.fixture

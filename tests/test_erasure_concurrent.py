@@ -5,12 +5,16 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import psycopg
 import pytest
 
+from lifecycle.chat_archive.archive import archive_messages
 from lifecycle.database import Connection, connect, rows, value
+from lifecycle.policy import CHAT_ARCHIVE
 from sandbox.application import clone_database, drop_database
 from sandbox.server import Server
 from tests.conftest import MakeApplicationDb
@@ -32,6 +36,15 @@ select 'behaviour' from user_behavior_events where session_id = %(session)s
  union all select 'search' from search_queries where session_id = %(session)s
  union all select 'replay' from session_replay_events where session_id = %(session)s
 """
+OLD_MESSAGES = """
+insert into chat_messages (session_id, role, content, created_at)
+select %(session)s, 'user', 'x' || n, now() - interval '100 days' - n * interval '1 minute'
+  from generate_series(1, 300) n
+"""
+MESSAGES = """
+select (select count(*) from chat_messages where session_id = %(session)s)
+       + (select count(*) from chat_messages_archive where session_id = %(session)s)
+"""
 LEASE_OVER = "update lifecycle.deletion_jobs set lease_until = now() where lease_until is not null"
 AGAIN = "update lifecycle.deletion_jobs set next_attempt_at = now()"
 
@@ -45,10 +58,51 @@ def url(make_application_db: MakeApplicationDb) -> str:
     return made
 
 
-@pytest.fixture
-def conn(url: str) -> Iterator[Connection]:
-    with connect(url) as session:
-        yield session
+def test_a_locked_table_is_named(url: str, conn: Connection) -> None:
+    """The error says what to look at, and the request goes through once the lock is gone."""
+    add_person(conn, AKI.name)
+    asked = ask(conn, AKI)
+    conn.execute("update lifecycle.erasure_policy set lock_timeout_ms = 200")
+    with psycopg.connect(url) as other:
+        other.execute("lock table quiz_answers in access exclusive mode")
+        process(conn)
+        held_by = other.info.backend_pid
+    assert (job(conn, asked)["state"], job(conn, asked)["attempts"]) == ("failed", 1)
+    assert f"a lock on quiz_answers (pid {held_by}) stayed taken" in job(conn, asked)["last_error"].replace(
+        "public.", ""
+    )
+    conn.execute(AGAIN)
+    process(conn)
+    assert job(conn, asked)["state"] == "verified"
+
+
+def test_messages_that_move_to_the_archive_meanwhile_are_erased(url: str) -> None:
+    """The archiver moves a person's messages, a few at a time, from before the keys are collected until the proof."""
+    errors: list[Exception] = []
+
+    def archive() -> None:
+        few = replace(CHAT_ARCHIVE, batch_size=5)
+        try:
+            with connect(url) as moving, connect(url) as claims:
+                archive_messages(moving, claims, now=datetime.now(UTC), policy=few)
+        except Exception as error:
+            errors.append(error)
+
+    with connect(url) as conn:
+        for person in (AKI, BEN):
+            add_person(conn, person.name)
+            conn.execute(OLD_MESSAGES.encode(), {"session": person.id("chat")})
+        kept = value(conn, MESSAGES, {"session": BEN.id("chat")})
+        asked = ask(conn, AKI)
+        archiver = threading.Thread(target=archive)
+        archiver.start()
+        process(conn)
+        archiver.join()
+        assert not errors
+        assert job(conn, asked)["state"] == "verified"
+        assert value(conn, MESSAGES, {"session": AKI.id("chat")}) == 0
+        assert value(conn, MESSAGES, {"session": BEN.id("chat")}) == kept
+        assert value(conn, "select count(*) from chat_messages_archive") >= 300
 
 
 def test_who_shares_a_visit_and_leaves_later_holds_nobody_up(url: str) -> None:

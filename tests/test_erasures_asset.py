@@ -30,7 +30,6 @@ from orchestration.schedules import LOOK_FOR_RETURNED
 from resources.postgres import ApplicationDatabase
 from sandbox.application import clone_database, drop_database
 from sandbox.server import Server
-from tests.conftest import MakeApplicationDb
 from tests.erasure_requests import (
     add_attachments,
     everybody_named,
@@ -39,10 +38,10 @@ from tests.erasure_requests import (
     packed,
     request_deletion,
     set_job,
-    settle_old_requests,
 )
 
 pytestmark = pytest.mark.one_server
+pytest_plugins = ("tests.erasure_fixtures",)
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 CHECKS = {
@@ -73,17 +72,8 @@ def records(metadata: dict[str, Any], name: str) -> list[dict[str, Any]]:
 
 
 @pytest.fixture
-def url(make_application_db: MakeApplicationDb) -> str:
-    made = make_application_db(migrated=True)
-    with connect(made) as conn:
-        settle_old_requests(conn)
-    return made
-
-
-@pytest.fixture
-def conn(url: str) -> Iterator[Connection]:
-    with connect(url) as session:
-        yield session
+def url(settled_url: str) -> str:
+    return settled_url
 
 
 def erase(conn: Connection, **options: Any) -> BatchResult:

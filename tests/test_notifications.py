@@ -1,7 +1,5 @@
 """The outbox and a Slack that answers, refuses, is slow, is away: every message arrives, once, in order."""
 
-from collections.abc import Iterator
-
 import psycopg
 import pytest
 
@@ -14,6 +12,7 @@ from tests.conftest import MakeApplicationDb
 from tests.outbox import JOB, add_reports, fail, heal, let_time_pass, outbox, slack_for, texts
 
 pytestmark = pytest.mark.one_server
+pytest_plugins = ("tests.slack_fixtures",)
 
 SECONDS_UNTIL_DUE = (
     "select extract(epoch from next_attempt_at - now())::float from lifecycle.notifications where id = %s"
@@ -23,23 +22,6 @@ SECONDS_UNTIL_DUE = (
 @pytest.fixture
 def url(make_application_db: MakeApplicationDb) -> str:
     return make_application_db(rows=False, migrated=True)
-
-
-@pytest.fixture
-def conn(url: str) -> Iterator[psycopg.Connection]:
-    with connect(url) as session:
-        yield session
-
-
-@pytest.fixture
-def fake() -> Iterator[SlackServer]:
-    with SlackServer() as running:
-        yield running
-
-
-@pytest.fixture
-def slack(fake: SlackServer) -> Slack:
-    return slack_for(fake)
 
 
 def test_ok(conn: psycopg.Connection, fake: SlackServer, slack: Slack) -> None:

@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 
@@ -31,28 +30,12 @@ with connect(url) as conn:
 """
 
 pytestmark = pytest.mark.one_server
+pytest_plugins = ("tests.slack_fixtures",)
 
 
 @pytest.fixture
 def url(make_application_db: MakeApplicationDb) -> str:
     return make_application_db(rows=False, migrated=True)
-
-
-@pytest.fixture
-def conn(url: str) -> Iterator[psycopg.Connection]:
-    with connect(url) as session:
-        yield session
-
-
-@pytest.fixture
-def fake() -> Iterator[SlackServer]:
-    with SlackServer() as running:
-        yield running
-
-
-@pytest.fixture
-def slack(fake: SlackServer) -> Slack:
-    return slack_for(fake)
 
 
 def test_a_drainer_killed_between_slacks_ok_and_its_own_note(

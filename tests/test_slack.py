@@ -5,7 +5,6 @@ import logging
 import re
 import socket
 import urllib.request
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -21,15 +20,11 @@ from sensors.next_steps import NEXT_STEPS, PAGE
 from tests.docs_pages import ROOT
 from tests.outbox import TOKEN, slack_for
 
+pytest_plugins = ("tests.slack_fixtures",)
+
 UI = "http://dagster.example:3000/"
 SINCE = datetime(2026, 11, 24, 1, 30, tzinfo=UTC)
 MESSAGE = {"text": "hello", "blocks": [{"type": "section", "text": {"type": "mrkdwn", "text": "hello"}}]}
-
-
-@pytest.fixture
-def fake() -> Iterator[SlackServer]:
-    with SlackServer() as running:
-        yield running
 
 
 def problem(

@@ -1,6 +1,5 @@
 """The assets of statistics and materialized views on a real database: hourly runs, backfills, failures, checks."""
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
@@ -19,12 +18,6 @@ from tests.statistics_changes import CHANGES
 pytestmark = pytest.mark.one_server
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
-
-
-@pytest.fixture
-def instance() -> Iterator[dg.DagsterInstance]:
-    with dg.DagsterInstance.ephemeral() as ephemeral:
-        yield ephemeral
 
 
 @pytest.fixture

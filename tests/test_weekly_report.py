@@ -12,7 +12,8 @@ import dagster as dg
 import psycopg
 import pytest
 
-from assets.review_chart import review_chart_png
+from assets.pictures import png
+from assets.review_chart import review_chart
 from assets.weekly_review import outbox_result
 from lifecycle.database import Connection, connect, rows, value
 from lifecycle.storage_history import RelationGrowth, StorageGrowth
@@ -127,13 +128,7 @@ def test_the_table_fits_into_a_slack_block() -> None:
 def test_the_chart_is_drawn_full_and_with_one_measurement() -> None:
     full = full_review()
     for review in (full, WeeklyReview(**{**vars(full), "storage_totals": full.storage_totals[-1:]})):
-        assert review_chart_png(review).startswith(b"\x89PNG")
-
-
-@pytest.fixture
-def instance() -> Iterator[dg.DagsterInstance]:
-    with dg.DagsterInstance.ephemeral() as ephemeral:
-        yield ephemeral
+        assert png(review_chart(review)).startswith(b"\x89PNG")
 
 
 def test_the_jobs_run_and_nobody_is_named(make_application_db: MakeApplicationDb, instance: dg.DagsterInstance) -> None:

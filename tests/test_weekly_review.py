@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from psycopg.types.json import Jsonb
 
-from assets.review_chart import review_chart_png
+from assets.pictures import png
+from assets.review_chart import review_chart
 from assets.weekly_review import deletions_result
 from lifecycle.database import Connection, connect, rows
 from lifecycle.policy import EVENT_TABLES
@@ -185,7 +186,7 @@ def test_an_empty_database_and_jobs_that_never_ran(conn: Connection) -> None:
     assert f"Scheduled, but did not run: rotate_event_partitions, {JOB}" in content["lines"]
     assert any("never measured" in line for line in content["lines"])
     assert "run_id" not in content
-    assert review_chart_png(review).startswith(b"\x89PNG")
+    assert png(review_chart(review)).startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ begin
     foreach object in array array(
         select p.oid::regprocedure::text from pg_proc p
          where p.pronamespace = 'lifecycle'::regnamespace and p.proname in (
-                'claim_deletion_jobs', 'fail_deletion_jobs', 'fail_erasure_batch', 'is_due', 'is_leaving', 'is_transient',
+                'claim_deletion_jobs', 'close_to_readers', 'fail_deletion_jobs', 'fail_erasure_batch', 'is_due', 'is_leaving', 'is_transient',
                 'job_of_request', 'reason_to_hold', 'renew_erasure_lease'))
     loop
         execute format('drop function if exists %s cascade', object);

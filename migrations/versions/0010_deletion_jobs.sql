@@ -355,28 +355,36 @@ as $$
       from lifecycle.deletion_jobs j where j.batch_id = batch and j.state in ('running', 'erased')
 $$;
 
--- Closed to everyone: the owner alone calls these functions.
-do $$
+-- Closed to everyone but the owner: new functions are open until somebody says otherwise, and so is, in some projects,
+-- all that is new in public.
+create function lifecycle.close_to_readers(relations regclass[], routines text[]) returns void
+language plpgsql set search_path = ''
+as $$
 declare
-    reader text;
-    object text;
+    reader  text;
+    closing text;
 begin
     for reader in
-        select 'public' union all select quote_ident(r.rolname) from pg_roles r
+        select 'public' union all select quote_ident(r.rolname) from pg_catalog.pg_roles r
          where r.rolname in ('anon', 'authenticated', 'service_role')
     loop
-        execute format('revoke all on table lifecycle.erasure_policy, lifecycle.erasure_steps, lifecycle.personal_data_columns,
-            lifecycle.deletion_jobs from %s', reader);
-        for object in
-            select p.oid::regprocedure::text from pg_proc p
-             where p.pronamespace = 'lifecycle'::regnamespace and p.proname in (
-                    'claim_deletion_jobs', 'fail_deletion_jobs', 'fail_erasure_batch', 'is_due', 'is_leaving', 'is_transient',
-                    'job_of_request', 'reason_to_hold', 'renew_erasure_lease')
-                or p.pronamespace = 'public'::regnamespace and p.proname in (
-                    'cancel_deletion_request', 'enqueue_deletion_jobs', 'hold_deletion_request',
-                    'release_deletion_request')
+        for closing in
+            select format('revoke all on table %s from %s', c, reader) from unnest(relations) c
+             union all
+            select format('revoke all on routine %s from %s', p.oid::regprocedure, reader)
+              from pg_catalog.pg_proc p join pg_catalog.pg_namespace n on n.oid = p.pronamespace
+             where format('%I.%I', n.nspname, p.proname) = any (routines)
         loop
-            execute format('revoke all on routine %s from %s', object, reader);
+            execute closing;
         end loop;
     end loop;
 end $$;
+select lifecycle.close_to_readers(
+    array['lifecycle.erasure_policy', 'lifecycle.erasure_steps', 'lifecycle.personal_data_columns',
+          'lifecycle.deletion_jobs']::regclass[],
+    array['lifecycle.claim_deletion_jobs', 'lifecycle.close_to_readers', 'lifecycle.fail_deletion_jobs',
+          'lifecycle.fail_erasure_batch', 'lifecycle.is_due', 'lifecycle.is_leaving',
+          'lifecycle.is_transient', 'lifecycle.job_of_request', 'lifecycle.reason_to_hold',
+          'lifecycle.renew_erasure_lease', 'public.cancel_deletion_request',
+          'public.enqueue_deletion_jobs', 'public.hold_deletion_request',
+          'public.release_deletion_request']);

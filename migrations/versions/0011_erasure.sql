@@ -327,8 +327,16 @@ end $$;
 -- What may be told of an error: PostgreSQL's own words without the values that they quote, and ours. What somebody
 -- else's function raises may be a row's values, so only the place is told.
 create function lifecycle.told_error(code text, message text, context text, relation text, constraint_name text) returns text
-language sql immutable parallel safe
-return case when context !~ '^PL/pgSQL function lifecycle\.' and (context ~ '^[^\n]* at RAISE' or code like 'P%')
+language sql stable
+return case when code = '55P03'
+            -- PostgreSQL does not say what it waited for, but who holds what at this moment.
+            then format('a lock on %s stayed taken; end that transaction, or wait: it is tried again',
+                        coalesce((select string_agg(distinct format('%s (pid %s)', l.relation::regclass, l.pid), ', ')
+                                    from pg_locks l join lifecycle.erasure_steps s on to_regclass(s.table_name) = l.relation
+                                   where l.granted and l.pid <> pg_backend_pid()
+                                     and l.mode in ('ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')),
+                                 'rows of another transaction'))
+            when context !~ '^PL/pgSQL function lifecycle\.' and (context ~ '^[^\n]* at RAISE' or code like 'P%')
             then format('%s raised an error (SQLSTATE %s)',
                         coalesce(substring(context from '^(PL/pgSQL function [^ (]+)'), 'a function of the application'), code)
             else lifecycle.redacted(lifecycle.first_line(message)) end
@@ -513,26 +521,13 @@ begin
 end $$;
 
 -- Closed to everyone: the owner alone calls these functions.
-do $$
-declare
-    reader text;
-    object text;
-begin
-    for reader in
-        select 'public' union all select quote_ident(r.rolname) from pg_roles r
-         where r.rolname in ('anon', 'authenticated', 'service_role')
-    loop
-        execute format('revoke all on table lifecycle.erasure_keys, lifecycle.erasure_counts from %s', reader);
-        for object in
-            select p.oid::regprocedure::text from pg_proc p
-             where p.pronamespace = 'lifecycle'::regnamespace and p.proname in (
-                    'address_pattern', 'allowed_only', 'collect_erasure_keys', 'collect_keys', 'document_without_words',
-                    'erase_chunk', 'erase_jobs', 'erasure_statement', 'escaped_pattern',
-                    'id_pattern', 'identifier_hint', 'keys_of', 'location_only', 'redacted',
-                    'redacted_document', 'relations_of_step', 'replacement', 'rows_to_erase',
-                    'session_pattern', 'told_error', 'without_words', 'words_in')
-        loop
-            execute format('revoke all on routine %s from %s', object, reader);
-        end loop;
-    end loop;
-end $$;
+select lifecycle.close_to_readers(
+    array['lifecycle.erasure_keys', 'lifecycle.erasure_counts']::regclass[],
+    array['lifecycle.address_pattern', 'lifecycle.allowed_only', 'lifecycle.collect_erasure_keys',
+          'lifecycle.collect_keys', 'lifecycle.document_without_words', 'lifecycle.erase_chunk',
+          'lifecycle.erase_jobs', 'lifecycle.erasure_statement', 'lifecycle.escaped_pattern',
+          'lifecycle.id_pattern', 'lifecycle.identifier_hint', 'lifecycle.keys_of',
+          'lifecycle.location_only', 'lifecycle.redacted', 'lifecycle.redacted_document',
+          'lifecycle.relations_of_step', 'lifecycle.replacement', 'lifecycle.rows_to_erase',
+          'lifecycle.session_pattern', 'lifecycle.told_error', 'lifecycle.without_words',
+          'lifecycle.words_in']);

@@ -729,28 +729,13 @@ begin
 end $$;
 
 -- Closed to everyone: the owner alone calls these functions.
-do $$
-declare
-    reader text;
-    object text;
-begin
-    for reader in
-        select 'public' union all select quote_ident(r.rolname) from pg_roles r
-         where r.rolname in ('anon', 'authenticated', 'service_role')
-    loop
-        execute format('revoke all on table lifecycle.erasure_needles, lifecycle.erasure_scans, lifecycle.erasure_findings,
-            lifecycle.erasure_receipts, lifecycle.erasure_secret, lifecycle.suppressions from %s', reader);
-        for object in
-            select p.oid::regprocedure::text from pg_proc p
-             where p.pronamespace = 'lifecycle'::regnamespace and p.proname in (
-                    'broken_receipts', 'conclude_erasure', 'erase_sign_in_users', 'erasure_step', 'few_spans',
-                    'keyed_hash', 'needles_of', 'plan_erasure', 'receipt_body', 'receipt_hash',
-                    'refresh_after_erasure', 'search_relation', 'search_rows', 'searched_columns',
-                    'searched_expression', 'treatment_of', 'unmapped_columns')
-                or p.pronamespace = 'public'::regnamespace and p.proname in (
-                    'find_returned_personal_data', 'process_deletion_jobs')
-        loop
-            execute format('revoke all on routine %s from %s', object, reader);
-        end loop;
-    end loop;
-end $$;
+select lifecycle.close_to_readers(
+    array['lifecycle.erasure_needles', 'lifecycle.erasure_scans', 'lifecycle.erasure_findings',
+          'lifecycle.erasure_receipts', 'lifecycle.erasure_secret', 'lifecycle.suppressions']::regclass[],
+    array['lifecycle.broken_receipts', 'lifecycle.conclude_erasure', 'lifecycle.erase_sign_in_users',
+          'lifecycle.erasure_step', 'lifecycle.few_spans', 'lifecycle.keyed_hash',
+          'lifecycle.needles_of', 'lifecycle.plan_erasure', 'lifecycle.receipt_body',
+          'lifecycle.receipt_hash', 'lifecycle.refresh_after_erasure', 'lifecycle.search_relation',
+          'lifecycle.search_rows', 'lifecycle.searched_columns', 'lifecycle.searched_expression',
+          'lifecycle.treatment_of', 'lifecycle.unmapped_columns',
+          'public.find_returned_personal_data', 'public.process_deletion_jobs']);
