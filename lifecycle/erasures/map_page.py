@@ -10,8 +10,8 @@ from lifecycle.policy import ERASURE, STATE_SCHEMA
 PAGE: Final = """\
 # Map of personal data
 
-Written by `lifecycle/erasures/map_page.py` from `lifecycle/erasures/tables.py`, `lifecycle/erasures/person_tables.py`
-and `lifecycle/erasures/own_tables.py`; a test compares the two. Change the map, not this page, then run
+Written by `lifecycle/erasures/map_page.py` from `activity_tables.py`, `person_tables.py` and `own_tables.py` beside it;
+a test compares the two. Change the map, not this page, then run
 `lifecycle migrate`: it copies the map into `{state}.erasure_steps` and `{state}.personal_data_columns`, where the
 database functions read it. [How an erasure works](../explanation/erasure.md).
 

@@ -5,9 +5,9 @@ from typing import Final
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
+from lifecycle.erasures.activity_tables import CONVERSATIONS, EVENT_TABLES
 from lifecycle.erasures.data_map import Action, Key, Step, Table, Treatment
 from lifecycle.erasures.person_tables import BOOKINGS, CATALOGUE, PEOPLE
-from lifecycle.erasures.tables import CONVERSATIONS, EVENT_TABLES
 from lifecycle.policy import ERASURE, STATE_SCHEMA
 
 DERIVED: Final = "made anew from the application's tables, after a person's rows have left them"
