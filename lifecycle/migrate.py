@@ -13,6 +13,8 @@ from psycopg import sql
 from sqlalchemy import create_engine, pool
 from sqlalchemy.exc import OperationalError
 
+from lifecycle.access_policies.apply import apply_access
+from lifecycle.access_policies.script import access_statements
 from lifecycle.database import Connection, connect_directly, operation_lock, sqlalchemy_url
 from lifecycle.errors import BusyError
 from lifecycle.indexes import build_supporting_indexes, create_statement, mark_statement
@@ -60,7 +62,7 @@ def _upgrade_once(conn: Connection, url: str) -> None:
 
 
 def upgrade(url: str, *, sleep: Callable[[float], None] = time.sleep) -> None:
-    """Run all missing revisions, write the policy tables, build the supporting indexes; safe to repeat.
+    """Run all missing revisions, write the policy tables, make access as declared, build indexes; safe to repeat.
 
     Each revision is one transaction under a lock timeout, retried while the application holds a lock.
     Raises BusyError when a lock stays taken, AlreadyRunningError when another migration runs.
@@ -82,6 +84,7 @@ def upgrade(url: str, *, sleep: Callable[[float], None] = time.sleep) -> None:
                     "finished revisions stay. End the long transaction, then run `lifecycle migrate` again."
                 ) from busy
             sleep(min(0.2 * attempt, 2.0))
+        apply_access(conn)
         build_supporting_indexes(conn)
 
 
@@ -98,4 +101,8 @@ def migration_sql() -> str:
         for index in SUPPORTING_INDEXES
         for statement in (create_statement, mark_statement)
     )
-    return f"{CREATE_STATE_SCHEMA.as_string(None)};\n\n{script.getvalue()}\n{policies};\n\n{INDEXES_FOLLOW}\n{indexes}"
+    access = ";\n".join(statement.as_string(None) for statement in access_statements())
+    return (
+        f"{CREATE_STATE_SCHEMA.as_string(None)};\n\n{script.getvalue()}\n{policies};\n\n{access};\n\n"
+        f"{INDEXES_FOLLOW}\n{indexes}"
+    )

@@ -1,4 +1,4 @@
-"""The command `lifecycle`: migrate, plan, demo, chat, erasure."""
+"""The command `lifecycle`: migrate, plan, demo, access, chat, erasure."""
 
 import os
 from collections.abc import Iterator
@@ -14,6 +14,7 @@ from rich.console import Console
 from sqlalchemy.exc import DBAPIError
 
 from lifecycle.errors import LifecycleError
+from orchestration.access_commands import access
 from orchestration.chat_commands import chat
 from orchestration.erasure_commands import erasure
 from resources.variables import BINARIES_VARIABLE, MISSING_URL, URL_VARIABLE
@@ -25,6 +26,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.add_typer(access, name="access")
 app.add_typer(chat, name="chat")
 app.add_typer(erasure, name="erasure")
 errors = Console(stderr=True)

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import dagster as dg
 
+from assets.access_policies import ACCESS_ASSETS, ACCESS_CHECKS
 from assets.application import application_assets
 from assets.chat_archive import CHAT_ARCHIVE_ASSETS, CHAT_ARCHIVE_CHECKS
 from assets.checks import PARTITION_CHECKS
@@ -47,6 +48,7 @@ ASSETS: Final = [
     *CHAT_ARCHIVE_ASSETS,
     *VOUCHER_ASSETS,
     *ERASURE_ASSETS,
+    *ACCESS_ASSETS,
     *REVIEW_ASSETS,
 ]
 CHECKS: Final = [
@@ -57,6 +59,7 @@ CHECKS: Final = [
     *SEGMENT_CHECKS,
     *CHAT_ARCHIVE_CHECKS,
     *ERASURE_CHECKS,
+    *ACCESS_CHECKS,
     *REVIEW_CHECKS,
 ]
 

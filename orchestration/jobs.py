@@ -9,6 +9,7 @@ import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 from pydantic import Field
 
+from assets.access_policies import ACCESS_ASSETS, ACCESS_CHECKS
 from assets.chat_archive import CHAT_ARCHIVE_ASSETS, CHAT_ARCHIVE_CHECKS
 from assets.checks import PARTITION_CHECKS
 from assets.erasure_checks import ERASURE_CHECKS
@@ -167,6 +168,12 @@ erase_personal_data = asset_job(
     [*ERASURE_CHECKS, no_overdue_deletions],
     "Erase the most urgent batch of people who asked for it, search for what is left, write receipts; then check.",
 )
+compare_access = asset_job(
+    "compare_access",
+    ACCESS_ASSETS,
+    ACCESS_CHECKS,
+    "Read who may see what and compare it with what is declared and accepted. Changes nothing.",
+)
 
 
 @dg.op(pool=MAINTENANCE_POOL)
@@ -208,6 +215,7 @@ JOBS: Final[list[dg.JobDefinition | UnresolvedAssetJobDefinition]] = [
     archive_chat_messages,
     delete_expired_vouchers,
     erase_personal_data,
+    compare_access,
     run_daily_maintenance,
     record_storage,
     weekly_job_review,

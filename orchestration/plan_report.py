@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from assets.units import size_text
+from lifecycle.access_policies.report import Difference, access_differences
 from lifecycle.change_over import ChangeOver, plan_change_overs
 from lifecycle.database import connect
 from lifecycle.erasures.queue import QueueStatus, queue_status
@@ -31,7 +32,7 @@ CHANGE_OVER: Final = {
 @dataclass(frozen=True)
 class Plan:
     """The database, and what conversion, rotation, migration, refresh and retention would do to each table and view;
-    how the queue of deletion requests stands."""
+    who may see more or less than is declared; how the queue of deletion requests stands."""
 
     database: DatabaseFacts
     conversions: tuple[ConversionPlan, ...]
@@ -39,6 +40,7 @@ class Plan:
     change_overs: tuple[ChangeOver, ...]
     refreshes: tuple[RefreshPlan, ...]
     retention: tuple[RetentionPlan, ...]
+    access: tuple[Difference, ...]
     deletions: QueueStatus
 
 
@@ -55,6 +57,7 @@ def collect_plan(url: str, now: datetime) -> Plan:
                 change_overs=plan_change_overs(conn),
                 refreshes=plan_refreshes(conn),
                 retention=plan_retention(conn, now),
+                access=access_differences(conn),
                 deletions=queue_status(conn),
             )
 
@@ -159,6 +162,15 @@ def _retention_table(plans: tuple[RetentionPlan, ...]) -> Table:
     return table
 
 
+def _access_table(differences: tuple[Difference, ...]) -> Table:
+    table = Table()
+    for heading in ("object", "not as declared; `lifecycle migrate` changes it"):
+        table.add_column(heading, overflow="fold")
+    for difference in differences:
+        table.add_row(escape(difference.object), _lines(difference.told))
+    return table
+
+
 def _deletions_line(status: QueueStatus) -> str:
     due = f", the next due {status.next_deadline:%Y-%m-%d %H:%M} UTC" if status.next_deadline else ""
     return f"{status.waiting:,} waiting, {status.held:,} held{due}"
@@ -175,5 +187,7 @@ def print_plan(plan: Plan, console: Console) -> None:
         console.print("[bold]Views of the dashboards[/]", _change_over_table(plan.change_overs), sep="\n")
     console.print("[bold]Refresh[/]", _refresh_table(plan.refreshes), sep="\n")
     console.print("[bold]Retention[/]", _retention_table(plan.retention), sep="\n")
+    if plan.access:
+        console.print("[bold]Who may see what[/]", _access_table(plan.access), sep="\n")
     console.print("[bold]Deletion requests[/]", _deletions_line(plan.deletions), sep="\n")
     console.print("Nothing was changed.")

@@ -13,6 +13,7 @@
 | every day, 03:55        | vouchers past retention                                                    |
 | every day, 04:20        | the size of every table; deletions due and the outbox are looked at        |
 | every day, 05:10        | look for erased people whose data came back, erase what waits              |
+| every day, 05:40         | compare who may see what with what is declared                             |
 | Monday, 09:00           | the weekly review                                                          |
 """
 
@@ -24,6 +25,7 @@ import dagster as dg
 from assets.statistics import DAYS, Recompute
 from orchestration.jobs import (
     archive_chat_messages,
+    compare_access,
     delete_expired_vouchers,
     erase_personal_data,
     reconcile_statistics,
@@ -138,6 +140,14 @@ SCHEDULES: Final = [
         run_config=LOOK_FOR_RETURNED,
         default_status=RUNNING,
         description="Finds what late beacons, old tokens or a restore brought back. New requests do not wait for it.",
+    ),
+    dg.ScheduleDefinition(
+        name="compare_access_daily",
+        job=compare_access,
+        cron_schedule="40 5 * * *",
+        execution_timezone=TIMEZONE,
+        default_status=RUNNING,
+        description="A table that somebody opened, a policy that somebody loosened: known within a day.",
     ),
     dg.ScheduleDefinition(
         name="weekly_job_review_monday",

@@ -17,6 +17,7 @@ NEXT_STEPS: Final = {
     "archive_chat_messages": "Old messages wait; none is lost. Cure what the error names, launch it again.",
     "delete_expired_vouchers": "Vouchers are kept too long. Cure what the error names, launch it again.",
     "erase_personal_data": "Tried again by itself. Cure what the error names; the deadline goes on.",
+    "compare_access": "Who may see what was not compared. Cure what the error names, launch it again.",
     "reconcile_statistics": "Statistics may differ from their sources. Cure what the error names, launch it again.",
     "record_storage": "The next review compares older sizes. Cure what the error names, launch it again.",
     "weekly_job_review": "The review was not sent. Cure what the error names, launch it again.",

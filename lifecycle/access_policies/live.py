@@ -1,0 +1,147 @@
+"""Who may do what according to the catalog, now."""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Final
+
+from lifecycle.access_policies.model import COMPARED_ROLES, PUBLIC, SERVICE_ROLE
+from lifecycle.database import Connection, rows
+
+EXISTING_ROLES: Final = "select rolname::text from pg_roles where rolname = any (%s)"
+# Views, tables and their partitions' parents; partitions are looked at by exposures.
+RELATIONS: Final = """
+select n.nspname::text || '.' || c.relname, format('%I.%I', n.nspname, c.relname), c.relkind::text, c.relrowsecurity,
+       pg_has_role(c.relowner, 'usage'), pg_get_userbyid(c.relowner)::text,
+       exists (select from unnest(c.reloptions) o
+                where o in ('security_invoker=true', 'security_invoker=on', 'security_invoker=1'))
+  from pg_class c join pg_namespace n on n.oid = c.relnamespace
+ where n.nspname = 'public' and c.relkind in ('r', 'p', 'v', 'm', 'f') and not c.relispartition
+   and not exists (select from pg_depend d
+                    where d.classid = 'pg_class'::regclass and d.objid = c.oid and d.deptype = 'e')
+"""
+# A privilege on a column counts as one on the table: a revoke on the table takes both.
+PRIVILEGES: Final = """
+select n.nspname::text || '.' || c.relname, case when a.grantee = 0 then 'public' else r.rolname::text end,
+       a.privilege_type::text, bool_or(a.is_grantable)
+  from pg_class c join pg_namespace n on n.oid = c.relnamespace
+ cross join lateral (
+    select * from aclexplode(c.relacl)
+     union all
+    select e.* from pg_attribute t cross join lateral aclexplode(t.attacl) e where t.attrelid = c.oid) a
+  left join pg_roles r on r.oid = a.grantee
+ where n.nspname = 'public' and c.relkind in ('r', 'p', 'v', 'm', 'f')
+   and (a.grantee = 0 or r.rolname = any (%s)) and a.grantee <> c.relowner
+ group by 1, 2, 3
+"""
+# However it is printed: with or without its schema, wrapped in a SELECT or not.
+SERVICE_ONLY: Final = r"^\(?\s*(select )?(public\.)?is_service_role\(\)( as is_service_role)?\)?$"
+POLICIES: Final = """
+select n.nspname::text || '.' || c.relname, p.polname::text,
+       format('%%s for %%s to %%s%%s%%s', case when p.polpermissive then 'permissive' else 'restrictive' end,
+              case p.polcmd when 'r' then 'select' when 'a' then 'insert' when 'w' then 'update' when 'd' then 'delete'
+                            else 'all' end,
+              array(select case when r = 0 then 'public' else r::regrole::text end
+                      from unnest(p.polroles) r order by 1),
+              ' using (' || pg_get_expr(p.polqual, p.polrelid) || ')',
+              ' with check (' || pg_get_expr(p.polwithcheck, p.polrelid) || ')'),
+       obj_description(p.oid, 'pg_policy') like 'lifecycle: %%',
+       p.polroles = '{0}' and coalesce(pg_get_expr(p.polqual, p.polrelid), '') ~* %s
+  from pg_policy p join pg_class c on c.oid = p.polrelid join pg_namespace n on n.oid = c.relnamespace
+ where n.nspname = 'public'
+"""
+ROUTINES: Final = """
+select n.nspname::text || '.' || p.proname, p.oid::regprocedure::text, pg_has_role(p.proowner, 'usage'),
+       pg_get_userbyid(p.proowner)::text,
+       array(select case when a.grantee = 0 then 'public' else r.rolname::text end
+               from aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a
+               left join pg_roles r on r.oid = a.grantee
+              where (a.grantee = 0 or r.rolname = any (%s)) and a.grantee <> p.proowner)
+  from pg_proc p join pg_namespace n on n.oid = p.pronamespace
+ where n.nspname = 'public'
+   and not exists (select from pg_depend d
+                    where d.classid = 'pg_proc'::regclass and d.objid = p.oid and d.deptype = 'e')
+"""
+
+
+@dataclass(frozen=True)
+class LivePolicy:
+    """A policy as PostgreSQL prints it; `ours` by its comment; `service_only`: open to all, true for the back end."""
+
+    definition: str
+    ours: bool
+    service_only: bool
+
+
+@dataclass(frozen=True)
+class LiveRelation:
+    """A relation of schema public. `privileges`: role, then privilege, then whether it may be passed on."""
+
+    name: str
+    identifier: str
+    kind: str
+    row_security: bool
+    is_ours_to_change: bool
+    owner: str
+    reads_as_caller: bool
+    privileges: dict[str, dict[str, bool]] = field(default_factory=dict)
+    policies: dict[str, LivePolicy] = field(default_factory=dict)
+
+    def verbs(self, role: str) -> frozenset[str]:
+        """What a role may do, also through PUBLIC."""
+        return frozenset(self.privileges.get(role, {})) | frozenset(self.privileges.get(PUBLIC, {}))
+
+
+@dataclass(frozen=True)
+class LiveRoutine:
+    """A function of schema public and which of the roles we look at may execute it."""
+
+    name: str
+    signature: str
+    is_ours_to_change: bool
+    owner: str
+    executors: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """What is there: roles, relations and functions of schema public."""
+
+    roles: frozenset[str]
+    relations: dict[str, LiveRelation]
+    routines: tuple[LiveRoutine, ...]
+
+
+@contextmanager
+def printed_in_full(conn: Connection) -> Iterator[None]:
+    """A transaction in which conditions are printed with every schema, whatever the session's search_path."""
+    with conn.transaction():
+        conn.execute("select set_config('search_path', '', true)")
+        yield
+
+
+def read_catalog(conn: Connection) -> Catalog:
+    """One look at roles, grants, policies and functions. Call it inside `printed_in_full`."""
+    looked_at = [*COMPARED_ROLES, SERVICE_ROLE]
+    roles = frozenset(row[0] for row in rows(conn, EXISTING_ROLES, (looked_at,)))
+    relations = {row[0]: LiveRelation(*row) for row in rows(conn, RELATIONS)}
+    for name, role, privilege, grantable in rows(conn, PRIVILEGES, (looked_at,)):
+        if name in relations:
+            relations[name].privileges.setdefault(role, {})[privilege] = grantable
+    for name, policy, *found in rows(conn, POLICIES, (SERVICE_ONLY,)):
+        if name in relations:
+            relations[name].policies[policy] = LivePolicy(*found)
+    routines = tuple(
+        LiveRoutine(name, signature, changeable, owner, frozenset(executors))
+        for name, signature, changeable, owner, executors in rows(conn, ROUTINES, (looked_at,))
+    )
+    return Catalog(roles, relations, routines)
+
+
+def by_name(catalog: Catalog) -> dict[str, list[LiveRoutine]]:
+    """Functions of one name together: a declaration is for all of them."""
+    found: dict[str, list[LiveRoutine]] = defaultdict(list)
+    for routine in catalog.routines:
+        found[routine.name].append(routine)
+    return found

@@ -1,0 +1,98 @@
+"""What a declaration is made of: verbs, rows, and who may do what with one object."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+SELECT: Final = "SELECT"
+INSERT: Final = "INSERT"
+UPDATE: Final = "UPDATE"
+DELETE: Final = "DELETE"
+# TRUNCATE, REFERENCES, TRIGGER and MAINTAIN are of no use to an API; the first passes row-level security by.
+VERBS: Final = (SELECT, INSERT, UPDATE, DELETE)
+
+ANON: Final = "anon"
+AUTHENTICATED: Final = "authenticated"
+OPS: Final = "ops"
+SERVICE_ROLE: Final = "service_role"
+PUBLIC: Final = "public"
+# service_role and the owner pass row-level security by and stay as they are; they are shown, not compared.
+API_ROLES: Final = (ANON, AUTHENTICATED)
+COMPARED_ROLES: Final = (*API_ROLES, OPS)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Which rows: in words, and as the condition of a policy of ours; without one, no policy of ours is made."""
+
+    words: str
+    condition: str | None = None
+
+
+@dataclass(frozen=True)
+class Access:
+    """What some roles may do, with which rows.
+
+    `granted` is for a privilege that `lifecycle migrate` gives where it is missing; others are only ever taken away.
+    """
+
+    roles: tuple[str, ...]
+    verbs: tuple[str, ...]
+    rows: Rows
+    granted: bool = False
+
+
+@dataclass(frozen=True)
+class Relation:
+    """Who may do what with a table, view or materialized view of schema public; whoever is not named may do nothing.
+
+    `row_security` says whether row-level security must be on. `reads_as_caller` is for views (security_invoker).
+    `narrowed`: policies of the application whose condition is `is_service_role()` are made for that role alone.
+    """
+
+    name: str
+    access: tuple[Access, ...]
+    reason: str
+    row_security: bool | None = None
+    reads_as_caller: bool = False
+    narrowed: bool = False
+    schema: str = "public"
+
+    @property
+    def qualified_name(self) -> str:
+        return f"{self.schema}.{self.name}"
+
+    def verbs(self, role: str) -> frozenset[str]:
+        """What `role` may do, with whichever rows. PUBLIC may do nothing: it is every role, also those to come."""
+        return frozenset(verb for access in self.access if role in access.roles for verb in access.verbs)
+
+    def granted(self, role: str) -> frozenset[str]:
+        """The part of `verbs` that is granted where it is missing."""
+        return frozenset(v for access in self.access if access.granted and role in access.roles for v in access.verbs)
+
+    def policies(self) -> Mapping[str, tuple[str, tuple[str, ...], str]]:
+        """Our policies by name: verb, roles, condition."""
+        return {
+            f"lifecycle: {verb.lower()} {access.rows.words}": (verb, access.roles, access.rows.condition)
+            for access in self.access
+            for verb in access.verbs
+            if access.rows.condition
+        }
+
+
+@dataclass(frozen=True)
+class Routine:
+    """Who may execute the functions of this name in schema public; whoever is not named may not.
+
+    `granted` names the roles that get it where it is missing.
+    """
+
+    name: str
+    roles: tuple[str, ...]
+    reason: str
+    granted: tuple[str, ...] = field(default=())
+    schema: str = "public"
+
+    @property
+    def qualified_name(self) -> str:
+        return f"{self.schema}.{self.name}"

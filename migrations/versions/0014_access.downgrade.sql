@@ -1,0 +1,55 @@
+-- Policies and grants as they were before `lifecycle migrate` changed them; the newest change goes back first.
+do $$
+declare
+    found record;
+begin
+    for found in
+        select p.polname, p.polrelid::regclass as relation from pg_policy p
+         where obj_description(p.oid, 'pg_policy') like 'lifecycle: %'
+    loop
+        execute format('drop policy %I on %s', found.polname, found.relation);
+    end loop;
+    for found in
+        select c.*, case when c.object like '%)' then 'routine' else 'table' end as what,
+               case when c.subject = 'public' then 'public' else quote_ident(c.subject) end as grantee
+          from lifecycle.access_changes c
+         where case when c.object like '%)' then to_regprocedure(c.object)::oid else to_regclass(c.object)::oid end is not null
+           and (c.change not in ('revoke', 'grant') or c.subject = 'public' or to_regrole(quote_ident(c.subject)) is not null)
+         order by c.id desc
+    loop
+        case found.change
+            when 'revoke' then
+                execute format('grant %s on %s %s to %s %s', found.detail, found.what, found.object, found.grantee,
+                               case when found.grantable then 'with grant option' else '' end);
+            when 'grant' then
+                execute format('revoke %s on %s %s from %s', found.detail, found.what, found.object, found.grantee);
+            when 'row security' then
+                execute format('alter table %s disable row level security', found.object);
+            when 'policy roles' then
+                if exists (select from pg_policy p where p.polrelid = found.object::regclass and p.polname = found.subject) then
+                    execute format('alter policy %I on %s to %s', found.subject, found.object, found.detail);
+                end if;
+        end case;
+    end loop;
+end $$;
+drop table lifecycle.access_changes, lifecycle.accepted_access;
+drop function public.is_ops_role(), private.is_guest_account(uuid), private.my_vendor_member_ids(),
+              private.my_vendor_ids(), private.my_account_id(), private.my_user_id(), private.claims();
+
+do $$
+begin
+    if obj_description('private'::regnamespace, 'pg_namespace') like 'lifecycle: %' then
+        drop schema private;
+    end if;
+exception when dependent_objects_still_exist then
+    raise notice 'schema private stays: it holds objects of others';
+end $$;
+
+-- The role is the whole server's: it stays while another database grants it anything.
+do $$
+begin
+    revoke usage on schema public from ops;
+    drop role ops;
+exception when dependent_objects_still_exist or insufficient_privilege then
+    raise notice 'role ops stays: it holds privileges elsewhere, or another role made it';
+end $$;

@@ -1,0 +1,60 @@
+"""`lifecycle access`: who may see what, whether that is as declared, acceptance of what the application decided."""
+
+import json
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from lifecycle.database import connect
+
+access = typer.Typer(help="Who may see what.", no_args_is_help=True)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+
+
+@access.command()
+def matrix(as_json: AsJson = False) -> None:
+    """Show what each role may do with each object now. Changes nothing."""
+    from lifecycle.access_policies.matrix import access_matrix
+    from orchestration.access_report import matrix_table
+    from orchestration.cli import errors_as_messages, required_url
+
+    url = required_url()
+    with errors_as_messages(), connect(url, application_name="lifecycle access") as conn:
+        found = access_matrix(conn)
+    if as_json:
+        typer.echo(json.dumps([asdict(row) for row in found], indent=2, ensure_ascii=False))
+    else:
+        Console().print(matrix_table(found))
+
+
+@access.command()
+def check(as_json: AsJson = False) -> None:
+    """Compare the database with what is declared and accepted; exit 1 when anything differs. Changes nothing."""
+    from lifecycle.access_policies.report import access_report
+    from orchestration.access_report import report_json, report_tables
+    from orchestration.cli import errors_as_messages, required_url
+
+    url = required_url()
+    with errors_as_messages(), connect(url, application_name="lifecycle access") as conn:
+        report = access_report(conn)
+    if as_json:
+        typer.echo(report_json(report))
+    else:
+        Console().print(*report_tables(report), sep="\n")
+    if report.differences or report.own_exposures or report.undeclared or report.drifts:
+        raise typer.Exit(1)
+
+
+@access.command()
+def accept() -> None:
+    """Take the application's own policies and grants as they are now; from then on a change of them is told."""
+    from lifecycle.access_policies.accepted import accept as accept_all
+    from orchestration.cli import errors_as_messages, required_url
+
+    url = required_url()
+    with errors_as_messages(), connect(url, application_name="lifecycle access") as conn:
+        taken = accept_all(conn, everything=True)
+    typer.echo(f"{taken} policies and grants of the application accepted as they are.")

@@ -1,0 +1,53 @@
+"""What `lifecycle access` prints: tables for people, JSON for programs."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Final
+
+from rich.console import RenderableType
+from rich.markup import escape
+from rich.table import Table
+
+from lifecycle.access_policies.matrix import SHOWN_ROLES, MatrixRow
+from lifecycle.access_policies.report import AccessReport
+
+NOTHING: Final = "[dim]-[/]"
+
+
+def matrix_table(matrix: Sequence[MatrixRow]) -> Table:
+    """One line per object, one column per role."""
+    table = Table(title="Who may do what with which rows")
+    for heading in ("object", "guarded by", *SHOWN_ROLES):
+        table.add_column(heading, overflow="fold")
+    for row in matrix:
+        cells = (escape(row.access.get(role, "")) or NOTHING for role in SHOWN_ROLES)
+        table.add_row(escape(row.object), escape(row.guarded) or NOTHING, *cells)
+    return table
+
+
+def _told(title: str, found: Sequence[tuple[str, str]]) -> Table:
+    table = Table(title=title, title_justify="left")
+    table.add_column("object", overflow="fold")
+    table.add_column("how", overflow="fold")
+    for name, told in found:
+        table.add_row(escape(name), escape(told))
+    return table
+
+
+def report_tables(report: AccessReport) -> list[RenderableType]:
+    """What is not as it should be, a table per kind, and a line when nothing is."""
+    found = {
+        "Not as declared: `lifecycle migrate` changes it": [(d.object, ", ".join(d.told)) for d in report.differences],
+        "Of this project's own, and open": [(e.object, e.told) for e in report.own_exposures],
+        "Changed by the application: `lifecycle access accept` takes it": [(d.object, d.told) for d in report.drifts],
+        "Reached by the API and not declared": [(e.object, e.told) for e in report.undeclared],
+        "Personal data that anybody reaches whole": [(e.object, e.told) for e in report.open_personal_data],
+    }
+    tables: list[RenderableType] = [_told(title, entries) for title, entries in found.items() if entries]
+    return tables or ["Everything is as declared and as accepted."]
+
+
+def report_json(report: AccessReport) -> str:
+    """The report for programs: the fields of `AccessReport`."""
+    return json.dumps(asdict(report), indent=2, ensure_ascii=False)
