@@ -52,6 +52,11 @@ def _standing(live: LiveRelation) -> Iterable[tuple[str, str, str]]:
         yield GRANT, role, ", ".join(sorted(live.verbs(role) & frozenset(VERBS))) or "nothing"
 
 
+def looked_at(conn: Connection) -> frozenset[str]:
+    """Relations that were accepted once."""
+    return frozenset(row[0] for row in rows(conn, HELD))
+
+
 def accept(conn: Connection, *, everything: bool) -> int:
     """Take the application's policies and grants as they are now; returns how many were written.
 
@@ -59,7 +64,7 @@ def accept(conn: Connection, *, everything: bool) -> int:
     """
     with printed_in_full(conn):
         catalog = read_catalog(conn)
-        known = {row[0] for row in rows(conn, HELD)} if not everything else set()
+        known = looked_at(conn) if not everything else frozenset[str]()
         if everything:
             conn.execute("delete from lifecycle.accepted_access where declared is null")
         taken = [

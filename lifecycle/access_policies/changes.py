@@ -18,10 +18,11 @@ from lifecycle.access_policies.model import (
     Access,
     Relation,
     Routine,
+    verb_of,
 )
 from lifecycle.database import Connection
 
-Kind = Literal["revoke", "grant", "row security", "policy", "policy roles", "option"]
+Kind = Literal["revoke", "grant", "row security", "policy", "policy roles", "option", "grant option"]
 VIEW: Final = "v"
 
 
@@ -58,7 +59,9 @@ def relation_changes(
     """What differs of tables and views. `declared_from` is what `accepted_policies` returns."""
     for declared in relations:
         if live := catalog.relations.get(declared.qualified_name):
-            relation = in_force(declared, live)
+            # Where ours stood once, whoever dropped them opened or closed the table unasked.
+            ours_stood = any(identifier == live.identifier for identifier, _ in declared_from)
+            relation = declared if ours_stood else in_force(declared, live)
             yield from _row_security(relation, live)
             yield from _policies(relation, live, catalog.roles, declared_from)
             yield from _privileges(relation, live, catalog.roles)
@@ -166,27 +169,16 @@ def _privileges(relation: Relation, live: LiveRelation, roles: frozenset[str]) -
     through_public = frozenset(live.privileges.get(PUBLIC, {}))
     # What a role had through PUBLIC alone stays its own, if it is declared or nobody's business here.
     for role in (*API_ROLES, SERVICE_ROLE):
-        kept = through_public if role == SERVICE_ROLE else through_public & relation.verbs(role)
-        for privilege in sorted(kept - frozenset(live.privileges.get(role, {}))):
-            if role in roles:
+        held = live.privileges.get(role, {})
+        for privilege in sorted(through_public - frozenset(held)):
+            is_kept = role == SERVICE_ROLE or verb_of(privilege) in relation.verbs(role)
+            if role in roles and is_kept and verb_of(privilege) not in held:
                 yield _grant(live, role, privilege, f"{role} has {privilege} through PUBLIC only")
     for role in (PUBLIC, *(role for role in COMPARED_ROLES if role in roles)):
         for privilege, grantable in sorted(live.privileges.get(role, {}).items()):
-            if privilege not in relation.verbs(role):
-                yield Change(
-                    live.identifier,
-                    "revoke",
-                    role,
-                    f"{role} may {privilege}",
-                    sql.SQL("revoke {} on table {} from {}").format(
-                        sql.SQL(privilege),
-                        _table(live),
-                        _grantee(role),  # PostgreSQL's word
-                    ),
-                    detail=privilege,
-                    grantable=grantable,
-                    owner=_foreign(live),
-                )
+            is_declared = verb_of(privilege) in relation.verbs(role)
+            if not is_declared or grantable:
+                yield _revoke(live, role, privilege, option_only=is_declared, grantable=grantable)
         for privilege in VERBS:
             if privilege in relation.granted(role) and privilege not in live.privileges.get(role, {}):
                 yield _grant(live, role, privilege, f"{role} may not {privilege}")
@@ -194,6 +186,26 @@ def _privileges(relation: Relation, live: LiveRelation, roles: frozenset[str]) -
 
 def _grantee(role: str) -> sql.Composable:
     return sql.SQL("public") if role == PUBLIC else sql.Identifier(role)
+
+
+def _revoke(live: LiveRelation, role: str, privilege: str, *, option_only: bool, grantable: bool) -> Change:
+    """Take a privilege away, or only the right to pass it on, with whatever was passed on."""
+    return Change(
+        live.identifier,
+        "grant option" if option_only else "revoke",
+        role,
+        f"{role} may pass {privilege} on" if option_only else f"{role} may {privilege}",
+        sql.SQL("revoke {}{} on table {} from {}{}").format(
+            sql.SQL("grant option for " if option_only else ""),
+            sql.SQL(privilege),  # PostgreSQL's word, columns quoted by the server
+            _table(live),
+            _grantee(role),
+            sql.SQL(" cascade" if grantable else ""),
+        ),
+        detail=privilege,
+        grantable=grantable,
+        owner=_foreign(live),
+    )
 
 
 def _grant(live: LiveRelation, role: str, privilege: str, told: str) -> Change:
@@ -225,13 +237,20 @@ def routine_changes(catalog: Catalog, routines: Sequence[Routine]) -> Iterator[C
                     owner=_foreign(found),
                 )
             for role in (PUBLIC, *COMPARED_ROLES):
-                if role in found.executors and role not in routine.roles:
+                is_declared, passes_on = role in routine.roles, role in found.passing_on
+                if role in found.executors and (passes_on or not is_declared):
                     yield Change(
                         found.signature,
-                        "revoke",
+                        "grant option" if is_declared else "revoke",
                         role,
-                        f"{role} may EXECUTE",
-                        sql.SQL("revoke execute on routine {} from {}").format(signature, _grantee(role)),
+                        f"{role} may pass EXECUTE on" if is_declared else f"{role} may EXECUTE",
+                        sql.SQL("revoke {}execute on routine {} from {}{}").format(
+                            sql.SQL("grant option for " if is_declared else ""),
+                            signature,
+                            _grantee(role),
+                            sql.SQL(" cascade" if passes_on else ""),
+                        ),
                         detail="EXECUTE",
+                        grantable=passes_on,
                         owner=_foreign(found),
                     )

@@ -1,7 +1,7 @@
 """Who may do what with which rows of schema public. Change it here, then run `lifecycle migrate`.
 
-Schemas `lifecycle`, `event_partitions` and `private` are not declared: their owner alone may touch
-what is in them.
+Schemas `lifecycle` and `event_partitions` are not declared: their owner alone may touch what is in them. Of `private`
+the helpers are, which policies ask in the caller's name.
 """
 
 from typing import Final
@@ -32,7 +32,12 @@ NOBODY_ELSES: Final = Rows(
     "in nobody else's name",
     f"account_id is null or {MY_ACCOUNT} or private.is_guest_account(account_id)",
 )
-PENDING: Final = Rows("as pending, in nobody else's name", f"status = 'pending' and ({NOBODY_ELSES.condition})")
+# A request from the future would never be due, one from long ago would jump the queue and its days of grace.
+PENDING: Final = Rows(
+    "as pending, in nobody else's name",
+    "status = 'pending' and requested_at between now() - interval '1 day' and now() + interval '1 day' "
+    f"and processed_at is null and completed_at is null and processed_by is null and ({NOBODY_ELSES.condition})",
+)
 ANY_VISIT: Final = Rows("of any visit", "true")
 OWN_LINK: Final = Rows("own sign-in", "supabase_user_id = (select private.my_user_id())")
 OWN_VENDORS: Final = Rows("own vendors", "id = any (array(select private.my_vendor_ids()))")
@@ -199,4 +204,15 @@ OWN_ROUTINES: Final = (
         )
     ),
 )
-ROUTINES: Final = (*APPLICATION_ROUTINES, *OWN_ROUTINES)
+HELPERS: Final = tuple(
+    Routine(name, roles, "policies ask it; nobody may name it", granted=roles, schema="private")
+    for name, roles in (
+        ("claims", (OPS,)),
+        ("is_guest_account", API_ROLES),
+        ("my_account_id", API_ROLES),
+        ("my_user_id", (AUTHENTICATED,)),
+        ("my_vendor_ids", (AUTHENTICATED,)),
+        ("my_vendor_member_ids", (AUTHENTICATED,)),
+    )
+)
+ROUTINES: Final = (*APPLICATION_ROUTINES, *OWN_ROUTINES, *HELPERS)

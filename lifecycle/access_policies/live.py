@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
-from lifecycle.access_policies.model import COMPARED_ROLES, PUBLIC, SERVICE_ROLE
+from lifecycle.access_policies.model import COMPARED_ROLES, PUBLIC, SERVICE_ROLE, verb_of
 from lifecycle.database import Connection, rows
 
 EXISTING_ROLES: Final = "select rolname::text from pg_roles where rolname = any (%s)"
@@ -21,15 +21,16 @@ select n.nspname::text || '.' || c.relname, format('%I.%I', n.nspname, c.relname
    and not exists (select from pg_depend d
                     where d.classid = 'pg_class'::regclass and d.objid = c.oid and d.deptype = 'e')
 """
-# A privilege on a column counts as one on the table: a revoke on the table takes both.
+# A privilege on a column is told as PostgreSQL's GRANT writes it, such as `SELECT (name)`.
 PRIVILEGES: Final = """
 select n.nspname::text || '.' || c.relname, case when a.grantee = 0 then 'public' else r.rolname::text end,
-       a.privilege_type::text, bool_or(a.is_grantable)
+       a.privilege_type || a.columns, bool_or(a.is_grantable)
   from pg_class c join pg_namespace n on n.oid = c.relnamespace
  cross join lateral (
-    select * from aclexplode(c.relacl)
+    select e.*, '' as columns from aclexplode(c.relacl) e
      union all
-    select e.* from pg_attribute t cross join lateral aclexplode(t.attacl) e where t.attrelid = c.oid) a
+    select e.*, format(' (%%I)', t.attname) from pg_attribute t cross join lateral aclexplode(t.attacl) e
+     where t.attrelid = c.oid) a
   left join pg_roles r on r.oid = a.grantee
  where n.nspname = 'public' and c.relkind in ('r', 'p', 'v', 'm', 'f')
    and (a.grantee = 0 or r.rolname = any (%s)) and a.grantee <> c.relowner
@@ -57,9 +58,11 @@ select n.nspname::text || '.' || p.proname, p.oid::regprocedure::text, pg_has_ro
        array(select case when a.grantee = 0 then 'public' else r.rolname::text end
                from aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a
                left join pg_roles r on r.oid = a.grantee
-              where (a.grantee = 0 or r.rolname = any (%s)) and a.grantee <> p.proowner)
+              where (a.grantee = 0 or r.rolname = any (%(roles)s)) and a.grantee <> p.proowner),
+       array(select r.rolname::text from aclexplode(p.proacl) a join pg_roles r on r.oid = a.grantee
+              where a.is_grantable and r.rolname = any (%(roles)s) and a.grantee <> p.proowner)
   from pg_proc p join pg_namespace n on n.oid = p.pronamespace
- where n.nspname = 'public'
+ where n.nspname in ('public', 'private')
    and not exists (select from pg_depend d
                     where d.classid = 'pg_proc'::regclass and d.objid = p.oid and d.deptype = 'e')
 """
@@ -89,24 +92,25 @@ class LiveRelation:
     policies: dict[str, LivePolicy] = field(default_factory=dict)
 
     def verbs(self, role: str) -> frozenset[str]:
-        """What a role may do, also through PUBLIC."""
-        return frozenset(self.privileges.get(role, {})) | frozenset(self.privileges.get(PUBLIC, {}))
+        """What a role may do, with some columns at least, also through PUBLIC."""
+        return frozenset(verb_of(privilege) for who in (role, PUBLIC) for privilege in self.privileges.get(who, {}))
 
 
 @dataclass(frozen=True)
 class LiveRoutine:
-    """A function of schema public and which of the roles we look at may execute it."""
+    """A function of schema public or private; which of the roles we look at may execute it, and which pass that on."""
 
     name: str
     signature: str
     is_ours_to_change: bool
     owner: str
     executors: frozenset[str]
+    passing_on: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
 class Catalog:
-    """What is there: roles, relations and functions of schema public."""
+    """What is there: roles, relations of schema public, functions of public and private."""
 
     roles: frozenset[str]
     relations: dict[str, LiveRelation]
@@ -133,8 +137,8 @@ def read_catalog(conn: Connection) -> Catalog:
         if name in relations:
             relations[name].policies[policy] = LivePolicy(*found)
     routines = tuple(
-        LiveRoutine(name, signature, changeable, owner, frozenset(executors))
-        for name, signature, changeable, owner, executors in rows(conn, ROUTINES, (looked_at,))
+        LiveRoutine(name, signature, changeable, owner, frozenset(executors), frozenset(passing_on))
+        for name, signature, changeable, owner, executors, passing_on in rows(conn, ROUTINES, {"roles": looked_at})
     )
     return Catalog(roles, relations, routines)
 

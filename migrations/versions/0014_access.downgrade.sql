@@ -14,11 +14,12 @@ begin
                case when c.subject = 'public' then 'public' else quote_ident(c.subject) end as grantee
           from lifecycle.access_changes c
          where case when c.object like '%)' then to_regprocedure(c.object)::oid else to_regclass(c.object)::oid end is not null
-           and (c.change not in ('revoke', 'grant') or c.subject = 'public' or to_regrole(quote_ident(c.subject)) is not null)
+           and not c.repaired
+           and (c.change not in ('revoke', 'grant', 'grant option') or c.subject = 'public' or to_regrole(quote_ident(c.subject)) is not null)
          order by c.id desc
     loop
         case found.change
-            when 'revoke' then
+            when 'revoke', 'grant option' then
                 execute format('grant %s on %s %s to %s %s', found.detail, found.what, found.object, found.grantee,
                                case when found.grantable then 'with grant option' else '' end);
             when 'grant' then

@@ -5,12 +5,13 @@ create table lifecycle.access_changes (
     id         bigint generated always as identity primary key,
     changed_at timestamptz not null default now(),
     object     text not null,
-    change     text not null check (change in ('revoke', 'grant', 'row security', 'policy roles')),
+    change     text not null check (change in ('revoke', 'grant', 'grant option', 'row security', 'policy roles')),
     subject    text not null,
     detail     text not null default '',
-    grantable  boolean not null default false
+    grantable  boolean not null default false,
+    repaired   boolean not null
 );
-comment on table lifecycle.access_changes is 'What `lifecycle migrate` closed and opened: the way back, and the list of what was exposed before.';
+comment on table lifecycle.access_changes is 'What `lifecycle migrate` closed and opened: the way back, and the list of what was exposed before. `repaired`: it had been as declared already, and the way back leaves it so.';
 
 create table lifecycle.accepted_access (
     object      text not null,
@@ -44,6 +45,11 @@ begin
         raise exception 'a role "ops" exists that may do more than read: superuser, BYPASSRLS, CREATEROLE, REPLICATION or LOGIN'
             using errcode = 'duplicate_object',
                   hint = 'Rename it, or take these rights from it (alter role ops nosuperuser nobypassrls nocreaterole noreplication nologin); then lifecycle migrate again.';
+    elsif exists (select from pg_catalog.pg_auth_members m where m.member = held.oid) then
+        raise exception 'a role "ops" exists that is a member of other roles: %',
+            (select string_agg(m.roleid::regrole::text, ', ') from pg_catalog.pg_auth_members m where m.member = held.oid)
+            using errcode = 'duplicate_object',
+                  hint = 'Rename it, or revoke these roles from it; then lifecycle migrate again.';
     end if;
     if exists (select from pg_catalog.pg_roles r where r.rolname = 'authenticator')
        and not pg_catalog.pg_has_role('authenticator', 'ops', 'member') then
