@@ -1,24 +1,21 @@
-"""Vendors and the people around them: `pytest_plugins = ("tests.access_vendors",)` for a database with all of them."""
+"""Vendors and the people around them; the fixture is in access_fixtures.py."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 from uuid import UUID, uuid5
 
 import psycopg
-import pytest
 from sqlalchemy import make_url
 
-from lifecycle.database import Connection, connect
-from sandbox.application import clone_database, drop_database
-from sandbox.server import Server
+from lifecycle.database import Connection
 from tests.people import ACTIVITY, NAMES, Person, add_account, add_conversation, add_visit, insert
 
 TEA, SILK = uuid5(NAMES, "vendor tea"), uuid5(NAMES, "vendor silk")
 # Both vendors; one; removed; the other one; known by the sign-in only; left, with redemptions; customers.
 MIA, TOM, REX, OLGA, UNA, LEA, ANN, BEN = map(Person, ("mia", "tom", "rex", "olga", "una", "lea", "ann", "ben"))
 GUEST, ERASED = Person("guesty"), Person("erased")
-SECRET: Final = "secret of tea"
+NOTE_OF_TEA: Final = "note of tea"
 
 
 def membership(vendor: UUID, person: Person) -> UUID:
@@ -40,14 +37,14 @@ def add_member(
     )
 
 
-def add_redemption(conn: Connection, vendor: UUID, person: Person, secret: str) -> None:
+def add_redemption(conn: Connection, vendor: UUID, person: Person, note: str) -> None:
     insert(
         conn,
         "voucher_redemptions",
         id=person.id(f"redemption/{vendor}"),
         voucher_id=ANN.id("voucher"),
         vendor_member_id=membership(vendor, person),
-        scan_context={"secret": secret},
+        scan_context={"note": note},
     )
 
 
@@ -70,7 +67,7 @@ def add_vendors(conn: Connection) -> None:
     add_member(conn, TEA, UNA, by_user=True)
     add_member(conn, TEA, LEA, "removed")
     for vendor, person in ((TEA, MIA), (SILK, MIA), (TEA, TOM), (SILK, OLGA), (TEA, LEA)):
-        add_redemption(conn, vendor, person, SECRET if vendor == TEA else "silk")
+        add_redemption(conn, vendor, person, NOTE_OF_TEA if vendor == TEA else "silk")
     insert(conn, "voucher_redemptions", id=ANN.id("nobody"), voucher_id=ANN.id("voucher"))
     insert(conn, "audit_events", entity_type="account", entity_id="x", event_type="y")
     for person in (ANN, BEN):
@@ -88,13 +85,3 @@ def as_claimed(url: str, role: str, claims: str | None) -> Iterator[Connection]:
         conn.execute("select set_config('role', %s, true)", (role,))
         yield conn
         conn.rollback()
-
-
-@pytest.fixture(scope="module")
-def vendors_url(server: Server, templates: Callable[[bool, bool, bool], str]) -> Iterator[str]:
-    """URL of a migrated database with vendors, members, customers; its tests leave no change behind."""
-    url = clone_database(server, templates(False, True, True), "vendors")
-    with connect(url) as conn:
-        add_vendors(conn)
-    yield url
-    drop_database(server, "vendors")

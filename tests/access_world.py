@@ -106,14 +106,14 @@ def sample_row(conn: Connection, schema: str, name: str, person: Person) -> dict
     return found | ({"id": str(uuid4())} if "id" in found and name != "accounts" else {})
 
 
-def attempt(conn: Connection, statement: sql.Composable, params: Mapping[str, Any] | None = None) -> int | str:
-    """What comes of a statement, which is undone: rows seen or changed, or why not. A conflict comes after the access."""
+def attempt(conn: Connection, statement: sql.SQL | sql.Composed, params: Mapping[str, Any] | None = None) -> int | str:
+    """What comes of a statement, which is undone: rows seen or changed, or why not."""
     try:
         with conn.transaction(force_rollback=True):
             return conn.execute(statement, params).rowcount
     except psycopg.errors.InsufficientPrivilege as error:
         return AGAINST_POLICY if "row-level security" in str(error) else DENIED
-    except psycopg.IntegrityError:
+    except psycopg.IntegrityError:  # comes after access was granted
         return CONFLICT
     except (
         psycopg.errors.ObjectNotInPrerequisiteState,

@@ -79,7 +79,7 @@ def owner(world: World) -> Iterator[Connection]:
 
 def statements(
     conn: Connection, schema: str, name: str, caller: Caller
-) -> list[tuple[sql.Composable, dict[str, object]]]:
+) -> list[tuple[sql.SQL | sql.Composed, dict[str, object]]]:
     """One per letter of an expectation: the second INSERT is in the name of Ben."""
     target, written = sql.Identifier(schema, name), columns(conn, schema, name)
     column = sql.Identifier(written[-1] if written else "nothing")
@@ -191,7 +191,10 @@ def is_reached(conn: Connection, name: sql.Identifier, kind: str, types: list[st
 
 
 def test_routines_of_the_back_end(world: World, owner: Connection) -> None:
-    may = "select has_schema_privilege('service_role', %s, 'usage') and has_function_privilege('service_role', %s, 'execute')"
+    may = (
+        "select has_schema_privilege('service_role', %s, 'usage')"
+        " and has_function_privilege('service_role', %s, 'execute')"
+    )
     live = rows(owner, LIVE_ROUTINES, (["public", "private", *OURS],))
     assert {f"{schema}.{name}" for schema, name, signature, *_ in live if value(owner, may, (schema, signature))} == (
         SERVICE_ROUTINES | (SERVICE_ROUTINES_BY_DEFAULT if world.auto_grant else frozenset())
@@ -207,7 +210,8 @@ select c.oid::regclass::text, c.relowner::regrole::text, r.rolname::text,
    and r.rolname in ('service_role', 'postgres', 'authenticator')
 """
 EXECUTES = """
-select p.oid::regprocedure::text, p.proowner::regrole::text, r.rolname::text, has_function_privilege(r.oid, p.oid, 'EXECUTE')
+select p.oid::regprocedure::text, p.proowner::regrole::text, r.rolname::text,
+       has_function_privilege(r.oid, p.oid, 'EXECUTE')
   from pg_proc p cross join pg_roles r
  where p.pronamespace = 'public'::regnamespace and r.rolname in ('service_role', 'postgres')
 """

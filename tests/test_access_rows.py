@@ -25,7 +25,7 @@ from tests.access_vendors import (
 )
 from tests.people import Person
 
-pytest_plugins = ("tests.access_vendors",)
+pytest_plugins = ("tests.access_fixtures",)
 
 EVENT = "insert into user_behavior_events (account_id, session_id, page_url) values (%s, 's', '/')"
 INSERTS = {
