@@ -9,7 +9,7 @@ from psycopg import sql
 
 from lifecycle.database import Connection, connect, rows, value
 from sandbox.server import SUPERUSER, Server
-from tests.access_vendors import ANN, BEN, GUEST, MIA, OLGA, NOTE_OF_TEA, SILK, TEA, as_claimed, membership
+from tests.access_vendors import ANN, BEN, GUEST, MIA, NOTE_OF_TEA, OLGA, SILK, TEA, as_claimed, membership
 from tests.people import Person
 
 pytest_plugins = ("tests.access_fixtures",)
