@@ -46,7 +46,7 @@ select n.nspname::text || '.' || c.relname, p.polname::text,
                       from unnest(p.polroles) r order by 1),
               ' using (' || pg_get_expr(p.polqual, p.polrelid) || ')',
               ' with check (' || pg_get_expr(p.polwithcheck, p.polrelid) || ')'),
-       obj_description(p.oid, 'pg_policy') like 'lifecycle: %%',
+       p.polname like 'lifecycle: %%',
        p.polroles = '{0}' and coalesce(pg_get_expr(p.polqual, p.polrelid), '') ~* %s
   from pg_policy p join pg_class c on c.oid = p.polrelid join pg_namespace n on n.oid = c.relnamespace
  where n.nspname = 'public'
@@ -67,7 +67,7 @@ select n.nspname::text || '.' || p.proname, p.oid::regprocedure::text, pg_has_ro
 
 @dataclass(frozen=True)
 class LivePolicy:
-    """A policy as PostgreSQL prints it; `ours` by its comment; `service_only`: open to all, true for the back end."""
+    """A policy as PostgreSQL prints it; `ours` by its name; `service_only`: open to all, true for the back end."""
 
     definition: str
     ours: bool
