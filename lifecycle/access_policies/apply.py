@@ -23,21 +23,22 @@ def apply_access(conn: Connection) -> tuple[Change, ...]:
     """Change what is not as declared and return it; safe to repeat.
 
     What the application decided about relations that nobody looked at before is accepted as it is. Raises RefusedError
-    when an object belongs to another role, before anything is changed, and BusyError when a table stays locked.
+    when an object belongs to another role, after everything else was changed, and BusyError when a table stays locked.
     """
     changes = access_changes(conn)
-    if foreign := sorted({(change.object, change.owner) for change in changes if change.owner}):
-        objects = ", ".join(f"{name} (owner {owner})" for name, owner in foreign)
-        raise RefusedError(
-            f"who may see what cannot be changed on objects of others: {objects}. Give them to the role that migrates "
-            "(alter ... owner to), or take them out of lifecycle/access_policies/declared.py; "
-            "then run `lifecycle migrate` again"
-        )
-    for name, group in groupby(changes, key=lambda change: change.object):
+    own = [change for change in changes if not change.owner]
+    for name, group in groupby(own, key=lambda change: change.object):
         steps = tuple(group)
         politely(conn, partial(_apply, conn, steps), what=f"access to {name}", relation=name, locks=LOCKS)
     accept(conn, everything=False)
-    return changes
+    if foreign := sorted({(change.object, change.owner) for change in changes if change.owner}):
+        objects = ", ".join(f"{name} (owner {owner})" for name, owner in foreign)
+        raise RefusedError(
+            f"who may see what was changed, but not on objects of others: {objects}. Give them to the role that "
+            "migrates (alter ... owner to), or take them out of lifecycle/access_policies/declared.py; "
+            "then run `lifecycle migrate` again"
+        )
+    return tuple(own)
 
 
 def _apply(conn: Connection, steps: tuple[Change, ...]) -> None:

@@ -8,7 +8,15 @@ from psycopg import sql
 
 from lifecycle.access_policies.accepted import accepted_policies
 from lifecycle.access_policies.declared import APPLICATION, RELATIONS, ROUTINES
-from lifecycle.access_policies.live import Catalog, LiveRelation, LiveRoutine, by_name, printed_in_full, read_catalog
+from lifecycle.access_policies.live import (
+    Catalog,
+    LiveRelation,
+    LiveRoutine,
+    by_name,
+    printed_in_full,
+    read_catalog,
+    verb_of,
+)
 from lifecycle.access_policies.model import (
     API_ROLES,
     COMPARED_ROLES,
@@ -166,13 +174,13 @@ def _privileges(relation: Relation, live: LiveRelation, roles: frozenset[str]) -
     through_public = frozenset(live.privileges.get(PUBLIC, {}))
     # What a role had through PUBLIC alone stays its own, if it is declared or nobody's business here.
     for role in (*API_ROLES, SERVICE_ROLE):
-        kept = through_public if role == SERVICE_ROLE else through_public & relation.verbs(role)
+        kept = {held for held in through_public if role == SERVICE_ROLE or verb_of(held) in relation.verbs(role)}
         for privilege in sorted(kept - frozenset(live.privileges.get(role, {}))):
             if role in roles:
                 yield _grant(live, role, privilege, f"{role} has {privilege} through PUBLIC only")
     for role in (PUBLIC, *(role for role in COMPARED_ROLES if role in roles)):
         for privilege, grantable in sorted(live.privileges.get(role, {}).items()):
-            if privilege not in relation.verbs(role):
+            if verb_of(privilege) not in relation.verbs(role):
                 yield Change(
                     live.identifier,
                     "revoke",

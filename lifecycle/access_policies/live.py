@@ -21,19 +21,22 @@ select n.nspname::text || '.' || c.relname, format('%I.%I', n.nspname, c.relname
    and not exists (select from pg_depend d
                     where d.classid = 'pg_class'::regclass and d.objid = c.oid and d.deptype = 'e')
 """
-# A privilege on a column counts as one on the table: a revoke on the table takes both.
+# Privileges on columns stand as "SELECT (first, second)".
 PRIVILEGES: Final = """
 select n.nspname::text || '.' || c.relname, case when a.grantee = 0 then 'public' else r.rolname::text end,
-       a.privilege_type::text, bool_or(a.is_grantable)
+       a.privilege_type::text
+           || coalesce(' (' || string_agg(quote_ident(a.attname), ', ' order by a.attnum) || ')', ''),
+       a.is_grantable
   from pg_class c join pg_namespace n on n.oid = c.relnamespace
  cross join lateral (
-    select * from aclexplode(c.relacl)
+    select null::name as attname, null::int2 as attnum, e.* from aclexplode(c.relacl) e
      union all
-    select e.* from pg_attribute t cross join lateral aclexplode(t.attacl) e where t.attrelid = c.oid) a
+    select t.attname, t.attnum, e.* from pg_attribute t cross join lateral aclexplode(t.attacl) e
+     where t.attrelid = c.oid) a
   left join pg_roles r on r.oid = a.grantee
  where n.nspname = 'public' and c.relkind in ('r', 'p', 'v', 'm', 'f')
    and (a.grantee = 0 or r.rolname = any (%s)) and a.grantee <> c.relowner
- group by 1, 2, 3
+ group by n.nspname, c.relname, a.grantee, r.rolname, a.privilege_type, a.is_grantable, a.attname is null
 """
 # However it is printed: with or without its schema, wrapped in a SELECT or not.
 SERVICE_ONLY: Final = r"^\(?\s*(select )?(public\.)?is_service_role\(\)( as is_service_role)?\)?$"
@@ -65,6 +68,11 @@ select n.nspname::text || '.' || p.proname, p.oid::regprocedure::text, pg_has_ro
 """
 
 
+def verb_of(privilege: str) -> str:
+    """The privilege without its columns."""
+    return privilege.partition(" (")[0]
+
+
 @dataclass(frozen=True)
 class LivePolicy:
     """A policy as PostgreSQL prints it; `ours` by its name; `service_only`: open to all, true for the back end."""
@@ -89,8 +97,8 @@ class LiveRelation:
     policies: dict[str, LivePolicy] = field(default_factory=dict)
 
     def verbs(self, role: str) -> frozenset[str]:
-        """What a role may do, also through PUBLIC."""
-        return frozenset(self.privileges.get(role, {})) | frozenset(self.privileges.get(PUBLIC, {}))
+        """What a role may do, on some columns at least, also through PUBLIC."""
+        return frozenset(verb_of(held) for grantee in (role, PUBLIC) for held in self.privileges.get(grantee, {}))
 
 
 @dataclass(frozen=True)
