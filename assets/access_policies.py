@@ -98,7 +98,7 @@ def personal_data_is_closed(report: AccessReport) -> Finding:
     """No table with rows of persons can be reached whole by anybody on the internet."""
     metadata = {"tables": len(report.open_personal_data)}
     if report.open_personal_data:
-        told = [f"{found.object}: {found.told}" for found in report.open_personal_data]
+        told = [f"{found.object} ({found.told})" for found in report.open_personal_data]
         text = f"{listed(told)}. The application has it so; {HOW_TO} says how to close it"
         return Finding(False, text, metadata)
     return Finding(True, "every table with personal data is guarded or closed", metadata)

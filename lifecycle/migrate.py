@@ -62,10 +62,11 @@ def _upgrade_once(conn: Connection, url: str) -> None:
 
 
 def upgrade(url: str, *, sleep: Callable[[float], None] = time.sleep) -> None:
-    """Run all missing revisions, write the policy tables, make access as declared, build indexes; safe to repeat.
+    """Run all missing revisions, write the policy tables, build indexes, make access as declared; safe to repeat.
 
     Each revision is one transaction under a lock timeout, retried while the application holds a lock.
-    Raises BusyError when a lock stays taken, AlreadyRunningError when another migration runs.
+    Raises BusyError when a lock stays taken, AlreadyRunningError when another migration runs, RefusedError when an
+    index or an object whose access is declared belongs to somebody else.
     """
     with connect_directly(url, application_name="lifecycle migrate") as conn, operation_lock(conn, "migrate"):
         for attempt in range(1, MIGRATION_TRIES + 1):
@@ -84,8 +85,8 @@ def upgrade(url: str, *, sleep: Callable[[float], None] = time.sleep) -> None:
                     "finished revisions stay. End the long transaction, then run `lifecycle migrate` again."
                 ) from busy
             sleep(min(0.2 * attempt, 2.0))
-        apply_access(conn)
         build_supporting_indexes(conn)
+        apply_access(conn)
 
 
 def migration_sql() -> str:

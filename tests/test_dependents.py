@@ -102,6 +102,9 @@ STALE = """
 select pg_describe_object(d.classid, d.objid, d.objsubid) from pg_depend d
   join lifecycle.event_partitions_of(%s) p on d.refclassid = 'pg_class'::regclass and d.refobjid = p.partition
  where d.classid in ('pg_rewrite'::regclass, 'pg_proc'::regclass, 'pg_policy'::regclass)
+   -- What was the table keeps its own policies until it is split; nobody reaches it but through its parent.
+   and not exists (select from pg_policy o
+                    where d.classid = 'pg_policy'::regclass and o.oid = d.objid and o.polrelid = p.partition)
 """
 
 
@@ -185,6 +188,7 @@ def test_everything_is_fresh(url: str, now: datetime, split_now: bool) -> None:
 def test_policy_of_another_table_reads_the_parent(url: str, as_role: Any, now: datetime) -> None:
     convert(url, BEHAVIOUR, now)
     with connect(url) as conn:
+        conn.execute("create policy everybody on user_behavior_events for select using (true)")
         new = insert_event(conn, BEHAVIOUR, now, session="new")
         conn.execute("insert into guarded values (%s), (gen_random_uuid())", (new,))
     with as_role(url, "authenticated") as conn:

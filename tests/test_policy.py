@@ -7,6 +7,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from lifecycle.access_policies.page import access_page
 from lifecycle.database import connect, rows
 from lifecycle.erasures.map_page import personal_data_page
 from lifecycle.policy import DATA_QUALITY, EVENT_TABLES, LATE_AFTER, LOCKS, MATERIALIZED_VIEWS, event_table
@@ -81,6 +82,11 @@ def test_the_reference_page_is_the_policy() -> None:
 def test_the_map_of_personal_data_is_the_map() -> None:
     page = PAGE.with_name("personal-data-map.md").read_text(encoding="utf-8")
     assert page == personal_data_page(), "run: lifecycle.erasures.map_page.personal_data_page() > the page"
+
+
+def test_the_access_page_is_the_declaration() -> None:
+    page = PAGE.with_name("access.md").read_text(encoding="utf-8")
+    assert page == access_page(), "run: lifecycle.access_policies.page.access_page() > the page"
 
 
 def test_event_tables_by_either_name() -> None:

@@ -57,10 +57,10 @@ def looked_at(conn: Connection) -> frozenset[str]:
     return frozenset(row[0] for row in rows(conn, HELD))
 
 
-def accept(conn: Connection, *, everything: bool) -> int:
+def accept(conn: Connection, *, everything: bool, but: frozenset[str] = frozenset()) -> int:
     """Take the application's policies and grants as they are now; returns how many were written.
 
-    Without `everything` only those of relations that were never looked at.
+    Without `everything` only those of relations that were never looked at, and never those of the relations in `but`.
     """
     with printed_in_full(conn):
         catalog = read_catalog(conn)
@@ -70,7 +70,7 @@ def accept(conn: Connection, *, everything: bool) -> int:
         taken = [
             (live.identifier, kind, subject, definition, None)
             for live in catalog.relations.values()
-            if live.identifier not in known
+            if live.identifier not in known | but
             for kind, subject, definition in _standing(live)
         ]
         conn.cursor().executemany(WRITE, taken)

@@ -26,32 +26,34 @@ def apply_access(conn: Connection) -> tuple[Change, ...]:
     """Change what is not as declared and return it; safe to repeat.
 
     What the application decided about relations that nobody looked at before is accepted as it is. Raises RefusedError
-    when an object belongs to another role, before anything is changed, or when another role granted what must go, and
-    BusyError when a table stays locked.
+    when an object belongs to another role, or when another role granted what must go, after everything else was
+    changed, and BusyError when a table stays locked.
     """
     _close_own(conn)
     changes = access_changes(conn)
-    if foreign := sorted({(change.object, change.owner) for change in changes if change.owner}):
-        objects = ", ".join(f"{name} (owner {owner})" for name, owner in foreign)
-        raise RefusedError(
-            f"who may see what cannot be changed on objects of others: {objects}. Give them to the role that migrates "
-            "(alter ... owner to), or take them out of lifecycle/access_policies/declared.py; "
-            "then run `lifecycle migrate` again"
-        )
+    own = [change for change in changes if not change.owner]
     known = looked_at(conn)
-    for name, group in groupby(changes, key=lambda change: change.object):
+    for name, group in groupby(own, key=lambda change: change.object):
         steps = tuple(group)
         # Of functions nobody keeps a note: all were looked at when the first relations were.
         repaired = name in known or (bool(known) and name.endswith(")"))
         _shortly(conn, name, partial(_apply, conn, steps, repaired=repaired))
-    if changes and (left := access_changes(conn)):
+    # What is still to be closed is not what the application decided.
+    accept(conn, everything=False, but=frozenset(change.object for change in changes if change.owner))
+    if own and (left := [change for change in access_changes(conn) if not change.owner]):
         told = "; ".join(f"{change.object}: {change.told}" for change in left)
         raise RefusedError(
             f"not as declared although it was changed: {told}. A role that is not the owner granted it: read who in "
             "pg_class.relacl (after the slash), revoke it as that role, then run `lifecycle migrate` again"
         )
-    accept(conn, everything=False)
-    return changes
+    if foreign := sorted({(change.object, change.owner) for change in changes if change.owner}):
+        objects = ", ".join(f"{name} (owner {owner})" for name, owner in foreign)
+        raise RefusedError(
+            f"who may see what was changed, but not on objects of others: {objects}. Give them to the role that "
+            "migrates (alter ... owner to), or take them out of lifecycle/access_policies/declared.py; "
+            "then run `lifecycle migrate` again"
+        )
+    return tuple(own)
 
 
 def _close_own(conn: Connection) -> None:

@@ -8,7 +8,15 @@ from psycopg import sql
 
 from lifecycle.access_policies.accepted import accepted_policies
 from lifecycle.access_policies.declared import APPLICATION, RELATIONS, ROUTINES
-from lifecycle.access_policies.live import Catalog, LiveRelation, LiveRoutine, by_name, printed_in_full, read_catalog
+from lifecycle.access_policies.live import (
+    Catalog,
+    LiveRelation,
+    LiveRoutine,
+    by_name,
+    printed_in_full,
+    read_catalog,
+    verb_of,
+)
 from lifecycle.access_policies.model import (
     API_ROLES,
     COMPARED_ROLES,
@@ -18,7 +26,6 @@ from lifecycle.access_policies.model import (
     Access,
     Relation,
     Routine,
-    verb_of,
 )
 from lifecycle.database import Connection
 

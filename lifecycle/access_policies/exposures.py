@@ -13,8 +13,8 @@ OWN_SCHEMAS: Final = (STATE_SCHEMA, PARTITION_SCHEMA)
 HELPER_SCHEMA: Final = "private"
 
 # What is open, how, and the statement that closes it where that is ours to do: grants on anything in our schemas;
-# partitions that can be touched directly, or whose parent alone is guarded; functions of ours that run with other rights
-# than they were made with; roles of the API that may do more than a policy can hold back.
+# partitions that can be touched directly, or whose parent alone is guarded; functions of ours that run with other
+# rights than they were made with; roles of the API that may do more than a policy can hold back.
 OURS: Final = """
 with reader as (
     select 0::oid as oid, 'public' as name, 'public' as grantee union all

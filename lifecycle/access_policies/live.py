@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
-from lifecycle.access_policies.model import COMPARED_ROLES, PUBLIC, SERVICE_ROLE, verb_of
+from lifecycle.access_policies.model import COMPARED_ROLES, PUBLIC, SERVICE_ROLE
 from lifecycle.database import Connection, rows
 
 EXISTING_ROLES: Final = "select rolname::text from pg_roles where rolname = any (%s)"
@@ -21,20 +21,22 @@ select n.nspname::text || '.' || c.relname, format('%I.%I', n.nspname, c.relname
    and not exists (select from pg_depend d
                     where d.classid = 'pg_class'::regclass and d.objid = c.oid and d.deptype = 'e')
 """
-# A privilege on a column is told as PostgreSQL's GRANT writes it, such as `SELECT (name)`.
+# Privileges on columns stand as "SELECT (first, second)".
 PRIVILEGES: Final = """
 select n.nspname::text || '.' || c.relname, case when a.grantee = 0 then 'public' else r.rolname::text end,
-       a.privilege_type || a.columns, bool_or(a.is_grantable)
+       a.privilege_type::text
+           || coalesce(' (' || string_agg(quote_ident(a.attname), ', ' order by a.attnum) || ')', ''),
+       a.is_grantable
   from pg_class c join pg_namespace n on n.oid = c.relnamespace
  cross join lateral (
-    select e.*, '' as columns from aclexplode(c.relacl) e
+    select null::name as attname, null::int2 as attnum, e.* from aclexplode(c.relacl) e
      union all
-    select e.*, format(' (%%I)', t.attname) from pg_attribute t cross join lateral aclexplode(t.attacl) e
+    select t.attname, t.attnum, e.* from pg_attribute t cross join lateral aclexplode(t.attacl) e
      where t.attrelid = c.oid) a
   left join pg_roles r on r.oid = a.grantee
  where n.nspname = 'public' and c.relkind in ('r', 'p', 'v', 'm', 'f')
    and (a.grantee = 0 or r.rolname = any (%s)) and a.grantee <> c.relowner
- group by 1, 2, 3
+ group by n.nspname, c.relname, a.grantee, r.rolname, a.privilege_type, a.is_grantable, a.attname is null
 """
 # However it is printed: with or without its schema, wrapped in a SELECT or not.
 SERVICE_ONLY: Final = r"^\(?\s*(select )?(public\.)?is_service_role\(\)( as is_service_role)?\)?$"
@@ -47,7 +49,7 @@ select n.nspname::text || '.' || c.relname, p.polname::text,
                       from unnest(p.polroles) r order by 1),
               ' using (' || pg_get_expr(p.polqual, p.polrelid) || ')',
               ' with check (' || pg_get_expr(p.polwithcheck, p.polrelid) || ')'),
-       obj_description(p.oid, 'pg_policy') like 'lifecycle: %%',
+       p.polname like 'lifecycle: %%',
        p.polroles = '{0}' and coalesce(pg_get_expr(p.polqual, p.polrelid), '') ~* %s
   from pg_policy p join pg_class c on c.oid = p.polrelid join pg_namespace n on n.oid = c.relnamespace
  where n.nspname = 'public'
@@ -68,9 +70,14 @@ select n.nspname::text || '.' || p.proname, p.oid::regprocedure::text, pg_has_ro
 """
 
 
+def verb_of(privilege: str) -> str:
+    """The privilege without its columns."""
+    return privilege.partition(" (")[0]
+
+
 @dataclass(frozen=True)
 class LivePolicy:
-    """A policy as PostgreSQL prints it; `ours` by its comment; `service_only`: open to all, true for the back end."""
+    """A policy as PostgreSQL prints it; `ours` by its name; `service_only`: open to all, true for the back end."""
 
     definition: str
     ours: bool
@@ -92,8 +99,8 @@ class LiveRelation:
     policies: dict[str, LivePolicy] = field(default_factory=dict)
 
     def verbs(self, role: str) -> frozenset[str]:
-        """What a role may do, with some columns at least, also through PUBLIC."""
-        return frozenset(verb_of(privilege) for who in (role, PUBLIC) for privilege in self.privileges.get(who, {}))
+        """What a role may do, on some columns at least, also through PUBLIC."""
+        return frozenset(verb_of(held) for grantee in (role, PUBLIC) for held in self.privileges.get(grantee, {}))
 
 
 @dataclass(frozen=True)

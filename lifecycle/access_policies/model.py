@@ -21,11 +21,6 @@ API_ROLES: Final = (ANON, AUTHENTICATED)
 COMPARED_ROLES: Final = (*API_ROLES, OPS)
 
 
-def verb_of(privilege: str) -> str:
-    """The verb of a privilege on a table, or on one of its columns: SELECT of `SELECT (name)`."""
-    return privilege.partition(" ")[0]
-
-
 @dataclass(frozen=True)
 class Rows:
     """Which rows: in words, and as the condition of a policy of ours; without one, no policy of ours is made."""

@@ -49,6 +49,8 @@ STATE_TABLES: Final = (
     "segment_policy",
     "storage_history",
     "retention_policies",
+    "access_changes",
+    "accepted_access",
     "erasure_policy",
     "erasure_steps",
     "personal_data_columns",

@@ -5,7 +5,7 @@ declare
 begin
     for found in
         select p.polname, p.polrelid::regclass as relation from pg_policy p
-         where obj_description(p.oid, 'pg_policy') like 'lifecycle: %'
+         where p.polname like 'lifecycle: %'
     loop
         execute format('drop policy %I on %s', found.polname, found.relation);
     end loop;

@@ -45,6 +45,7 @@ JOBS: Final = (
     "reconcile_statistics",
     "run_daily_maintenance",
     "record_storage",
+    "compare_access",
 )
 # What the review's chart shows.
 PAST: Final = timedelta(weeks=8)
