@@ -54,7 +54,8 @@ def _standing(live: LiveRelation) -> Iterable[tuple[str, str, str]]:
 
 def looked_at(conn: Connection) -> frozenset[str]:
     """Relations that were accepted once."""
-    return frozenset(row[0] for row in rows(conn, HELD))
+    # A policy of ours is remembered before its table is accepted; grants are taken down by acceptance alone.
+    return frozenset(row[0] for row in rows(conn, f"{HELD} where kind = '{GRANT}'"))
 
 
 def accept(conn: Connection, *, everything: bool, but: frozenset[str] = frozenset()) -> int:

@@ -7,7 +7,7 @@ from typing import Final, Literal
 from psycopg import sql
 
 from lifecycle.access_policies.accepted import accepted_policies
-from lifecycle.access_policies.declared import APPLICATION, RELATIONS, ROUTINES
+from lifecycle.access_policies.declared import APPLICATION, APPLICATION_ROUTINES, RELATIONS, ROUTINES
 from lifecycle.access_policies.live import (
     Catalog,
     LiveRelation,
@@ -232,7 +232,9 @@ def routine_changes(catalog: Catalog, routines: Sequence[Routine]) -> Iterator[C
             signature = sql.SQL(found.signature)  # printed by the server
             wanted = set(routine.granted) & catalog.roles
             if PUBLIC in found.executors and PUBLIC not in routine.roles:
-                wanted |= {*routine.roles, SERVICE_ROLE} & catalog.roles
+                # Of the application's own functions the back end keeps what it had; of ours it has what we gave it.
+                back_end = {SERVICE_ROLE} if routine in APPLICATION_ROUTINES else set[str]()
+                wanted |= {*routine.roles, *back_end} & catalog.roles
             for role in sorted(wanted - found.executors):
                 yield Change(
                     found.signature,
