@@ -6,10 +6,13 @@ from typing import Final
 
 from psycopg import sql
 
+from lifecycle.access_policies.declared import RELATIONS
 from lifecycle.access_policies.live import Catalog, LiveRelation, printed_in_full, read_catalog
 from lifecycle.access_policies.model import API_ROLES, VERBS
 from lifecycle.database import Connection, rows
+from lifecycle.errors import RefusedError
 
+DECLARED: Final = {relation.qualified_name: relation for relation in RELATIONS}
 POLICY: Final = "policy"
 GRANT: Final = "grant"
 
@@ -35,6 +38,11 @@ class Drift:
     told: str
 
 
+def _require_migrated(conn: Connection) -> None:
+    if not rows(conn, MIGRATED)[0][0]:
+        raise RefusedError("nothing was accepted in this database yet; run `lifecycle migrate` first")
+
+
 def accepted_policies(conn: Connection) -> dict[tuple[str, str], tuple[str, str | None]]:
     """Our policies as they were made, by table and name: as PostgreSQL prints them, and what they were declared as."""
     if not rows(conn, MIGRATED)[0][0]:
@@ -47,9 +55,15 @@ def _standing(live: LiveRelation) -> Iterable[tuple[str, str, str]]:
     for name, policy in live.policies.items():
         if not policy.ours:
             yield POLICY, name, policy.definition
-    # One of these for every relation, so that one which nobody may touch counts as looked at, too.
+    # One of these for every relation, so that one which nobody may touch counts as looked at, too. Where the declaration
+    # holds, only what is the application's to give: `changes` compares the rest.
+    declared = DECLARED.get(live.name)
+    ours_stand = any(policy.ours for policy in live.policies.values())
     for role in API_ROLES:
-        yield GRANT, role, ", ".join(sorted(live.verbs(role) & frozenset(VERBS))) or "nothing"
+        decided = frozenset(VERBS)
+        if declared and (ours_stand or not declared.policies()):
+            decided = declared.verbs(role) - declared.granted(role)
+        yield GRANT, role, ", ".join(sorted(live.verbs(role) & decided)) or "nothing"
 
 
 def looked_at(conn: Connection) -> frozenset[str]:
@@ -62,7 +76,9 @@ def accept(conn: Connection, *, everything: bool, but: frozenset[str] = frozense
     """Take the application's policies and grants as they are now; returns how many were written.
 
     Without `everything` only those of relations that were never looked at, and never those of the relations in `but`.
+    Raises RefusedError before the first migration.
     """
+    _require_migrated(conn)
     with printed_in_full(conn):
         catalog = read_catalog(conn)
         known = looked_at(conn) if not everything else frozenset[str]()
@@ -92,8 +108,10 @@ def remember_policies(conn: Connection, identifier: str, declared: Mapping[str, 
 def drifts(conn: Connection) -> tuple[Drift, ...]:
     """What the application changed since it was accepted: policies that came, went or differ, privileges lost or won.
 
-    Relations that were never accepted are not among them; `exposures` names those.
+    Relations that were never accepted are not among them; `exposures` names those. Raises RefusedError before the first
+    migration.
     """
+    _require_migrated(conn)
     with printed_in_full(conn):
         catalog = read_catalog(conn)
         held = {(row[0], row[1], row[2]): row[3] for row in rows(conn, HELD + " where declared is null")}

@@ -1,0 +1,157 @@
+"""Access as an asset, in the plan and on the command line: what they print of a healthy and of a tampered database."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import dagster as dg
+import pytest
+from typer.testing import CliRunner, Result
+
+from assets.access_policies import KEY
+from lifecycle.database import connect
+from lifecycle.migrate import upgrade
+from orchestration.cli import app
+from orchestration.definitions import build_definitions
+from resources.postgres import ApplicationDatabase
+from resources.variables import URL_VARIABLE
+from tests.conftest import MakeApplicationDb
+
+pytestmark = pytest.mark.one_server
+Command = Callable[..., Result]
+QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+HEALTHY = {
+    "access_is_as_declared": True,
+    "nothing_of_ours_is_exposed": True,
+    "application_access_is_accepted": True,
+    "personal_data_is_closed": False,  # as the application has it
+}
+
+
+@pytest.fixture
+def url(make_application_db: MakeApplicationDb) -> str:
+    return make_application_db(rows=False, migrated=True)
+
+
+def run(url: str, instance: dg.DagsterInstance) -> dg.ExecuteInProcessResult:
+    definition = build_definitions(database=ApplicationDatabase(url=url)).resolve_job_def("compare_access")
+    return definition.execute_in_process(instance=instance, raise_on_error=False, run_config=QUIET)
+
+
+def metadata_of(instance: dg.DagsterInstance) -> dict[str, Any]:
+    event = instance.get_latest_materialization_event(KEY)
+    assert event is not None
+    assert event.asset_materialization is not None
+    return dict(event.asset_materialization.metadata)
+
+
+def records(metadata: dict[str, Any], name: str) -> dict[str, dict[str, Any]]:
+    return {str(record.data["object"]): dict(record.data) for record in metadata[name].records}
+
+
+def test_a_run_shows_the_matrix_and_its_checks_find_what_differs(url: str, instance: dg.DagsterInstance) -> None:
+    result = run(url, instance)
+    assert result.success
+    found = {evaluation.check_name: evaluation for evaluation in result.get_asset_check_evaluations()}
+    assert {name: evaluation.passed for name, evaluation in found.items()} == HEALTHY
+    assert "activity_interactions (anon may SELECT" in str(found["personal_data_is_closed"].description)
+    metadata = metadata_of(instance)
+    matrix = records(metadata, "matrix")
+    assert matrix["public.audit_events"]["ops"] == "SELECT the ledger"
+    assert matrix["public.vendors"]["authenticated"].startswith("SELECT own vendors")
+    assert matrix["public.session_replay_events"]["anon"] == "INSERT of any visit"
+    assert matrix["public.is_ops_role()"]["ops"] == "EXECUTE"
+    assert "TRUNCATE" in str(records(metadata, "closed_by_lifecycle_migrate")["public.vendors"])
+    assert metadata["differences"].value == 0
+
+    with connect(url) as conn:
+        conn.execute("grant delete on vendors to authenticated")
+        conn.execute("grant usage on schema lifecycle to anon")
+        conn.execute("create table diary (body text)")
+    result = run(url, instance)
+    assert result.success
+    found = {evaluation.check_name: evaluation for evaluation in result.get_asset_check_evaluations()}
+    assert {name for name, evaluation in found.items() if evaluation.passed} == set()
+    assert {name: evaluation.severity for name, evaluation in found.items()} == {
+        "access_is_as_declared": dg.AssetCheckSeverity.ERROR,
+        "nothing_of_ours_is_exposed": dg.AssetCheckSeverity.ERROR,
+        "application_access_is_accepted": dg.AssetCheckSeverity.WARN,
+        "personal_data_is_closed": dg.AssetCheckSeverity.WARN,
+    }
+    assert "public.vendors: authenticated may DELETE" in str(found["access_is_as_declared"].description)
+    assert "schema lifecycle: anon has USAGE" in str(found["nothing_of_ours_is_exposed"].description)
+    assert "diary" in str(found["application_access_is_accepted"].description)
+    metadata = metadata_of(instance)
+    assert (metadata["differences"].value, metadata["exposed_of_ours"].value, metadata["undeclared"].value) == (1, 1, 1)
+    assert records(metadata, "matrix")["public.vendors"]["authenticated"].endswith("DELETE not declared")
+
+    upgrade(url)
+    result = run(url, instance)
+    found = {evaluation.check_name: evaluation for evaluation in result.get_asset_check_evaluations()}
+    assert {name for name, evaluation in found.items() if evaluation.passed} == {
+        "access_is_as_declared",
+        "nothing_of_ours_is_exposed",
+    }
+
+
+@pytest.fixture
+def lifecycle(url: str, monkeypatch: pytest.MonkeyPatch) -> Command:
+    monkeypatch.setenv(URL_VARIABLE, url)
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def call(*arguments: str, code: int = 0) -> Result:
+        result = CliRunner().invoke(app, list(arguments))
+        assert result.exit_code == code, result.output
+        assert "Traceback" not in result.output
+        return result
+
+    return call
+
+
+def test_the_matrix_is_printed(lifecycle: Command) -> None:
+    assert "Who may do what with which rows" in lifecycle("access", "matrix").stdout
+    found = {row["object"]: row for row in json.loads(lifecycle("access", "matrix", "--json").stdout)}
+    assert found["public.voucher_redemptions"]["guarded"] == "row-level security"
+    assert found["public.audit_events"]["access"]["ops"] == "SELECT the ledger"
+
+
+def test_check_ends_with_1_until_it_is_cured_or_accepted(url: str, lifecycle: Command) -> None:
+    assert "Personal data that anybody reaches whole" in lifecycle("access", "check").stdout
+    with connect(url) as conn:
+        conn.execute("grant delete on vendors to authenticated")
+        conn.execute("create policy everybody on quiz_forms for select using (true)")
+    printed = lifecycle("access", "check", code=1).stdout
+    assert "authenticated may DELETE" in printed
+    assert 'policy "everybody" is new' in printed
+    document = json.loads(lifecycle("access", "check", "--json", code=1).stdout)
+    assert [found["object"] for found in document["differences"]] == ["public.vendors"]
+    assert [found["object"] for found in document["drifts"]] == ["public.quiz_forms"]
+    # Nothing was changed by looking, and acceptance is of the application's own only.
+    lifecycle("access", "accept")
+    document = json.loads(lifecycle("access", "check", "--json", code=1).stdout)
+    assert (len(document["differences"]), document["drifts"]) == (1, [])
+    upgrade(url)
+    lifecycle("access", "check")
+
+
+def test_the_plan_says_what_migrate_would_change(url: str, lifecycle: Command) -> None:
+    assert json.loads(lifecycle("plan", "--json").stdout)["access"] == []
+    assert "Who may see what" not in lifecycle("plan").stdout
+    with connect(url) as conn:
+        conn.execute("alter table search_queries disable row level security")
+    printed = lifecycle("plan").stdout
+    assert "Who may see what" in printed
+    assert "row-level security is off" in printed
+    (difference,) = json.loads(lifecycle("plan", "--json").stdout)["access"]
+    assert difference["object"] == "public.search_queries"
+
+
+def test_a_database_that_was_never_migrated(
+    make_application_db: MakeApplicationDb, lifecycle: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(URL_VARIABLE, make_application_db(rows=False))
+    planned = {found["object"] for found in json.loads(lifecycle("plan", "--json").stdout)["access"]}
+    assert {"public.vendors", "public.session_replay_events"} <= planned
+    assert "public.vendors" in lifecycle("access", "matrix").stdout
+    for command in ("check", "accept"):
+        assert "lifecycle migrate" in lifecycle("access", command, code=1).output
