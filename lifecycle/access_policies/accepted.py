@@ -55,8 +55,8 @@ def _standing(live: LiveRelation) -> Iterable[tuple[str, str, str]]:
     for name, policy in live.policies.items():
         if not policy.ours:
             yield POLICY, name, policy.definition
-    # One of these for every relation, so that one which nobody may touch counts as looked at, too. Where the declaration
-    # holds, only what is the application's to give: `changes` compares the rest.
+    # One of these for every relation, so that one which nobody may touch counts as looked at, too. Where the
+    # declaration holds, only what is the application's to give: `changes` compares the rest.
     declared = DECLARED.get(live.name)
     ours_stand = any(policy.ours for policy in live.policies.values())
     for role in API_ROLES:
