@@ -28,7 +28,11 @@ from sandbox.server import Server
 DATABASE: Final = "hot_queries"
 WARM_UP: Final = 5
 EXPLAINED: Final = 11
-COMMON, RARE, LONGER = ("京都", "箱根", "温泉", "東京"), ("小浜", "湊レ", "浜の"), ("三国湊", "金閣寺", "kyoto", "小浜の町歩き")
+COMMON, RARE, LONGER = (
+    ("京都", "箱根", "温泉", "東京"),
+    ("小浜", "湊レ", "浜の"),
+    ("三国湊", "金閣寺", "kyoto", "小浜の町歩き"),
+)
 PREFIXES: Final = ("京都 の", "Kanazawa w", "金沢観", "福井", "小", "永平寺 の温")
 TITLES: Final = "select id, title, started_at from chat_sessions where title ilike '%%' || %s || '%%'"
 LISTING: Final = "select id, voucher_id, scanned_at, scan_context from voucher_redemptions"

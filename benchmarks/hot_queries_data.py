@@ -1,5 +1,6 @@
 """A database with rows for the hot queries, in the locale of the hosted kind, and a vendor's way to read."""
 
+import json
 from pathlib import Path
 from typing import Final
 
@@ -56,6 +57,6 @@ def vendor_session(server: Server, name: str, member: int) -> Connection:
     """A session as the API makes it for the sign-in user of a vendor's member."""
     conn = psycopg.connect(server.url(name, user="authenticator"), autocommit=True, prepare_threshold=None)
     conn.execute("set role authenticated")
-    claims = '{"role": "authenticated", "sub": "%s"}' % f"{member:032x}"
+    claims = json.dumps({"role": "authenticated", "sub": f"{member:032x}"})
     conn.execute("select set_config('request.jwt.claims', %s, false)", (claims,))
     return conn

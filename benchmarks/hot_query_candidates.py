@@ -35,7 +35,10 @@ WAYS: Final = {
     "no index": (NO_INDEX, FOUND),
     "trigrams": (AN_INDEX, FOUND),
     "bigrams": (AN_INDEX, f"{FOUND} and bigrams(title) @> bigrams(%(word)s)"),
-    "characters": (AN_INDEX, f"{FOUND} and string_to_array(lower(title), null) @> string_to_array(lower(%(word)s), null)"),
+    "characters": (
+        AN_INDEX,
+        f"{FOUND} and string_to_array(lower(title), null) @> string_to_array(lower(%(word)s), null)",
+    ),
 }
 SHORT_WORDS: Final = ("京都", "箱根", "温泉", "小浜", "寺院", "する", "ky", "湊")
 INSERT: Final = """

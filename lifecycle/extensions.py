@@ -53,7 +53,7 @@ def missing_extension(name: str, cause: str | None = None) -> str:
     """What is missing, why if known, who can cure it, and what comes next."""
     statement = create_extension_statement(name).as_string(None)
     return (
-        f"extension {name} is not enabled{f' ({cause})' if cause else ''}. Enable it in Supabase's dashboard, Database "
-        f"> Extensions, or as a role with CREATE on the database: {statement}. Then run `lifecycle migrate`, or the job "
-        "build_hot_query_indexes"
+        f"extension {name} is not enabled{f' ({cause})' if cause else ''}. Enable it in Supabase's dashboard, "
+        f"Database > Extensions, or as a role with CREATE on the database: {statement}. Then run `lifecycle migrate`, "
+        "or the job build_hot_query_indexes"
     )

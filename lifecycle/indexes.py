@@ -61,9 +61,7 @@ def index_statements() -> Iterator[sql.Composed]:
         yield mark_statement(index)
 
 
-def build_indexes(
-    conn: Connection, indexes: Sequence[Index] = INDEXES, progress: Progress = no_progress
-) -> IndexBuild:
+def build_indexes(conn: Connection, indexes: Sequence[Index] = INDEXES, progress: Progress = no_progress) -> IndexBuild:
     """Build what is missing; safe to repeat. `conn` is a session of its own, in autocommit mode.
 
     Passed over: a table that does not exist, and an index that another one serves for, under whatever name. An invalid
@@ -91,14 +89,15 @@ def build_indexes(
 def _build(conn: Connection, index: Index, progress: Progress) -> bool:
     with _patiently(conn, index):
         schema = require_extension(conn, index.extension) if index.extension else EXTENSIONS_SCHEMA
-        with on_empty_copy(conn, index, schema):
-            if serving(conn, index):
-                return False
         found, on_its_table = what_has_the_name(conn, index)
         if found == "invalid" and on_its_table:
             name = sql.Identifier(index.schema, index.name)
             conn.execute(sql.SQL("drop index concurrently {}").format(name))
-        elif found:
+            found = None
+        with on_empty_copy(conn, index, schema):
+            if serving(conn, index):
+                return False
+        if found:
             raise RefusedError(
                 f"{index.schema}.{index.name} exists and is not the index that {index.qualified_table} needs, "
                 f"{create_statement(index, schema).as_string(None)}; rename it, then run `lifecycle migrate` again"

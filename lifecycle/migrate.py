@@ -60,9 +60,7 @@ def _upgrade_once(conn: Connection, url: str) -> None:
             conn.execute(statement)
 
 
-def upgrade(
-    url: str, *, sleep: Callable[[float], None] = time.sleep, progress: Progress = no_progress
-) -> IndexBuild:
+def upgrade(url: str, *, sleep: Callable[[float], None] = time.sleep, progress: Progress = no_progress) -> IndexBuild:
     """Run all missing revisions, write the policy tables, build the missing indexes; safe to repeat.
 
     Each revision is one transaction under a lock timeout, retried while the application holds a lock. Returns what

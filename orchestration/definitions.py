@@ -14,6 +14,7 @@ from assets.chat_archive import CHAT_ARCHIVE_ASSETS, CHAT_ARCHIVE_CHECKS
 from assets.checks import PARTITION_CHECKS
 from assets.erasure_checks import ERASURE_CHECKS
 from assets.erasures import ERASURE_ASSETS
+from assets.hot_query_indexes import INDEX_ASSETS, INDEX_CHECKS
 from assets.materialized_views import VIEW_ASSETS
 from assets.partitions import PARTITION_ASSETS
 from assets.segments import SEGMENT_ASSETS, SEGMENT_CHECKS
@@ -47,6 +48,7 @@ ASSETS: Final = [
     *CHAT_ARCHIVE_ASSETS,
     *VOUCHER_ASSETS,
     *ERASURE_ASSETS,
+    *INDEX_ASSETS,
     *REVIEW_ASSETS,
 ]
 CHECKS: Final = [
@@ -57,6 +59,7 @@ CHECKS: Final = [
     *SEGMENT_CHECKS,
     *CHAT_ARCHIVE_CHECKS,
     *ERASURE_CHECKS,
+    *INDEX_CHECKS,
     *REVIEW_CHECKS,
 ]
 
