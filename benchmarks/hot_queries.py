@@ -10,6 +10,7 @@ import random
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from statistics import median
 from typing import Annotated, Any, Final
@@ -62,7 +63,7 @@ def _id(number: int) -> str:
     return f"{number:032x}"
 
 
-def hot_queries(chance: random.Random, reads: int) -> list[Query]:
+def hot_queries(chance: random.Random, reads: int, month_ago: datetime) -> list[Query]:
     """The queries and as many parameters of each, the same for the same `chance`."""
 
     def some(*values: Any) -> list[tuple[Any, ...]]:
@@ -120,9 +121,9 @@ def hot_queries(chance: random.Random, reads: int) -> list[Query]:
         ),
         Query(
             "vendor's listing, one day a month ago",
-            f"{LISTING} where scanned_at >= now() - interval '31 days' and scanned_at < now() - interval '30 days'"
+            f"{LISTING} where scanned_at >= %s::timestamptz - interval '1 day' and scanned_at < %s"
             " order by scanned_at desc limit 50",
-            [()] * min(reads, 40),
+            [(month_ago, month_ago)] * min(reads, 40),
             members=members,
         ),
         Query(
@@ -201,7 +202,7 @@ def build_and_print(report: Report, conn: Connection) -> None:
 
 def main(
     rows: Annotated[int, typer.Option(help="Rows of each table.")] = 1_000_000,
-    reads: Annotated[int, typer.Option(help="Parameters of each query.")] = 100,
+    reads: Annotated[int, typer.Option(help="Parameters of each query.")] = 200,
     candidates: Annotated[bool, typer.Option(help="Also measure the indexes that were not chosen.")] = True,
     bin_dir: Annotated[
         Path | None, typer.Option(help="Folder of postgres and initdb; default: the first found.")
@@ -215,7 +216,7 @@ def main(
     with benchmark_server(bin_dir) as server:
         report.step(f"filling four tables with {rows:,} rows")
         url = create_filled_database(server, DATABASE, rows)
-        queries = hot_queries(random.Random(1), reads)
+        queries = hot_queries(random.Random(1), reads, datetime.now(UTC) - timedelta(days=30))
         with connect_directly(url, application_name="benchmark") as conn:
             title = f"Hot queries, PostgreSQL {value(conn, 'show server_version')}, {LOCALE}, {rows:,} rows a table"
             report.line(title)

@@ -94,15 +94,16 @@ def _status(conn: Connection, index: Index) -> IndexStatus:
             if schema is None:
                 return IndexStatus(index, IndexState.no_extension, table_rows=table_rows, plan_now=plan.text)
             with on_empty_copy(conn, index, schema):
-                names, fits = serving(conn, index), fits_its_query(conn, index)
-            served_by = next((name for name in names if name in plan.indexes), next(iter(names), None))
+                names, alike = serving(conn, index), serving(conn, index, bytewise=True)
+                fits = fits_its_query(conn, index)
+            served_by = next((name for name in alike if name in plan.indexes), next(iter(names), None))
             size, scans = rows(conn, FIGURES, (index.schema, served_by))[0] if served_by else (0, 0)
             named, _ = what_has_the_name(conn, index)
     except psycopg.errors.LockNotAvailable as error:
         raise BusyError(f"{index.qualified_table} is locked; the state of its indexes is not known now") from error
     return IndexStatus(
         index,
-        _judged(plan, named, names, fits=fits, table_rows=table_rows),
+        _judged(plan, named, names, alike, fits=fits, table_rows=table_rows),
         served_by,
         size,
         scans,
@@ -112,12 +113,14 @@ def _status(conn: Connection, index: Index) -> IndexStatus:
     )
 
 
-def _judged(plan: QueryPlan, named: str | None, names: Sequence[str], *, fits: bool, table_rows: int) -> IndexState:
+def _judged(
+    plan: QueryPlan, named: str | None, names: Sequence[str], alike: Sequence[str], *, fits: bool, table_rows: int
+) -> IndexState:
     if named == "invalid":
         return IndexState.invalid
     if not names:
         return IndexState.missing
-    if plan.indexes & set(names):
+    if plan.indexes & {*names, *alike}:
         return IndexState.chosen
     if not fits:
         return IndexState.unusable

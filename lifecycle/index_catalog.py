@@ -12,18 +12,21 @@ from lifecycle.index_policy import Index
 from lifecycle.query_plans import explain
 
 # A btree serves when it begins with the wanted keys, in the wanted order or wholly reversed (it is read backwards);
-# one without a predicate serves also where a partial one would do.
+# one without a predicate serves also where a partial one would do. Where texts are ordered byte by byte, in the
+# collation C, the ordinary operator class does what text_pattern_ops does.
 SERVING: Final = """
 with described as (
     select i.indexrelid, i.indrelid, m.amname, i.indisvalid and i.indisready as usable,
-           pg_get_expr(i.indpred, i.indrelid) as predicate, i.indnkeyatts::int as width,
-           array(select format('%%s %%s %%s %%s', pg_get_indexdef(i.indexrelid, k, false), i.indclass[k - 1],
-                               i.indcollation[k - 1], i.indoption[k - 1])
-                   from generate_series(1, i.indnkeyatts::int) k order by k) as keys,
-           array(select format('%%s %%s %%s %%s', pg_get_indexdef(i.indexrelid, k, false), i.indclass[k - 1],
-                               i.indcollation[k - 1], i.indoption[k - 1] # 3)
-                   from generate_series(1, i.indnkeyatts::int) k order by k) as reversed
+           pg_get_expr(i.indpred, i.indrelid) as predicate, i.indnkeyatts::int as width, k.keys, k.reversed
       from pg_index i join pg_class c on c.oid = i.indexrelid join pg_am m on m.oid = c.relam
+     cross join lateral (
+           select array_agg(format('%%s %%s', part.text, i.indoption[part.k - 1]) order by part.k) as keys,
+                  array_agg(format('%%s %%s', part.text, i.indoption[part.k - 1] # 3) order by part.k) as reversed
+             from (select k, format('%%s %%s %%s', pg_get_indexdef(i.indexrelid, k, false), i.indcollation[k - 1],
+                                    case when %(bytewise)s and o.opcname = 'text_pattern_ops' then 'text_ops'
+                                         else o.opcname end || o.opcnamespace) as text
+                     from generate_series(1, i.indnkeyatts::int) k
+                     join pg_opclass o on o.oid = i.indclass[k - 1]) part) k
      where i.indrelid = to_regclass(%(table)s) or i.indexrelid = to_regclass(%(wanted)s))
 select c.relname::text
   from described wanted
@@ -35,6 +38,7 @@ select c.relname::text
  where wanted.indexrelid = to_regclass(%(wanted)s)
  order by c.relname <> %(name)s, found.width, c.relname
 """
+COLLATION_IS_C: Final = "select datcollate in ('C', 'POSIX') from pg_database where datname = current_database()"
 NAMED: Final = """
 select case when i.indexrelid is null then 'relation' when i.indisvalid then 'index' else 'invalid' end,
        i.indrelid = to_regclass(%(table)s)
@@ -77,11 +81,18 @@ def on_empty_copy(conn: Connection, index: Index, extension_schema: str) -> Iter
         yield
 
 
-def serving(conn: Connection, index: Index) -> tuple[str, ...]:
-    """Names of valid indexes that do what this one is for, its own first; within `on_empty_copy` only."""
-    wanted = f'pg_temp."{index.name}"'
-    found = rows(conn, SERVING, {"table": index.qualified_table, "wanted": wanted, "name": index.name})
-    return tuple(name for (name,) in found)
+def serving(conn: Connection, index: Index, *, bytewise: bool = False) -> tuple[str, ...]:
+    """Names of valid indexes that do what this one is for, its own first; within `on_empty_copy` only.
+
+    With `bytewise` also those that do so only because the database's collation is C.
+    """
+    values = {
+        "table": index.qualified_table,
+        "wanted": f'pg_temp."{index.name}"',
+        "name": index.name,
+        "bytewise": bytewise and value(conn, COLLATION_IS_C),
+    }
+    return tuple(name for (name,) in rows(conn, SERVING, values))
 
 
 def fits_its_query(conn: Connection, index: Index) -> bool:

@@ -8,7 +8,8 @@ from lifecycle.database import Connection, rows
 from lifecycle.index_policy import UNUSED_AFTER_DAYS
 
 # A btree is superfluous when another one begins with its keys; other methods only when all of it is the same. Of two
-# equal ones the younger is named. One that keeps rows unique, or that a constraint or the replica identity needs, is not.
+# equal ones the younger is named. One that keeps rows unique, or that a constraint or the replica identity needs, is
+# not.
 DUPLICATES: Final = """
 with described as (
     select i.indexrelid, i.indrelid, i.indisunique, i.indisreplident, m.amname, i.indnatts, i.indnkeyatts::int as width,
