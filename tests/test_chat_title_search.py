@@ -100,6 +100,22 @@ def test_a_short_word_is_found_by_the_index_over_characters(make_application_db:
         assert after.scans == before.scans + 1
 
 
+def test_a_short_word_of_frequent_characters_does_not_read_all_trigrams(make_application_db: MakeApplicationDb) -> None:
+    """Both characters are part of every title, in none of them side by side."""
+    with connect(make_application_db(rows=False, migrated=True)) as conn:
+        fill_hot_tables(conn)
+        conn.execute("update chat_sessions set title = 'の旅と宿'")
+        conn.execute("vacuum (full, analyze) chat_sessions")
+        conn.execute("set random_page_cost = 1.1; set max_parallel_workers_per_gather = 0")
+        trigrams = hot_index("chat_sessions_title_trgm_idx")
+        (before,) = index_statuses(conn, [trigrams])
+        assert rows(conn, SEARCH, ("の宿",)) == []
+        conn.execute("select pg_stat_force_next_flush()")
+        assert rows(conn, "select 1")
+        (after,) = index_statuses(conn, [trigrams])
+        assert after.scans == before.scans
+
+
 def found(session: Connection) -> set[str]:
     return {title for (title,) in rows(session, "select title from search_chat_titles('京都')")}
 

@@ -7,7 +7,8 @@ create table lifecycle.index_plans (
 comment on table lifecycle.index_plans is 'How the planner would have answered the query of each hot-query index just before this project built it: steps, cost and rows, no values. built_at is null while it is being built.';
 
 -- What `title ilike '%words%'` finds, newest first, words taken literally: a percent sign is a percent sign. Trigrams
--- need three characters, so an index over single characters finds shorter words. Longer words have both, whichever the
+-- need three characters, so an index over single characters finds shorter words; with ilike instead of strpos() the
+-- planner would sometimes read the whole index of trigrams for them. Longer words have both indexes, whichever the
 -- locale lets pg_trgm use. How many titles hold a word the planner cannot tell, and scanning in the order of time for a
 -- rare one reads everything. So common words are sought among the newest sessions, and only where these do not suffice
 -- the index is read: MATERIALIZED keeps the planner from weighing order against index. With the caller's rights: the
