@@ -293,8 +293,7 @@ def test_a_run_builds_describes_and_checks(url: str, conn: Connection, instance:
     assert line.count(HISTORY) == 2
 
 
-def test_a_standing_transaction_of_a_failed_build_is_none(conn: Connection) -> None:
-    """The empty copy leaves nothing behind, and the session's lock timeout is as before."""
+def test_a_build_leaves_no_copy_transaction_or_setting_behind(conn: Connection) -> None:
     build_indexes(conn)
     assert conn.info.transaction_status is psycopg.pq.TransactionStatus.IDLE
     assert value(conn, "show lock_timeout") == "0"
