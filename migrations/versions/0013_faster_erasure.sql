@@ -243,7 +243,7 @@ begin
                          from (select t.tableoid as relation, t.ctid as place, %3$s as content%4$s from %5$s t offset bigint ''0'') r
                         where coalesce(%1$s, false)%2$s or %6$s)
                    select c.relation, c.place, c.content from c
-                    where c.hit or exists (select from lifecycle.words_in(c.content, %7$L) w where w.word = any ($1))',
+                    where c.hit or exists (select from lifecycle.words_in(c.content, %7$L) w where coalesce(w.word = any ($1), false))',
                   coalesce(alone, 'false'), odd, coalesce(body, 'null::text'), columns, relation, hints,
                   lifecycle.session_pattern(needles.session_length));
 end $$;
