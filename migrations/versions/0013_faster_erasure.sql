@@ -221,7 +221,7 @@ begin
       into columns, alone
       from unnest(names, types) with ordinality c(name, type, place)
      where c.type in ('uuid', 'uuid[]', 'inet', 'cidr') or c.name = 'session_id' and c.type = 'text';
-    select '(concat_ws(E''\\n'', ' || string_agg(lifecycle.searched_expression(c.name, c.type), ', ') || ') collate "C")'
+    select '(concat_ws(E''\n'', ' || string_agg(lifecycle.searched_expression(c.name, c.type), ', ') || ') collate "C")'
       into body
       from unnest(names, types) c(name, type)
      where cardinality(names) = 1
@@ -237,7 +237,8 @@ begin
     end if;
     -- Materialized: the planner expects a word in every row, and beside the price of asking for words that of reading
     -- alone would be nothing to it. Inside of coalesce() it does not estimate thousands of values one by one, and with
-    -- an offset it neither makes the text twice nor a table of the values in each partition.
+    -- an offset it neither makes the text twice nor a table of the values in each partition. An offset that is an integer
+    -- would first have to become a bigint, and keep the workers out.
     return format('with c as materialized (
                        select r.relation, r.place, r.content, (coalesce(%1$s, false)%2$s) as hit
                          from (select t.tableoid as relation, t.ctid as place, %3$s as content%4$s from %5$s t offset bigint ''0'') r
