@@ -2,7 +2,7 @@
 
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psycopg
@@ -92,11 +92,16 @@ def settled(lines: set[str]) -> set[str]:
 
 
 def downgrade(url: str, target: str = "base") -> None:
+    move(url, command.downgrade, target)
+
+
+def move(url: str, direction: Callable[[Config, str], None], target: str) -> None:
+    """To a revision, without what `lifecycle migrate` does around it."""
     config: Config = migrate._config()
     engine = create_engine(sqlalchemy_url(url), poolclass=pool.NullPool)
     with engine.connect() as connection:
         config.attributes["connection"] = connection
-        command.downgrade(config, target)
+        direction(config, target)
         connection.commit()
 
 
@@ -282,6 +287,19 @@ def test_the_way_back_leaves_the_database_as_it_was(
             line for line in after if line.startswith("schema lifecycle ") or line == PG_TRGM
         }
         upgrade(url)
+
+
+def test_a_revision_that_replaces_functions_gives_the_former_ones_back(make_application_db: MakeApplicationDb) -> None:
+    """0013 replaces functions of 0011 and 0012, and its way back is a second copy of them."""
+    url = make_application_db(rows=False, migrated=True)
+    with session(url) as conn:
+        downgrade(url, "0012")
+        back = catalog_snapshot(conn)
+        downgrade(url, "0010")
+        move(url, command.upgrade, "0012")
+        made = catalog_snapshot(conn)
+        assert {line for line in back ^ made if "function lifecycle." in line} == set()
+        assert any("function lifecycle.search_rows(" in line for line in made)
 
 
 def test_the_way_back_refuses_while_partitions_exist(make_partitioned_db: MakePartitionedDb) -> None:
