@@ -26,8 +26,8 @@ import dagster as dg
 from assets.statistics import DAYS, Recompute
 from orchestration.jobs import (
     archive_chat_messages,
-    compare_access,
     build_hot_query_indexes,
+    compare_access,
     delete_expired_vouchers,
     erase_personal_data,
     reconcile_statistics,
