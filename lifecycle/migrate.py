@@ -17,8 +17,9 @@ from lifecycle.access_policies.apply import apply_access
 from lifecycle.access_policies.script import access_statements
 from lifecycle.database import Connection, connect_directly, operation_lock, sqlalchemy_url
 from lifecycle.errors import BusyError
-from lifecycle.indexes import build_supporting_indexes, create_statement, mark_statement
-from lifecycle.policy import STATE_SCHEMA, SUPPORTING_INDEXES
+from lifecycle.index_progress import Progress, no_progress
+from lifecycle.indexes import IndexBuild, build_indexes, index_statements
+from lifecycle.policy import STATE_SCHEMA
 from lifecycle.policy_tables import policy_statements
 
 # DDL of a migration may wait this long behind the application, then gives way and tries again.
@@ -61,12 +62,12 @@ def _upgrade_once(conn: Connection, url: str) -> None:
             conn.execute(statement)
 
 
-def upgrade(url: str, *, sleep: Callable[[float], None] = time.sleep) -> None:
+def upgrade(url: str, *, sleep: Callable[[float], None] = time.sleep, progress: Progress = no_progress) -> IndexBuild:
     """Run all missing revisions, write the policy tables, build indexes, make access as declared; safe to repeat.
 
-    Each revision is one transaction under a lock timeout, retried while the application holds a lock.
-    Raises BusyError when a lock stays taken, AlreadyRunningError when another migration runs, RefusedError when an
-    index or an object whose access is declared belongs to somebody else.
+    Each revision is one transaction under a lock timeout, retried while the application holds a lock. Returns what
+    was done about indexes. Raises BusyError when a lock stays taken, AlreadyRunningError when another migration runs,
+    RefusedError when an index or an object whose access is declared belongs to somebody else.
     """
     with connect_directly(url, application_name="lifecycle migrate") as conn, operation_lock(conn, "migrate"):
         for attempt in range(1, MIGRATION_TRIES + 1):
@@ -85,8 +86,9 @@ def upgrade(url: str, *, sleep: Callable[[float], None] = time.sleep) -> None:
                     "finished revisions stay. End the long transaction, then run `lifecycle migrate` again."
                 ) from busy
             sleep(min(0.2 * attempt, 2.0))
-        build_supporting_indexes(conn)
+        built = build_indexes(conn, progress=progress)
         apply_access(conn)
+        return built
 
 
 def migration_sql() -> str:
@@ -97,11 +99,7 @@ def migration_sql() -> str:
     with redirect_stdout(io.StringIO()):
         command.upgrade(config, "head", sql=True)
     policies = ";\n\n".join(statement.as_string(None) for statement in policy_statements())
-    indexes = "".join(
-        f"{statement(index).as_string(None)};\n"
-        for index in SUPPORTING_INDEXES
-        for statement in (create_statement, mark_statement)
-    )
+    indexes = "".join(f"{statement.as_string(None)};\n" for statement in index_statements())
     access = ";\n".join(statement.as_string(None) for statement in access_statements())
     return (
         f"{CREATE_STATE_SCHEMA.as_string(None)};\n\n{script.getvalue()}\n{policies};\n\n{access};\n\n"

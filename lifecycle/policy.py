@@ -98,56 +98,6 @@ MATERIALIZED_VIEWS: Final = (
 )
 
 
-@dataclass(frozen=True)
-class SupportingIndex:
-    """A btree index on a table of the application, by one column, that the life cycle's own reads need."""
-
-    name: str
-    table: str
-    column: str
-    reason: str
-    schema: str = "public"
-
-
-SUPPORTING_INDEXES: Final = (
-    SupportingIndex(
-        "chat_messages_created_at_idx",
-        "chat_messages",
-        "created_at",
-        "the roll-ups read the last hours, not the whole table",
-    ),
-    SupportingIndex(
-        "chat_sessions_started_at_idx",
-        "chat_sessions",
-        "started_at",
-        "sessions of the last day; started_at never changes, so updates of a session stay as cheap as before",
-    ),
-    SupportingIndex(
-        "generated_activities_chat_session_id_idx",
-        "generated_activities",
-        "chat_session_id",
-        "each deleted chat session looks for what was made in it",
-    ),
-    SupportingIndex(
-        "generated_activity_saves_account_id_idx",
-        "generated_activity_saves",
-        "account_id",
-        "a person's saves, to erase them",
-    ),
-    SupportingIndex(
-        "form_submissions_account_id_idx",
-        "form_submissions",
-        "account_id",
-        "a person's bookings, to erase the person from them",
-    ),
-    SupportingIndex(
-        "search_queries_session_id_idx",
-        "search_queries",
-        "session_id",
-        "anonymous searches of a visit that was the person's alone",
-    ),
-)
-
 # Rows that are younger are recomputed each time; older ones that come or change fire a trigger.
 LATE_AFTER: Final = timedelta(hours=2)
 

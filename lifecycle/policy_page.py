@@ -2,6 +2,8 @@
 
 from typing import Final
 
+from lifecycle.extensions import EXTENSIONS_SCHEMA
+from lifecycle.index_policy import HOT_QUERY_INDEXES, SUPPORTING_INDEXES, Index
 from lifecycle.policy import (
     CALENDAR,
     CHAT_ARCHIVE,
@@ -15,12 +17,10 @@ from lifecycle.policy import (
     ROTATION_LOCKS,
     SEGMENTS,
     STATE_SCHEMA,
-    SUPPORTING_INDEXES,
     VOUCHERS,
     DataQualityThreshold,
     EventTable,
     MaterializedView,
-    SupportingIndex,
 )
 
 PAGE: Final = """\
@@ -71,6 +71,14 @@ change or go. Roll-ups follow their rows; only the counts of data quality stay w
 | index built for them | on | why |
 |---|---|---|
 {indexes}
+
+## Hot queries
+
+| index of the application's own queries | on | why |
+|---|---|---|
+{hot_indexes}
+
+Built where no other index serves: [hot-query indexes](../how-to/hot-query-indexes.md).
 
 ## Segments
 
@@ -135,8 +143,11 @@ def _view(view: MaterializedView) -> str:
     return f"| `{view.schema}.{view.name}` | {sources} | {view.max_age} | {view.reason} |"
 
 
-def _index(index: SupportingIndex) -> str:
-    return f"| `{index.name}` | `{index.schema}.{index.table} ({index.column})` | {index.reason} |"
+def _index(index: Index) -> str:
+    keys = index.keys.format(extension=EXTENSIONS_SCHEMA)
+    method = "" if index.method == "btree" else f" using {index.method}"
+    where = f" where {index.predicate}" if index.predicate else ""
+    return f"| `{index.name}` | `{index.qualified_table}{method} ({keys}){where}` | {index.reason} |"
 
 
 def retention_page() -> str:
@@ -149,6 +160,7 @@ def retention_page() -> str:
         views="\n".join(map(_view, MATERIALIZED_VIEWS)),
         late_hours=round(LATE_AFTER.total_seconds() / 3600),
         indexes="\n".join(map(_index, SUPPORTING_INDEXES)),
+        hot_indexes="\n".join(map(_index, HOT_QUERY_INDEXES)),
         questions=", ".join(f"`{question}`" for question in SEGMENTS.questions),
         weights=", ".join(f"{kind} {weight}" for kind, weight in SEGMENTS.interaction_weights.items()),
         half_life=SEGMENTS.half_life,

@@ -11,6 +11,7 @@ from typing import Annotated
 import psycopg
 import typer
 from rich.console import Console
+from rich.markup import escape
 from sqlalchemy.exc import DBAPIError
 
 from lifecycle.errors import LifecycleError
@@ -76,8 +77,12 @@ def migrate(
         typer.echo(migration_sql())
         return
     url = required_url()
-    with errors_as_messages(), errors.status("migrating"):
-        upgrade(url)
+    with errors_as_messages(), errors.status("migrating") as status:
+        build = upgrade(
+            url, progress=lambda message, fraction: status.update(f"migrating: {escape(message)} ({fraction:.0%})")
+        )
+    for message in build.left_out:
+        errors.print(f"[bold yellow]Left out:[/] {escape(message)}", highlight=False, soft_wrap=True)
     typer.echo("The database is up to date.")
 
 

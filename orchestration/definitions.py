@@ -15,6 +15,7 @@ from assets.chat_archive import CHAT_ARCHIVE_ASSETS, CHAT_ARCHIVE_CHECKS
 from assets.checks import PARTITION_CHECKS
 from assets.erasure_checks import ERASURE_CHECKS
 from assets.erasures import ERASURE_ASSETS
+from assets.hot_query_indexes import INDEX_ASSETS, INDEX_CHECKS
 from assets.materialized_views import VIEW_ASSETS
 from assets.partitions import PARTITION_ASSETS
 from assets.segments import SEGMENT_ASSETS, SEGMENT_CHECKS
@@ -49,6 +50,7 @@ ASSETS: Final = [
     *VOUCHER_ASSETS,
     *ERASURE_ASSETS,
     *ACCESS_ASSETS,
+    *INDEX_ASSETS,
     *REVIEW_ASSETS,
 ]
 CHECKS: Final = [
@@ -60,6 +62,7 @@ CHECKS: Final = [
     *CHAT_ARCHIVE_CHECKS,
     *ERASURE_CHECKS,
     *ACCESS_CHECKS,
+    *INDEX_CHECKS,
     *REVIEW_CHECKS,
 ]
 

@@ -14,6 +14,7 @@ from assets.chat_archive import CHAT_ARCHIVE_ASSETS, CHAT_ARCHIVE_CHECKS
 from assets.checks import PARTITION_CHECKS
 from assets.erasure_checks import ERASURE_CHECKS
 from assets.erasures import ERASURE_ASSETS
+from assets.hot_query_indexes import INDEX_ASSETS, INDEX_CHECKS
 from assets.materialized_views import VIEW_ASSETS
 from assets.partitions import PARTITION_ASSETS, POOL, partitions_key
 from assets.progress import log_progress
@@ -174,6 +175,12 @@ compare_access = asset_job(
     ACCESS_CHECKS,
     "Read who may see what and compare it with what is declared and accepted. Changes nothing.",
 )
+build_hot_query_indexes = asset_job(
+    "build_hot_query_indexes",
+    INDEX_ASSETS,
+    INDEX_CHECKS,
+    "Build the indexes of hot queries that are missing or invalid, without stopping writers; then check all of them.",
+)
 
 
 @dg.op(pool=MAINTENANCE_POOL)
@@ -217,6 +224,7 @@ JOBS: Final[list[dg.JobDefinition | UnresolvedAssetJobDefinition]] = [
     erase_personal_data,
     compare_access,
     run_daily_maintenance,
+    build_hot_query_indexes,
     record_storage,
     weekly_job_review,
 ]

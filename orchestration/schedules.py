@@ -12,6 +12,7 @@
 | every day, 03:40        | chat messages past retention move to the archive                           |
 | every day, 03:55        | vouchers past retention                                                    |
 | every day, 04:20        | the size of every table; deletions due and the outbox are looked at        |
+| every day, 04:35        | indexes of hot queries: build what is missing, see that they are used      |
 | every day, 05:10        | look for erased people whose data came back, erase what waits              |
 | every day, 05:40         | compare who may see what with what is declared                             |
 | Monday, 09:00           | the weekly review                                                          |
@@ -25,6 +26,7 @@ import dagster as dg
 from assets.statistics import DAYS, Recompute
 from orchestration.jobs import (
     archive_chat_messages,
+    build_hot_query_indexes,
     compare_access,
     delete_expired_vouchers,
     erase_personal_data,
@@ -131,6 +133,14 @@ SCHEDULES: Final = [
         execution_timezone=TIMEZONE,
         default_status=RUNNING,
         description="Growth needs a measurement per day; a deletion that falls due is heard of within a day.",
+    ),
+    dg.ScheduleDefinition(
+        name="build_hot_query_indexes_daily",
+        job=build_hot_query_indexes,
+        cron_schedule="35 4 * * *",
+        execution_timezone=TIMEZONE,
+        default_status=RUNNING,
+        description="Builds nothing on most days; the planner may leave an index any day that statistics change.",
     ),
     dg.ScheduleDefinition(
         name="erase_personal_data_daily",

@@ -15,14 +15,17 @@ APPLICATION: Final = ("tables.sql", "functions.sql", "views.sql", "policies.sql"
 PUBLICATION: Final = b"create publication supabase_realtime for table chat_messages"
 
 
-def create_application_database(server: Server, name: str, *, auto_grant: bool = True) -> str:
+def create_application_database(
+    server: Server, name: str, *, auto_grant: bool = True, locale: str | None = None
+) -> str:
     """Create database `name` with the Supabase emulation and the application's empty schema.
 
     `auto_grant` says whether new objects of schema public are open to the API roles by default, as in projects
-    made before 2026; without it the application grants its own objects explicitly. Returns the URL as role
-    `postgres`. Raises SandboxError when the database exists already.
+    made before 2026; without it the application grants its own objects explicitly. `locale` is one that the server's
+    platform has, such as C.UTF-8, which hosted projects use; without it C, which every platform has. Returns the URL
+    as role `postgres`. Raises SandboxError when the database exists already.
     """
-    _create(server, name, template="template0")
+    _create(server, name, template="template0", locale=locale)
     with psycopg.connect(server.url(name, user=SUPERUSER)) as conn:
         _run(conn, "supabase.sql")
         if auto_grant:
@@ -51,13 +54,14 @@ def drop_database(server: Server, name: str) -> None:
         conn.execute(sql.SQL("drop database if exists {} with (force)").format(sql.Identifier(name)))
 
 
-def _create(server: Server, name: str, template: str) -> None:
+def _create(server: Server, name: str, template: str, locale: str | None = None) -> None:
     database = sql.Identifier(name)
+    chosen = sql.SQL(" locale {}").format(sql.Literal(locale)) if locale else sql.SQL("")
     with psycopg.connect(server.url(user=SUPERUSER), autocommit=True) as conn:
         try:
             conn.execute(
-                sql.SQL("create database {} owner postgres template {} strategy file_copy").format(
-                    database, sql.Identifier(template)
+                sql.SQL("create database {} owner postgres template {} strategy file_copy{}").format(
+                    database, sql.Identifier(template), chosen
                 )
             )
         except psycopg.errors.DuplicateDatabase as error:

@@ -16,6 +16,7 @@ NEXT_STEPS: Final = {
     "refresh_account_segments": "Recommendations use the last segments. Cure what the error names, launch it again.",
     "archive_chat_messages": "Old messages wait; none is lost. Cure what the error names, launch it again.",
     "delete_expired_vouchers": "Vouchers are kept too long. Cure what the error names, launch it again.",
+    "build_hot_query_indexes": "Some queries are slower. Cure what the error names, launch it again.",
     "erase_personal_data": "Tried again by itself. Cure what the error names; the deadline goes on.",
     "compare_access": "Who may see what was not compared. Cure what the error names, launch it again.",
     "reconcile_statistics": "Statistics may differ from their sources. Cure what the error names, launch it again.",

@@ -40,6 +40,10 @@ select format('function %s owner %s acl %s comment %s as %s', p.oid::regprocedur
               pg_get_functiondef(p.oid))
   from pg_proc p join pg_namespace n on n.oid = p.pronamespace
  where n.nspname !~ '^(pg_|information_schema)' and p.prokind in ('f', 'p')
+   and not exists (select from pg_depend d
+                    where d.classid = 'pg_proc'::regclass and d.objid = p.oid and d.deptype = 'e')
+union all
+select format('extension %s in %s', e.extname, e.extnamespace::regnamespace) from pg_extension e
 union all
 select format('enum %s.%s %s', n.nspname, t.typname, string_agg(e.enumlabel, ',' order by e.enumsortorder))
   from pg_enum e join pg_type t on t.oid = e.enumtypid join pg_namespace n on n.oid = t.typnamespace

@@ -30,6 +30,7 @@ SQL_PAGES = (
     "read-an-alert-or-a-failed-run",
     "set-up-slack",
     "weekly-review",
+    "hot-query-indexes",
 )
 # A key such as lifecycle/storage_history looks like a file of the folder lifecycle.
 ASSETS = {spec.key.to_user_string() for spec in build_definitions().resolve_all_asset_specs()}
@@ -157,6 +158,7 @@ def test_database_objects_names_every_object(make_application_db: MakeApplicatio
         "recommend_activities",
         "delete_expired_vouchers",
         "archived_chat_messages",
+        "search_chat_titles",
         "chat_messages_archive",
         "chat_messages_recent",
         "enqueue_deletion_jobs",

@@ -2,7 +2,7 @@
 
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psycopg
@@ -15,8 +15,9 @@ from sqlalchemy import create_engine, pool
 from lifecycle import migrate
 from lifecycle.database import Connection, connect, operation_lock, rows, sqlalchemy_url, value
 from lifecycle.errors import AlreadyRunningError, BusyError
+from lifecycle.index_policy import INDEXES
 from lifecycle.migrate import INDEXES_FOLLOW, migration_sql, upgrade
-from lifecycle.policy import EVENT_TABLES, ROTATION_LOCKS, SUPPORTING_INDEXES
+from lifecycle.policy import EVENT_TABLES, ROTATION_LOCKS
 from lifecycle.statistics import STATISTICS
 from sandbox import application
 from sandbox.application import drop_database
@@ -28,6 +29,8 @@ from tests.partitioned import MakePartitionedDb
 APPLICATION_SQL = Path(application.__file__).parent / "sql"
 pytest_plugins = ("tests.partitioned_fixtures",)
 
+# It stays on the way back: others may use it by then.
+PG_TRGM = "extension pg_trgm in extensions"
 OURS = (
     "lifecycle.",
     "event_partitions",
@@ -48,7 +51,9 @@ OURS = (
     "is_ops_role",
     " private",
     ".lifecycle: ",
-    *(index.name for index in SUPPORTING_INDEXES),
+    "search_chat_titles",
+    PG_TRGM,
+    *(index.name for index in INDEXES),
 )
 # The ledger grows with the first fill.
 TABLES = """
@@ -87,11 +92,16 @@ def settled(lines: set[str]) -> set[str]:
 
 
 def downgrade(url: str, target: str = "base") -> None:
+    move(url, command.downgrade, target)
+
+
+def move(url: str, direction: Callable[[Config, str], None], target: str) -> None:
+    """To a revision, without what `lifecycle migrate` does around it."""
     config: Config = migrate._config()
     engine = create_engine(sqlalchemy_url(url), poolclass=pool.NullPool)
     with engine.connect() as connection:
         config.attributes["connection"] = connection
-        command.downgrade(config, target)
+        direction(config, target)
         connection.commit()
 
 
@@ -166,7 +176,7 @@ def test_the_version_table_lives_in_our_schema(make_application_db: MakeApplicat
     with session(make_application_db(rows=False, migrated=True)) as conn:
         found = rows(conn, "select relnamespace::regnamespace::text from pg_class where relname = 'alembic_version'")
         assert found == [("lifecycle",)]
-        assert rows(conn, "select version_num from lifecycle.alembic_version") == [("0014",)]
+        assert rows(conn, "select version_num from lifecycle.alembic_version") == [("0015",)]
 
 
 def test_the_printed_sql_makes_the_same_objects(make_application_db: MakeApplicationDb) -> None:
@@ -197,7 +207,7 @@ def test_a_held_ledger_is_waited_for(make_application_db: MakeApplicationDb) -> 
         upgrade(url, sleep=pause)
     assert pauses
     with session(url) as conn:
-        assert value(conn, "select version_num from lifecycle.alembic_version") == "0014"
+        assert value(conn, "select version_num from lifecycle.alembic_version") == "0015"
 
 
 def test_a_ledger_that_stays_held_ends_in_a_busy_error(
@@ -274,9 +284,22 @@ def test_the_way_back_leaves_the_database_as_it_was(
         before, after = settled(before), settled(after)
         assert before - after == set()
         assert {line for line in after - before if "alembic_version" not in line} == {
-            line for line in after if line.startswith("schema lifecycle ")
+            line for line in after if line.startswith("schema lifecycle ") or line == PG_TRGM
         }
         upgrade(url)
+
+
+def test_a_revision_that_replaces_functions_gives_the_former_ones_back(make_application_db: MakeApplicationDb) -> None:
+    """0013 replaces functions of 0011 and 0012, and its way back is a second copy of them."""
+    url = make_application_db(rows=False, migrated=True)
+    with session(url) as conn:
+        downgrade(url, "0012")
+        back = catalog_snapshot(conn)
+        downgrade(url, "0010")
+        move(url, command.upgrade, "0012")
+        made = catalog_snapshot(conn)
+        assert {line for line in back ^ made if "function lifecycle." in line} == set()
+        assert any("function lifecycle.search_rows(" in line for line in made)
 
 
 def test_the_way_back_refuses_while_partitions_exist(make_partitioned_db: MakePartitionedDb) -> None:

@@ -60,6 +60,7 @@ STATE_TABLES: Final = (
     "erasure_receipts",
     "erasure_secret",
     "suppressions",
+    "index_plans",
 )
 OWN_TABLES: Final = (
     *(Table(name, DERIVED, columns=REFRESHED, schema=STATE_SCHEMA) for name in ROLL_UPS),

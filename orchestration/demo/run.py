@@ -44,6 +44,7 @@ JOBS: Final = (
     "delete_expired_vouchers",
     "reconcile_statistics",
     "run_daily_maintenance",
+    "build_hot_query_indexes",
     "record_storage",
     "compare_access",
 )

@@ -1,0 +1,62 @@
+"""A database with rows for the hot queries, in the locale of the hosted kind, and a vendor's way to read."""
+
+import json
+from pathlib import Path
+from typing import Final
+
+import psycopg
+from psycopg import sql
+
+from lifecycle.database import Connection, connect_directly
+from lifecycle.index_policy import HOT_QUERY_INDEXES
+from lifecycle.migrate import upgrade
+from sandbox.application import create_application_database
+from sandbox.server import SUPERUSER, Server
+
+# Hosted projects have C.UTF-8 or en_US.UTF-8: letters of every script are letters, and LIKE needs an index of its own.
+LOCALE: Final = "C.UTF-8"
+FILL: Final = Path(__file__).with_suffix(".sql")
+# As `lifecycle migrate` makes them, on a database that does not have them yet.
+VENDOR_POLICY: Final = """
+do $$ begin
+    if to_regprocedure('private.my_vendor_member_ids()') is null then
+        create schema if not exists private;
+        create function private.my_vendor_member_ids() returns setof uuid
+        language sql stable security definer set search_path = '' as
+        'select colleague.id from public.vendor_members me
+           join public.vendor_members colleague on colleague.vendor_id = me.vendor_id
+          where me.account_id = (select public.auth_account_id()) and me.status = ''active''';
+        revoke all on function private.my_vendor_member_ids() from public;
+        grant execute on function private.my_vendor_member_ids() to authenticated;
+        create policy "voucher_redemptions: own vendor" on public.voucher_redemptions for select to authenticated
+            using (vendor_member_id = any (array(select private.my_vendor_member_ids())));
+        alter policy "voucher_redemptions: service role" on public.voucher_redemptions to service_role;
+    end if;
+end $$
+"""
+
+
+def create_filled_database(server: Server, name: str, count: int) -> str:
+    """A migrated database without the hot-query indexes and with `count` rows a table; the owner's URL."""
+    url = create_application_database(server, name, locale=LOCALE)
+    upgrade(url)
+    with connect_directly(url, application_name="benchmark") as owner:
+        for index in HOT_QUERY_INDEXES:
+            owner.execute(sql.SQL("drop index {}").format(sql.Identifier(index.schema, index.name)))
+        owner.execute(VENDOR_POLICY.encode())
+    with connect_directly(server.url(name, user=SUPERUSER), application_name="benchmark") as admin:
+        # Without triggers and foreign key checks for each row.
+        admin.execute("set session_replication_role = replica; set synchronous_commit = off")
+        for statement in FILL.read_text(encoding="utf-8").split(";\n"):
+            psycopg.ClientCursor(admin).execute(statement.encode(), {"rows": count})
+        admin.execute("vacuum (analyze)")
+    return url
+
+
+def vendor_session(server: Server, name: str, member: int) -> Connection:
+    """A session as the API makes it for the sign-in user of a vendor's member."""
+    conn = psycopg.connect(server.url(name, user="authenticator"), autocommit=True, prepare_threshold=None)
+    conn.execute("set role authenticated")
+    claims = json.dumps({"role": "authenticated", "sub": f"{member:032x}"})
+    conn.execute("select set_config('request.jwt.claims', %s, false)", (claims,))
+    return conn
