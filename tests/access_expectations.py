@@ -77,7 +77,9 @@ NOBODY: Final[frozenset[str]] = frozenset()
 ROUTINES: Final[Mapping[str, frozenset[str]]] = {
     **dict.fromkeys(("public.auth_account_id", "public.is_service_role", "public.touch_updated_at"), EVERYBODY),
     **dict.fromkeys(("public.detect_data_quality_alerts", "public.is_ops_role"), frozenset({"ops"})),
-    **dict.fromkeys(("public.recommend_activities", "public.archived_chat_messages"), SIGNED_IN),
+    **dict.fromkeys(
+        ("public.recommend_activities", "public.archived_chat_messages", "public.search_chat_titles"), SIGNED_IN
+    ),
     **dict.fromkeys(
         (
             "public.cancel_deletion_request",
@@ -111,6 +113,7 @@ SERVICE_ROUTINES: Final = frozenset(
         "public.is_service_role",
         "public.recommend_activities",
         "public.run_daily_maintenance",
+        "public.search_chat_titles",
         "public.touch_updated_at",
     }
 )

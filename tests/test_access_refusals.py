@@ -99,10 +99,10 @@ def test_a_run_that_died_is_finished_and_the_way_back_is_whole(
         assert catalog_snapshot(conn) == catalog_snapshot(other)
         kept = "select object, kind, subject, definition, declared from lifecycle.accepted_access order by 1, 2, 3"
         assert rows(conn, kept) == rows(other, kept)
-        downgrade(url, "0012")
+        downgrade(url, "0013")
         after_it = {line for line in catalog_snapshot(conn) if line.startswith(("relation public.", "policy "))}
         upgrade(url)
-        downgrade(url, "0012")
+        downgrade(url, "0013")
         assert {line for line in catalog_snapshot(conn) if line.startswith(("relation public.", "policy "))} == after_it
         tables = ("relation public.vendors ", "relation public.search_queries ", "policy public.v")
         assert {line for line in after_it if line.startswith(tables)} == {
@@ -143,7 +143,7 @@ def test_a_role_ops_that_may_more_is_refused(
             with pytest.raises(psycopg.errors.DuplicateObject, match=message) as caught:
                 upgrade(url)
             assert "lifecycle migrate again" in str(caught.value.diag.message_hint)
-            assert value(conn, "select version_num from lifecycle.alembic_version") == "0012"
+            assert value(conn, "select version_num from lifecycle.alembic_version") == "0013"
             assert value(conn, "select relrowsecurity from pg_class where relname = 'search_queries'") is False
         upgrade(url)
 

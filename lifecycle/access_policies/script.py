@@ -24,6 +24,19 @@ begin
 end $$"""
 
 
+# Older versions than 17 do not know the word.
+REVOKE_MAINTAIN: Final = """do $$
+declare
+    relation regclass;
+begin
+    if pg_catalog.current_setting('server_version_num')::int >= 170000 then
+        foreach relation in array {}::regclass[] loop
+            execute pg_catalog.format('revoke maintain on table %s from {}', relation);
+        end loop;
+    end if;
+end $$"""
+
+
 def access_statements() -> list[sql.Composed]:
     """Everything that a database which grants all to the API and has no policy of ours would get."""
     everything = dict.fromkeys((*VERBS, "TRUNCATE", "REFERENCES", "TRIGGER"), False)
@@ -48,4 +61,7 @@ def access_statements() -> list[sql.Composed]:
     changes = (*relation_changes(catalog, RELATIONS, {}), *routine_changes(catalog, APPLICATION_ROUTINES))
     narrowed = [relation.qualified_name for relation in RELATIONS if relation.narrowed]
     narrow = sql.SQL(NARROW).format(sql.Literal(narrowed), sql.Literal(SERVICE_ONLY))
-    return [narrow, *(change.statement for change in changes)]
+    maintain = sql.SQL(REVOKE_MAINTAIN).format(
+        sql.Literal(list(relations)), sql.SQL(", ").join(map(sql.Identifier, API_ROLES))
+    )
+    return [narrow, maintain, *(change.statement for change in changes)]
