@@ -43,7 +43,7 @@ def report_metadata(report: AccessReport) -> dict[str, Any]:
         "exposed_of_ours": len(report.own_exposures),
         "undeclared": len(report.undeclared),
         "changed_by_the_application": len(report.drifts),
-        "open_personal_data": len(report.open_personal_data),
+        "open_to_anybody": len(report.open_to_anybody),
     }
 
 
@@ -94,21 +94,21 @@ def application_access_is_accepted(report: AccessReport) -> Finding:
     return Finding(True, "as accepted", metadata)
 
 
-def personal_data_is_closed(report: AccessReport) -> Finding:
-    """No table with rows of persons can be reached whole by anybody on the internet."""
-    metadata = {"tables": len(report.open_personal_data)}
-    if report.open_personal_data:
-        told = [f"{found.object} ({found.told})" for found in report.open_personal_data]
+def no_table_is_open_to_anybody(report: AccessReport) -> Finding:
+    """Nobody without a sign-in may change a whole table, or read one with rows of persons."""
+    metadata = {"tables": len(report.open_to_anybody)}
+    if report.open_to_anybody:
+        told = [f"{found.object} ({found.told})" for found in report.open_to_anybody]
         text = f"{listed(told)}. The application has it so; {HOW_TO} says how to close it"
         return Finding(False, text, metadata)
-    return Finding(True, "every table with personal data is guarded or closed", metadata)
+    return Finding(True, "every table is guarded or closed", metadata)
 
 
 CHECKS: Final[tuple[tuple[Callable[[AccessReport], Finding], dg.AssetCheckSeverity], ...]] = (
     (access_is_as_declared, dg.AssetCheckSeverity.ERROR),
     (nothing_of_ours_is_exposed, dg.AssetCheckSeverity.ERROR),
     (application_access_is_accepted, dg.AssetCheckSeverity.WARN),
-    (personal_data_is_closed, dg.AssetCheckSeverity.WARN),
+    (no_table_is_open_to_anybody, dg.AssetCheckSeverity.WARN),
 )
 
 

@@ -42,7 +42,7 @@ def report_tables(report: AccessReport) -> list[RenderableType]:
         "Of this project's own, and open": [(e.object, e.told) for e in report.own_exposures],
         "Changed by the application: `lifecycle access accept` takes it": [(d.object, d.told) for d in report.drifts],
         "Reached by the API and not declared": [(e.object, e.told) for e in report.undeclared],
-        "Personal data that anybody reaches whole": [(e.object, e.told) for e in report.open_personal_data],
+        "Open to anybody, as the application has it": [(e.object, e.told) for e in report.open_to_anybody],
     }
     tables: list[RenderableType] = [_told(title, entries) for title, entries in found.items() if entries]
     return tables or ["Everything is as declared and as accepted."]

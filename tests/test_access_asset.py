@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import dagster as dg
+import psycopg
 import pytest
 from typer.testing import CliRunner, Result
 
@@ -15,6 +16,7 @@ from orchestration.cli import app
 from orchestration.definitions import build_definitions
 from resources.postgres import ApplicationDatabase
 from resources.variables import URL_VARIABLE
+from sandbox.server import SUPERUSER, Server
 from tests.conftest import MakeApplicationDb
 
 pytestmark = pytest.mark.one_server
@@ -24,7 +26,7 @@ HEALTHY = {
     "access_is_as_declared": True,
     "nothing_of_ours_is_exposed": True,
     "application_access_is_accepted": True,
-    "personal_data_is_closed": False,  # as the application has it
+    "no_table_is_open_to_anybody": False,  # as the application has it
 }
 
 
@@ -54,7 +56,9 @@ def test_a_run_shows_the_matrix_and_its_checks_find_what_differs(url: str, insta
     assert result.success
     found = {evaluation.check_name: evaluation for evaluation in result.get_asset_check_evaluations()}
     assert {name: evaluation.passed for name, evaluation in found.items()} == HEALTHY
-    assert "activity_interactions (anon may SELECT" in str(found["personal_data_is_closed"].description)
+    told = str(found["no_table_is_open_to_anybody"].description)
+    assert "activity_interactions (anon may SELECT, INSERT, UPDATE, DELETE, every row, of persons)" in told
+    assert "activities (anon may SELECT, INSERT, UPDATE, DELETE, every row)" in told
     metadata = metadata_of(instance)
     matrix = records(metadata, "matrix")
     assert matrix["public.audit_events"]["ops"] == "SELECT the ledger"
@@ -76,7 +80,7 @@ def test_a_run_shows_the_matrix_and_its_checks_find_what_differs(url: str, insta
         "access_is_as_declared": dg.AssetCheckSeverity.ERROR,
         "nothing_of_ours_is_exposed": dg.AssetCheckSeverity.ERROR,
         "application_access_is_accepted": dg.AssetCheckSeverity.WARN,
-        "personal_data_is_closed": dg.AssetCheckSeverity.WARN,
+        "no_table_is_open_to_anybody": dg.AssetCheckSeverity.WARN,
     }
     assert "public.vendors: authenticated may DELETE" in str(found["access_is_as_declared"].description)
     assert "schema lifecycle: anon has USAGE" in str(found["nothing_of_ours_is_exposed"].description)
@@ -116,7 +120,7 @@ def test_the_matrix_is_printed(lifecycle: Command) -> None:
 
 
 def test_check_ends_with_1_until_it_is_cured_or_accepted(url: str, lifecycle: Command) -> None:
-    assert "Personal data that anybody reaches whole" in lifecycle("access", "check").stdout
+    assert "Open to anybody, as the application has it" in lifecycle("access", "check").stdout
     with connect(url) as conn:
         conn.execute("grant delete on vendors to authenticated")
         conn.execute("create policy everybody on quiz_forms for select using (true)")
@@ -144,6 +148,20 @@ def test_the_plan_says_what_migrate_would_change(url: str, lifecycle: Command) -
     assert "row-level security is off" in printed
     (difference,) = json.loads(lifecycle("plan", "--json").stdout)["access"]
     assert difference["object"] == "public.search_queries"
+
+
+def test_the_plan_names_who_would_see_nothing_any_more(server: Server, url: str, lifecycle: Command) -> None:
+    with psycopg.connect(server.url(url.rpartition("/")[2], user=SUPERUSER), autocommit=True) as admin:
+        admin.execute("create role reports; create role warehouse bypassrls")
+        try:
+            admin.execute("grant select on search_queries, vendors to reports, warehouse")
+            admin.execute("alter table search_queries disable row level security")
+            (difference,) = json.loads(lifecycle("plan", "--json").stdout)["access"]
+            (told,) = difference["told"]
+            assert "reports sees no row" in told
+            assert "warehouse" not in told
+        finally:
+            admin.execute("drop owned by reports, warehouse; drop role reports, warehouse")
 
 
 def test_a_database_that_was_never_migrated(

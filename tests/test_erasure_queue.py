@@ -9,6 +9,7 @@ import pytest
 from psycopg import sql
 
 from lifecycle.database import Connection, connect, rows, value
+from lifecycle.erasures.queue import queue_status
 from tests.conftest import MakeApplicationDb
 from tests.erasing import ask, claim, finish, job, picture, process, states, step, traces
 from tests.people import VENDOR, Person, add_account, add_catalogue, add_conversation, add_visit, insert
@@ -201,6 +202,16 @@ def test_a_person_without_rows_two_requests_and_an_account_that_is_gone(conn: Co
     assert {status(conn, asked) for asked in requests} == {"completed"}
     assert value(conn, "select count(*) from lifecycle.erasure_receipts") == 4
     assert set(traces(conn, AKI)) <= {"accounts", "data_deletion_requests", "lifecycle.deletion_jobs"}
+
+
+@pytest.mark.parametrize("moment", ["infinity", "-infinity"])
+def test_a_request_without_end_does_not_hide_the_others(conn: Connection, moment: str) -> None:
+    conn.execute("update data_deletion_requests set requested_at = %s where id = %s", (moment, ask(conn, AKI)))
+    ask(conn, BEN)
+    conn.execute(ENQUEUE.encode())
+    found = queue_status(conn)
+    assert [request.state for request in found.open] == ["queued", "queued"]
+    assert found.next_deadline in {request.due_at for request in found.open if 2000 < request.due_at.year < 9000}
 
 
 def test_the_plan_tells_what_would_be_done_and_does_nothing(conn: Connection) -> None:

@@ -93,13 +93,21 @@ def _foreign(live: LiveRelation | LiveRoutine) -> str | None:
     return None if live.is_ours_to_change else live.owner
 
 
+def _blinded(live: LiveRelation) -> str:
+    """Who else would see no row of it any more: a role for reports, say, which nobody would hear complain."""
+    if not live.other_readers:
+        return ""
+    roles = ", ".join(live.other_readers)
+    return f"; once it is on, {roles} sees no row of it without BYPASSRLS or a policy of its own"
+
+
 def _row_security(relation: Relation, live: LiveRelation) -> Iterator[Change]:
     if relation.row_security and not live.row_security:
         yield Change(
             live.identifier,
             "row security",
             "",
-            "row-level security is off",
+            "row-level security is off" + _blinded(live),
             sql.SQL("alter table {} enable row level security").format(_table(live)),
             owner=_foreign(live),
         )

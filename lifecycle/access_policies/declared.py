@@ -141,7 +141,7 @@ RELATIONS: Final = (
     _open("activities", "the catalogue"),
     _open("activity_tags", "the catalogue"),
     _open("activity_tag_map", "the catalogue"),
-    # Personal data without row-level security, as the application has it: `personal_data_is_closed` names them.
+    # Personal data without row-level security, as the application has it: `no_table_is_open_to_anybody` names them.
     _open("account_metadata", "as the application has it"),
     _open("activity_interactions", "as the application has it"),
     _open("legacy_activity_likes", "as the application has it: likes under an older name"),

@@ -113,16 +113,19 @@ select p.oid::regprocedure::text,
 order by 1, 2
 """
 
-# Of declared tables those whose every row the API reads or changes although they are on the map of personal data.
-OPEN_PERSONAL_DATA: Final = """
+# Without row-level security: tables on the map of personal data that anybody reaches, and others that anybody changes.
+OPEN_TO_ANYBODY: Final = """
 select c.oid::regclass::text,
        (select string_agg(v, ', ') from unnest(array['SELECT', 'INSERT', 'UPDATE', 'DELETE']) v
-         where has_table_privilege(r.oid, c.oid, v))
+         where has_table_privilege(r.oid, c.oid, v)),
+       m.personal
   from pg_class c join pg_namespace n on n.oid = c.relnamespace join pg_roles r on r.rolname = %s
+ cross join lateral (
+       select exists (select from lifecycle.erasure_steps s where to_regclass(s.table_name) = c.oid) as personal) m
  where c.relkind in ('r', 'p') and not c.relrowsecurity and n.nspname = 'public' and not c.relispartition
-   and has_table_privilege(r.oid, c.oid, 'SELECT, INSERT, UPDATE, DELETE')
-   and exists (select from lifecycle.erasure_steps s where to_regclass(s.table_name) = c.oid)
- order by 1
+   and (has_table_privilege(r.oid, c.oid, 'INSERT, UPDATE, DELETE')
+        or m.personal and has_table_privilege(r.oid, c.oid, 'SELECT'))
+ order by m.personal desc, 1
 """
 
 
@@ -165,8 +168,9 @@ def undeclared_exposures(conn: Connection) -> tuple[Exposure, ...]:
     return tuple(Exposure(*row) for row in found)
 
 
-def open_personal_data(conn: Connection) -> tuple[Exposure, ...]:
-    """Tables with rows of persons that anybody may reach whole: no row-level security, and a grant to anon."""
+def tables_open_to_anybody(conn: Connection) -> tuple[Exposure, ...]:
+    """Tables without row-level security that anon may change, or read although they hold rows of persons."""
     return tuple(
-        Exposure(name, f"anon may {verbs}, every row") for name, verbs in rows(conn, OPEN_PERSONAL_DATA, (ANON,))
+        Exposure(name, f"anon may {verbs}, every row{', of persons' if personal else ''}")
+        for name, verbs, personal in rows(conn, OPEN_TO_ANYBODY, (ANON,))
     )

@@ -12,10 +12,14 @@ from lifecycle.database import Connection, rows
 EXISTING_ROLES: Final = "select rolname::text from pg_roles where rolname = any (%s)"
 # Views, tables and their partitions' parents; partitions are looked at by exposures.
 RELATIONS: Final = """
-select n.nspname::text || '.' || c.relname, format('%I.%I', n.nspname, c.relname), c.relkind::text, c.relrowsecurity,
+select n.nspname::text || '.' || c.relname, format('%%I.%%I', n.nspname, c.relname), c.relkind::text, c.relrowsecurity,
        pg_has_role(c.relowner, 'usage'), pg_get_userbyid(c.relowner)::text,
        exists (select from unnest(c.reloptions) o
-                where o in ('security_invoker=true', 'security_invoker=on', 'security_invoker=1'))
+                where o in ('security_invoker=true', 'security_invoker=on', 'security_invoker=1')),
+       array(select r.rolname::text from pg_roles r
+              where c.relkind in ('r', 'p') and not (r.rolsuper or r.rolbypassrls) and r.rolname !~ '^pg_'
+                and r.rolname <> all (%s) and not pg_has_role(r.oid, c.relowner, 'usage')
+                and has_table_privilege(r.oid, c.oid, 'select') order by 1)
   from pg_class c join pg_namespace n on n.oid = c.relnamespace
  where n.nspname = 'public' and c.relkind in ('r', 'p', 'v', 'm', 'f') and not c.relispartition
    and not exists (select from pg_depend d
@@ -86,7 +90,10 @@ class LivePolicy:
 
 @dataclass(frozen=True)
 class LiveRelation:
-    """A relation of schema public. `privileges`: role, then privilege, then whether it may be passed on."""
+    """A relation of schema public. `privileges`: role, then privilege, then whether it may be passed on.
+
+    `other_readers` are roles beside those of the API that may read it and do not pass row-level security by.
+    """
 
     name: str
     identifier: str
@@ -95,6 +102,7 @@ class LiveRelation:
     is_ours_to_change: bool
     owner: str
     reads_as_caller: bool
+    other_readers: list[str] = field(default_factory=list)
     privileges: dict[str, dict[str, bool]] = field(default_factory=dict)
     policies: dict[str, LivePolicy] = field(default_factory=dict)
 
@@ -136,7 +144,7 @@ def read_catalog(conn: Connection) -> Catalog:
     """One look at roles, grants, policies and functions. Call it inside `printed_in_full`."""
     looked_at = [*COMPARED_ROLES, SERVICE_ROLE]
     roles = frozenset(row[0] for row in rows(conn, EXISTING_ROLES, (looked_at,)))
-    relations = {row[0]: LiveRelation(*row) for row in rows(conn, RELATIONS)}
+    relations = {row[0]: LiveRelation(*row) for row in rows(conn, RELATIONS, (looked_at,))}
     for name, role, privilege, grantable in rows(conn, PRIVILEGES, (looked_at,)):
         if name in relations:
             relations[name].privileges.setdefault(role, {})[privilege] = grantable

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from lifecycle.access_policies.accepted import Drift, drifts
 from lifecycle.access_policies.changes import Change, access_changes
-from lifecycle.access_policies.exposures import Exposure, open_personal_data, own_exposures, undeclared_exposures
+from lifecycle.access_policies.exposures import Exposure, own_exposures, tables_open_to_anybody, undeclared_exposures
 from lifecycle.access_policies.matrix import Closed, MatrixRow, access_matrix, closed_before
 from lifecycle.database import Connection
 
@@ -28,7 +28,7 @@ class AccessReport:
     own_exposures: tuple[Exposure, ...]
     undeclared: tuple[Exposure, ...]
     drifts: tuple[Drift, ...]
-    open_personal_data: tuple[Exposure, ...]
+    open_to_anybody: tuple[Exposure, ...]
     closed: tuple[Closed, ...]
 
 
@@ -60,6 +60,6 @@ def access_report(conn: Connection) -> AccessReport:
         own_exposures=own_exposures(conn),
         undeclared=undeclared_exposures(conn),
         drifts=drifts(conn),
-        open_personal_data=open_personal_data(conn),
+        open_to_anybody=tables_open_to_anybody(conn),
         closed=closed_before(conn),
     )

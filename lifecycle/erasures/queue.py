@@ -23,16 +23,19 @@ select j.request_id::text, j.attempts, j.recurrences, extract(epoch from j.next_
  order by j.due_at, j.id limit %s
 """
 STATES: Final = "select state, count(*) from lifecycle.deletion_jobs group by state order by state"
+# A request of the application's back end may stand at infinity, which no calendar of Python's knows.
 STANDING: Final = """
 select count(*) filter (where state = 'queued' and not_before > now()),
-       min(due_at) filter (where state not in ('verified', 'cancelled')),
+       min(due_at) filter (where state not in ('verified', 'cancelled') and isfinite(due_at)),
        (select count(*) from public.data_deletion_requests r
          where r.status = 'pending' and not exists (select from lifecycle.deletion_jobs j where j.request_id = r.id))
   from lifecycle.deletion_jobs
 """
 PENDING: Final = "select count(*) from public.data_deletion_requests where status in ('pending', 'processing')"
 OPEN: Final = """
-select request_id::text, state, requested_at, due_at, attempts, next_attempt_at, hold_reason, hold_until, last_error
+select request_id::text, state, least(greatest(requested_at, '0001-01-02'), '9999-12-30'),
+       least(greatest(due_at, '0001-01-02'), '9999-12-30'), attempts, next_attempt_at, hold_reason, hold_until,
+       last_error
   from lifecycle.deletion_jobs where state not in ('verified', 'cancelled') order by due_at, id limit %s
 """
 # More fit on no screen, and the most urgent come first.
