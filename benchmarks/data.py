@@ -135,9 +135,17 @@ def known_hours(url: str, months: int, now: datetime) -> list[KnownHour]:
     return hours
 
 
+# A partitioned table has no file of its own.
+SIZE: Final = """
+select pg_total_relation_size(to_regclass(%s))
+       + (select coalesce(sum(pg_total_relation_size(t.relid)), 0) from pg_partition_tree(to_regclass(%s)) t
+           where t.level > 0)
+"""
+
+
 def describe(url: str) -> str:
     """Server version, rows' size and cores, for a title."""
     with connect_directly(url, application_name="benchmark") as conn:
         version = value(conn, "show server_version").split()[0]
-        size = value(conn, "select pg_total_relation_size(to_regclass(%s))", (TABLE,))
+        size = value(conn, SIZE, (TABLE, TABLE))
     return f"PostgreSQL {version}, {size / 1e9:.1f} GB with indexes, {os.cpu_count()} cores"

@@ -129,8 +129,7 @@ def hot_queries(chance: random.Random, reads: int, month_ago: datetime) -> list[
         Query(
             "redemptions of one voucher",
             f"{LISTING} where voucher_id = %s order by scanned_at desc",
-            ids(1000),
-            members=members,
+            ids(1000),  # by the back end: it redeems
         ),
     ]
 
@@ -152,6 +151,8 @@ def measure(sessions: Sequence[Connection], query: Query, text: str) -> tuple[Fi
         if number >= WARM_UP:
             times.append((time.perf_counter() - started) * 1000)
             answers.append(sorted(found, key=str))
+    if not any(answers):
+        raise AssertionError(f"{query.name}: no parameter found a row, so nothing was measured")
     times.sort()
     explained = query.parameters[:EXPLAINED]
     pages = median(_pages(sessions[i % len(sessions)], text, parameters) for i, parameters in enumerate(explained))

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 from typing import Final
+from uuid import UUID
 
 import psycopg
 from psycopg import sql
@@ -16,24 +17,6 @@ from sandbox.server import SUPERUSER, Server
 # Hosted projects have C.UTF-8 or en_US.UTF-8: letters of every script are letters, and LIKE needs an index of its own.
 LOCALE: Final = "C.UTF-8"
 FILL: Final = Path(__file__).with_suffix(".sql")
-# As `lifecycle migrate` makes them, on a database that does not have them yet.
-VENDOR_POLICY: Final = """
-do $$ begin
-    if to_regprocedure('private.my_vendor_member_ids()') is null then
-        create schema if not exists private;
-        create function private.my_vendor_member_ids() returns setof uuid
-        language sql stable security definer set search_path = '' as
-        'select colleague.id from public.vendor_members me
-           join public.vendor_members colleague on colleague.vendor_id = me.vendor_id
-          where me.account_id = (select public.auth_account_id()) and me.status = ''active''';
-        revoke all on function private.my_vendor_member_ids() from public;
-        grant execute on function private.my_vendor_member_ids() to authenticated;
-        create policy "voucher_redemptions: own vendor" on public.voucher_redemptions for select to authenticated
-            using (vendor_member_id = any (array(select private.my_vendor_member_ids())));
-        alter policy "voucher_redemptions: service role" on public.voucher_redemptions to service_role;
-    end if;
-end $$
-"""
 
 
 def create_filled_database(server: Server, name: str, count: int) -> str:
@@ -43,7 +26,6 @@ def create_filled_database(server: Server, name: str, count: int) -> str:
     with connect_directly(url, application_name="benchmark") as owner:
         for index in HOT_QUERY_INDEXES:
             owner.execute(sql.SQL("drop index {}").format(sql.Identifier(index.schema, index.name)))
-        owner.execute(VENDOR_POLICY.encode())
     with connect_directly(server.url(name, user=SUPERUSER), application_name="benchmark") as admin:
         # Without triggers and foreign key checks for each row.
         admin.execute("set session_replication_role = replica; set synchronous_commit = off")
@@ -57,6 +39,6 @@ def vendor_session(server: Server, name: str, member: int) -> Connection:
     """A session as the API makes it for the sign-in user of a vendor's member."""
     conn = psycopg.connect(server.url(name, user="authenticator"), autocommit=True, prepare_threshold=None)
     conn.execute("set role authenticated")
-    claims = json.dumps({"role": "authenticated", "sub": f"{member:032x}"})
+    claims = json.dumps({"role": "authenticated", "sub": str(UUID(int=member))})
     conn.execute("select set_config('request.jwt.claims', %s, false)", (claims,))
     return conn
