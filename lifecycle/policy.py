@@ -217,8 +217,8 @@ class ChatArchivePolicy:
 
     keep_for: timedelta = timedelta(days=90)
     grace: timedelta = timedelta(days=1)
-    # A batch's rows are locked for some tenths of a second; a larger one is hardly faster.
-    batch_size: int = 5000
+    # A batch's rows are locked for some tenths of a second; half as many take a tenth more time in all.
+    batch_size: int = 10_000
     batch_bytes: int = 32_000_000
     run_limit: int = 2_000_000
     restored_for: timedelta = timedelta(days=30)
