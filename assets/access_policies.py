@@ -1,13 +1,14 @@
 """Who may see what: the matrix as it stands in the database, and whether that is what was declared."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, Final
 
 import dagster as dg
 
 from assets.application import application_key
-from assets.checks import Finding, listed
+from assets.checks import Finding, checks_of_one_look, listed
+from assets.tables import table_metadata
 from lifecycle.access_policies.declared import RELATIONS
 from lifecycle.access_policies.matrix import SHOWN_ROLES, MatrixRow
 from lifecycle.access_policies.report import AccessReport, access_report
@@ -20,13 +21,6 @@ FRESHNESS: Final = dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=50
 HOW_TO: Final = "docs/how-to/read-the-access-matrix.md"
 
 
-def _table(columns: Sequence[str], records: Iterable[Sequence[str]]) -> dg.TableMetadataValue:
-    return dg.MetadataValue.table(
-        [dg.TableRecord(dict(zip(columns, record, strict=True))) for record in records],
-        schema=dg.TableSchema(columns=[dg.TableColumn(name, "string") for name in columns]),
-    )
-
-
 def _cells(row: MatrixRow) -> tuple[str, ...]:
     return (row.object, row.kind, row.guarded, *(row.access.get(role, "") for role in SHOWN_ROLES), row.reason)
 
@@ -34,9 +28,11 @@ def _cells(row: MatrixRow) -> tuple[str, ...]:
 def report_metadata(report: AccessReport) -> dict[str, Any]:
     """The matrix, what was closed, and counts of what is not as it should be."""
     return {
-        "matrix": _table(("object", "kind", "guarded by", *SHOWN_ROLES, "why"), map(_cells, report.matrix)),
-        "closed_by_lifecycle_migrate": _table(
-            ("object", "was open"), ((closed.object, closed.told) for closed in report.closed)
+        "matrix": table_metadata(
+            dict.fromkeys(("object", "kind", "guarded by", *SHOWN_ROLES, "why"), "string"), map(_cells, report.matrix)
+        ),
+        "closed_by_lifecycle_migrate": table_metadata(
+            {"object": "string", "was open": "string"}, ((closed.object, closed.told) for closed in report.closed)
         ),
         "objects": len(report.matrix),
         "differences": len(report.differences),
@@ -112,17 +108,7 @@ CHECKS: Final[tuple[tuple[Callable[[AccessReport], Finding], dg.AssetCheckSeveri
 )
 
 
-@dg.multi_asset_check(
-    name="access_checks",
-    specs=[dg.AssetCheckSpec(check.__name__, asset=KEY, description=check.__doc__) for check, _ in CHECKS],
-)
-def access_checks(database: ApplicationDatabase) -> Iterable[dg.AssetCheckResult]:
-    """The checks of access, evaluated from one look at the catalog."""
-    with retried_when_busy(), database.connect() as conn:
-        report = access_report(conn)
-    for check, severity in CHECKS:
-        yield check(report).result(KEY, check.__name__, severity)
-
+access_checks = checks_of_one_look("access_checks", KEY, CHECKS, access_report)
 
 ACCESS_ASSETS: Final = [access_policies]
 ACCESS_CHECKS: Final = [access_checks]

@@ -3,16 +3,18 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import dagster as dg
 
 from assets.partitions import partitions_key
+from lifecycle.database import Connection
 from lifecycle.partitions.status import PartitionStatus, partition_status
 from lifecycle.policy import EVENT_TABLES, EventTable
 from resources.postgres import ApplicationDatabase, retried_when_busy
 
 LISTED: Final = 20
+Seen = TypeVar("Seen")
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,27 @@ class Finding:
 def listed(names: Sequence[str]) -> str:
     rest = len(names) - LISTED
     return ", ".join(names[:LISTED]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def checks_of_one_look(
+    name: str,
+    asset: dg.AssetKey,
+    checks: Sequence[tuple[Callable[[Seen], Finding], dg.AssetCheckSeverity]],
+    look: Callable[[Connection], Seen],
+) -> dg.AssetChecksDefinition:
+    """The checks of an asset, evaluated together from one look at the database; each is described by its docstring."""
+
+    @dg.multi_asset_check(
+        name=name,
+        specs=[dg.AssetCheckSpec(check.__name__, asset=asset, description=check.__doc__) for check, _ in checks],
+    )
+    def evaluate(database: ApplicationDatabase) -> Iterable[dg.AssetCheckResult]:
+        with retried_when_busy(), database.connect() as conn:
+            seen = look(conn)
+        for check, severity in checks:
+            yield check(seen).result(asset, check.__name__, severity)
+
+    return evaluate
 
 
 def _not_partitioned(status: PartitionStatus) -> Finding | None:

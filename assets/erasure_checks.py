@@ -3,15 +3,14 @@
 That it happens in time is looked at by `no_overdue_deletions` (assets/weekly_review.py).
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import dagster as dg
 
-from assets.checks import Finding, listed
+from assets.checks import Finding, checks_of_one_look, listed
 from assets.erasures import KEY
 from lifecycle.erasures.status import ErasureHealth, erasure_health
-from resources.postgres import ApplicationDatabase, retried_when_busy
 
 
 def _reasons(counted: Sequence[tuple[str, int]]) -> str:
@@ -63,15 +62,6 @@ CHECKS: Final[tuple[tuple[Callable[[ErasureHealth], Finding], dg.AssetCheckSever
 )
 
 
-@dg.multi_asset_check(
-    name="personal_data_erasures_checks",
-    specs=[dg.AssetCheckSpec(check.__name__, asset=KEY, description=check.__doc__) for check, _ in CHECKS],
-)
-def personal_data_erasures_checks(database: ApplicationDatabase) -> Iterable[dg.AssetCheckResult]:
-    with retried_when_busy(), database.connect() as conn:
-        health = erasure_health(conn)
-    for check, severity in CHECKS:
-        yield check(health).result(KEY, check.__name__, severity)
-
+personal_data_erasures_checks = checks_of_one_look("personal_data_erasures_checks", KEY, CHECKS, erasure_health)
 
 ERASURE_CHECKS: Final = [personal_data_erasures_checks]

@@ -11,6 +11,7 @@ from pydantic import Field
 
 from assets.application import application_key
 from assets.progress import log_progress
+from assets.tables import table_metadata
 from lifecycle.database import Connection
 from lifecycle.erasures.own_tables import DATA_MAP
 from lifecycle.erasures.proof import ReturnedData, find_returned, newest_receipt_hash
@@ -36,16 +37,9 @@ class ErasureConfig(dg.Config):
     )
 
 
-def _table(columns: dict[str, str], records: list[tuple[Any, ...]]) -> dg.TableMetadataValue:
-    return dg.MetadataValue.table(
-        [dg.TableRecord(dict(zip(columns, record, strict=True))) for record in records],
-        schema=dg.TableSchema(columns=[dg.TableColumn(name, kind) for name, kind in columns.items()]),
-    )
-
-
 def _findings(findings: tuple[Finding, ...]) -> dg.TableMetadataValue:
     columns = {"column": "string", "rows": "int", "reason": "string"}
-    return _table(columns, [(found.column, found.rows, found.reason) for found in findings])
+    return table_metadata(columns, [(found.column, found.rows, found.reason) for found in findings])
 
 
 def batch_metadata(batch: BatchResult) -> dict[str, Any]:
@@ -59,22 +53,22 @@ def batch_metadata(batch: BatchResult) -> dict[str, Any]:
         "failed": len(batch.failed),
         "taken_over": batch.taken_over,
         "rows_changed": sum(batch.rows.values()),
-        "rows": _table(
+        "rows": table_metadata(
             {"table": "string", "action": "string", "rows": "int"},
             [(table, action, count) for (table, action), count in batch.rows.items()],
         ),
         "exemptions": _findings(batch.of_treatment("exempt")),
         "redacted": _findings(batch.of_treatment("redacted")),
         "residual": _findings(batch.of_treatment("residual")),
-        "failures": _table(
+        "failures": table_metadata(
             {"request": "string", "attempts": "int", "error": "string"},
             [(failed.request_id, failed.attempts, failed.error) for failed in batch.failed],
         ),
-        "search": _table(
+        "search": table_metadata(
             {"relations": "int", "columns": "int", "rows": "int", "seconds": "float"},
             [search],
         ),
-        "unpacked": _table(
+        "unpacked": table_metadata(
             {"columns": "int", "values": "int", "bytes": "int", "unreadable": "int", "seconds": "float"},
             [
                 (
@@ -86,10 +80,10 @@ def batch_metadata(batch: BatchResult) -> dict[str, Any]:
                 )
             ],
         ),
-        "steps": _table(
+        "steps": table_metadata(
             {"step": "string", "seconds": "float"}, [(step, round(spent, 3)) for step, spent in batch.seconds.items()]
         ),
-        "receipts": _table(
+        "receipts": table_metadata(
             {"receipt": "int", "request": "string", "seconds_from_request": "float", "sign_in_user": "string"},
             [(proof.receipt, proof.request_id, round(proof.seconds, 1), proof.sign_in_user) for proof in batch.proofs],
         ),
@@ -115,7 +109,7 @@ def returned_metadata(returned: tuple[ReturnedData, ...]) -> dict[str, Any]:
     columns = {"request": "string", "table": "string", "rows": "int"}
     return {
         "returned_rows": sum(found.rows for found in returned),
-        "returned": _table(columns, [(found.request_id, found.table, found.rows) for found in returned]),
+        "returned": table_metadata(columns, [(found.request_id, found.table, found.rows) for found in returned]),
     }
 
 

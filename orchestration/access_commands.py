@@ -2,13 +2,14 @@
 
 import json
 from dataclasses import asdict
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 from rich.console import Console
 
-from lifecycle.database import connect
+from orchestration.command_session import command_session
 
+GROUP: Final = "access"
 access = typer.Typer(help="Who may see what.", no_args_is_help=True)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
@@ -19,10 +20,8 @@ def matrix(as_json: AsJson = False) -> None:
     """Show what each role may do with each object now. Changes nothing."""
     from lifecycle.access_policies.matrix import access_matrix
     from orchestration.access_report import matrix_table
-    from orchestration.cli import errors_as_messages, required_url
 
-    url = required_url()
-    with errors_as_messages(), connect(url, application_name="lifecycle access") as conn:
+    with command_session(GROUP) as conn:
         found = access_matrix(conn)
     if as_json:
         typer.echo(json.dumps([asdict(row) for row in found], indent=2, ensure_ascii=False))
@@ -35,10 +34,8 @@ def check(as_json: AsJson = False) -> None:
     """Compare the database with what is declared and accepted; exit 1 when anything differs. Changes nothing."""
     from lifecycle.access_policies.report import access_report
     from orchestration.access_report import report_json, report_tables
-    from orchestration.cli import errors_as_messages, required_url
 
-    url = required_url()
-    with errors_as_messages(), connect(url, application_name="lifecycle access") as conn:
+    with command_session(GROUP) as conn:
         report = access_report(conn)
     if as_json:
         typer.echo(report_json(report))
@@ -52,9 +49,7 @@ def check(as_json: AsJson = False) -> None:
 def accept() -> None:
     """Take the application's own policies and grants as they are now; from then on a change of them is told."""
     from lifecycle.access_policies.accepted import accept as accept_all
-    from orchestration.cli import errors_as_messages, required_url
 
-    url = required_url()
-    with errors_as_messages(), connect(url, application_name="lifecycle access") as conn:
+    with command_session(GROUP) as conn:
         taken = accept_all(conn, everything=True)
     typer.echo(f"{taken} policies and grants of the application accepted as they are.")

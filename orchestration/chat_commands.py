@@ -1,7 +1,7 @@
 """`lifecycle chat`: a past conversation on the terminal, and a session brought back from the archive."""
 
 from datetime import UTC, datetime, timedelta
-from typing import Annotated
+from typing import Annotated, Final
 from uuid import UUID
 
 import typer
@@ -10,7 +10,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from lifecycle.policy import CHAT_ARCHIVE
+from orchestration.command_session import command_session
 
+GROUP: Final = "chat"
 chat = typer.Typer(help="Read past conversations, bring them back.", no_args_is_help=True)
 
 
@@ -18,11 +20,8 @@ chat = typer.Typer(help="Read past conversations, bring them back.", no_args_is_
 def read(session_id: Annotated[UUID, typer.Argument(help="Id of the chat session.")]) -> None:
     """Print a whole conversation, archived messages included. What is printed is personal data."""
     from lifecycle.chat_archive.conversation import read_conversation
-    from lifecycle.database import connect
-    from orchestration.cli import errors_as_messages, required_url
 
-    url = required_url()
-    with errors_as_messages(), connect(url, application_name="lifecycle chat") as conn:
+    with command_session(GROUP) as conn:
         messages = read_conversation(conn, session_id)
     table = Table()
     for heading in ("when, UTC", "who", "where"):
@@ -43,11 +42,8 @@ def restore(
 ) -> None:
     """Bring a session's archived messages back into chat_messages, where the application reads them."""
     from lifecycle.chat_archive.conversation import restore_session
-    from lifecycle.database import connect
-    from orchestration.cli import errors_as_messages, required_url
 
-    url = required_url()
-    with errors_as_messages(), connect(url, application_name="lifecycle chat") as conn:
+    with command_session(GROUP) as conn:
         done = restore_session(conn, session_id, now=datetime.now(UTC), keep_for=timedelta(days=days))
     typer.echo(f"{done.restored:,} messages are back, until {done.until:%Y-%m-%d %H:%M} UTC.")
     if done.left:

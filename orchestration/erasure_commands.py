@@ -1,34 +1,23 @@
 """`lifecycle erasure`: what would be done for a deletion request, its proof, the queue, a run without Dagster."""
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 from uuid import UUID
 
 import typer
 from rich.console import Console
 
-from lifecycle.database import Connection, connect
+from orchestration.command_session import command_session
 
+GROUP: Final = "erasure"
 erasure = typer.Typer(help="Carry out deletion requests and prove it.", no_args_is_help=True)
 
 RequestId = Annotated[UUID, typer.Argument(help="Id of the request in data_deletion_requests, not of the account.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 Reason = Annotated[str, typer.Option(help="Why; kept with the request. No personal data.")]
-
-
-@contextmanager
-def session() -> Iterator[Connection]:
-    """A connection whose errors end the command with a message."""
-    from orchestration.cli import errors_as_messages, required_url
-
-    url = required_url()
-    with errors_as_messages(), connect(url, application_name="lifecycle erasure") as conn:
-        yield conn
 
 
 @erasure.command()
@@ -37,7 +26,7 @@ def plan(request_id: RequestId, as_json: AsJson = False) -> None:
     from lifecycle.erasures.proof import plan_erasure
     from orchestration.erasure_report import plan_table
 
-    with session() as conn:
+    with command_session(GROUP) as conn:
         steps = plan_erasure(conn, str(request_id))
     if as_json:
         typer.echo(json.dumps([asdict(step) for step in steps], indent=2, ensure_ascii=False))
@@ -51,7 +40,7 @@ def receipt(request_id: RequestId, as_json: AsJson = False) -> None:
     from lifecycle.erasures.proof import broken_receipts, receipts
     from orchestration.erasure_report import receipts_json, receipts_tables
 
-    with session() as conn:
+    with command_session(GROUP) as conn:
         found, broken = receipts(conn, str(request_id)), broken_receipts(conn)
     if as_json:
         typer.echo(receipts_json(found, broken))
@@ -67,7 +56,7 @@ def status(as_json: AsJson = False) -> None:
     from lifecycle.erasures.queue import queue_status
     from orchestration.erasure_report import status_tables
 
-    with session() as conn:
+    with command_session(GROUP) as conn:
         found = queue_status(conn)
     if as_json:
         typer.echo(json.dumps(asdict(found), indent=2, ensure_ascii=False, default=str))
@@ -86,7 +75,7 @@ def hold(
     """Keep a request from being carried out. Its deadline goes on."""
     from lifecycle.erasures.queue import hold as hold_request
 
-    with session() as conn:
+    with command_session(GROUP) as conn:
         state = hold_request(conn, str(request_id), reason, until.replace(tzinfo=UTC) if until else None)
     typer.echo(f"Request {request_id} is {state}.")
 
@@ -96,7 +85,7 @@ def release(request_id: RequestId) -> None:
     """End a hold."""
     from lifecycle.erasures.queue import release as release_request
 
-    with session() as conn:
+    with command_session(GROUP) as conn:
         state = release_request(conn, str(request_id))
     typer.echo(f"Request {request_id} is {state}.")
 
@@ -106,7 +95,7 @@ def cancel(request_id: RequestId, reason: Reason) -> None:
     """Never carry a request out; possible until something was erased."""
     from lifecycle.erasures.queue import cancel as cancel_request
 
-    with session() as conn:
+    with command_session(GROUP) as conn:
         state = cancel_request(conn, str(request_id), reason)
     typer.echo(f"Request {request_id} is {state}.")
 
@@ -130,7 +119,7 @@ def export(
     """Write the suppression list, to be kept outside of the database: keyed hashes, nobody's name."""
     from lifecycle.erasures.proof import export_suppressions
 
-    with session() as conn:
+    with command_session(GROUP) as conn:
         lines = list(export_suppressions(conn, datetime.now(UTC)))
         replace_file(file, "".join(f"{line}\n" for line in lines))
     typer.echo(f"{len(lines) - 1:,} entries written to {file}.")
@@ -154,7 +143,7 @@ def replay(file: Annotated[Path, typer.Argument(help="The list that `export` wro
     from lifecycle.erasures.proof import replay_suppressions
     from lifecycle.errors import RefusedError
 
-    with session() as conn:
+    with command_session(GROUP) as conn:
         try:
             lines = file.read_text(encoding="utf-8").splitlines()
         except (OSError, UnicodeDecodeError) as error:

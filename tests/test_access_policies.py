@@ -14,8 +14,8 @@ from lifecycle.migrate import upgrade
 from sandbox.server import SUPERUSER, Server
 from tests.catalog_snapshot import catalog_snapshot
 from tests.conftest import MakeApplicationDb
+from tests.migrating import downgrade
 from tests.partitioned import MakePartitionedDb
-from tests.test_migrations import downgrade
 
 pytest_plugins = ("tests.partitioned_fixtures",)
 

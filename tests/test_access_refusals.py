@@ -15,7 +15,7 @@ from lifecycle.policy import LockPolicy
 from sandbox.server import SUPERUSER, Server
 from tests.catalog_snapshot import catalog_snapshot
 from tests.conftest import MakeApplicationDb
-from tests.test_migrations import downgrade
+from tests.migrating import downgrade
 
 
 @pytest.fixture

@@ -34,6 +34,7 @@ WITHOUT_LOGIC = {
     "review_chart",
     "schema_snapshot",
     "statistics_checks",
+    "tables",
     "timeline",
     "units",
 }

@@ -10,8 +10,8 @@ from lifecycle.database import connect, rows, value
 from lifecycle.migrate import upgrade
 from sandbox.server import Server
 from tests.conftest import MakeApplicationDb
+from tests.migrating import downgrade
 from tests.statistics_agreement import COMPARED, disagreements
-from tests.test_migrations import downgrade
 
 ACCESS = """
 select c.relname, c.relkind, array(select a::text from unnest(c.relacl) a order by 1) as grants, c.reloptions,

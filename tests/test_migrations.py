@@ -2,18 +2,15 @@
 
 import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
 import pytest
-from alembic import command
-from alembic.config import Config
 from psycopg import sql
-from sqlalchemy import create_engine, pool
 
 from lifecycle import migrate
-from lifecycle.database import Connection, connect, operation_lock, rows, sqlalchemy_url, value
+from lifecycle.database import Connection, operation_lock, rows, value
 from lifecycle.errors import AlreadyRunningError, BusyError
 from lifecycle.index_policy import INDEXES
 from lifecycle.migrate import INDEXES_FOLLOW, migration_sql, upgrade
@@ -24,13 +21,9 @@ from sandbox.application import drop_database
 from sandbox.server import Server
 from tests.catalog_snapshot import catalog_snapshot
 from tests.conftest import MakeApplicationDb
-from tests.partitioned import MakePartitionedDb
+from tests.migrating import PG_TRGM, downgrade, session
 
 APPLICATION_SQL = Path(application.__file__).parent / "sql"
-pytest_plugins = ("tests.partitioned_fixtures",)
-
-# It stays on the way back: others may use it by then.
-PG_TRGM = "extension pg_trgm in extensions"
 OURS = (
     "lifecycle.",
     "event_partitions",
@@ -84,37 +77,12 @@ def without_access(line: str) -> str:
     return re.sub(r"\{(public|service_role)\}", "", line) if line.startswith("policy ") else line
 
 
-def settled(lines: set[str]) -> set[str]:
-    """PostgreSQL prints a definition with other column aliases once it was read back from print."""
-    return {re.sub(r" AS [\w\"?]+", "", line) for line in lines if line.startswith("relation public.data_quality")} | {
-        line for line in lines if not line.startswith("relation public.data_quality")
-    }
-
-
-def downgrade(url: str, target: str = "base") -> None:
-    move(url, command.downgrade, target)
-
-
-def move(url: str, direction: Callable[[Config, str], None], target: str) -> None:
-    """To a revision, without what `lifecycle migrate` does around it."""
-    config: Config = migrate._config()
-    engine = create_engine(sqlalchemy_url(url), poolclass=pool.NullPool)
-    with engine.connect() as connection:
-        config.attributes["connection"] = connection
-        direction(config, target)
-        connection.commit()
-
-
 def row_counts(conn: Connection) -> dict[str, int]:
     counts = {}
     for (table,) in rows(conn, TABLES):
         row = conn.execute(sql.SQL("select count(*) from public.{}").format(sql.Identifier(table))).fetchone()
         counts[table] = row[0] if row else 0
     return counts
-
-
-def session(url: str) -> Connection:
-    return connect(url, application_name="test")
 
 
 @pytest.mark.parametrize("auto_grant", [True, False])
@@ -262,64 +230,6 @@ def test_one_migration_at_a_time(make_application_db: MakeApplicationDb) -> None
         pytest.raises(AlreadyRunningError, match=f"pid {conn.info.backend_pid}"),
     ):
         upgrade(url)
-
-
-@pytest.mark.parametrize("auto_grant", [True, False])
-@pytest.mark.parametrize("search_path", [None, "extensions"])
-def test_the_way_back_leaves_the_database_as_it_was(
-    make_application_db: MakeApplicationDb, auto_grant: bool, search_path: str | None
-) -> None:
-    url = make_application_db(rows=False, auto_grant=auto_grant)
-    with session(url) as conn:
-        if search_path:
-            conn.execute(
-                sql.SQL("alter database {} set search_path = {}").format(
-                    sql.Identifier(conn.info.dbname), sql.Identifier(search_path)
-                )
-            )
-        before = catalog_snapshot(conn)
-        upgrade(url)
-        downgrade(url)
-        after = catalog_snapshot(conn)
-        before, after = settled(before), settled(after)
-        assert before - after == set()
-        assert {line for line in after - before if "alembic_version" not in line} == {
-            line for line in after if line.startswith("schema lifecycle ") or line == PG_TRGM
-        }
-        upgrade(url)
-
-
-def test_a_revision_that_replaces_functions_gives_the_former_ones_back(make_application_db: MakeApplicationDb) -> None:
-    """0013 replaces functions of 0011 and 0012, and its way back is a second copy of them."""
-    url = make_application_db(rows=False, migrated=True)
-    with session(url) as conn:
-        downgrade(url, "0012")
-        back = catalog_snapshot(conn)
-        downgrade(url, "0010")
-        move(url, command.upgrade, "0012")
-        made = catalog_snapshot(conn)
-        assert {line for line in back ^ made if "function lifecycle." in line} == set()
-        assert any("function lifecycle.search_rows(" in line for line in made)
-
-
-def test_the_way_back_refuses_while_partitions_exist(make_partitioned_db: MakePartitionedDb) -> None:
-    url = make_partitioned_db()
-    downgrade(url, "0001")
-    with session(url) as conn:
-        before = catalog_snapshot(conn)
-        with pytest.raises(psycopg.errors.RaiseException, match="still holds tables"):
-            downgrade(url)
-        assert catalog_snapshot(conn) == before
-
-
-def test_an_application_without_maintenance_gets_it_and_loses_it_again(make_application_db: MakeApplicationDb) -> None:
-    url = make_application_db(rows=False)
-    with session(url) as conn:
-        conn.execute("drop function run_daily_maintenance()")
-        upgrade(url)
-        assert "rows deleted" in value(conn, "select run_daily_maintenance()")
-        downgrade(url)
-        assert value(conn, "select to_regprocedure('run_daily_maintenance()')") is None
 
 
 @pytest.fixture
