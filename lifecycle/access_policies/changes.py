@@ -225,9 +225,9 @@ def _revoke(live: LiveRelation, role: str, privilege: str, *, option_only: bool,
 
 def _grant(live: LiveRelation, role: str, privilege: str, told: str) -> Change:
     statement = sql.SQL("grant {} on table {} to {}").format(
-        sql.SQL(privilege),
+        sql.SQL(privilege),  # PostgreSQL's word, columns quoted by the server
         _table(live),
-        sql.Identifier(role),  # PostgreSQL's word
+        sql.Identifier(role),
     )
     return Change(live.identifier, "grant", role, told, statement, detail=privilege, owner=_foreign(live))
 
