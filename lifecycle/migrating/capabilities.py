@@ -5,6 +5,7 @@ from typing import Final
 from lifecycle.declarations.application import Application
 from lifecycle.ledger.capability import LEDGER
 from lifecycle.migrating.capability import Capability
+from lifecycle.partitions.capability import PARTITIONS
 
 # Where a migration remembers what it applied; made first.
 STATE: Final = Capability("migrating", declared=lambda _: True)
@@ -12,6 +13,7 @@ STATE: Final = Capability("migrating", declared=lambda _: True)
 CAPABILITIES: Final = (
     STATE,
     LEDGER,
+    PARTITIONS,
 )
 
 
