@@ -23,6 +23,7 @@ from assets.statistics import STATISTICS_ASSETS
 from assets.statistics_checks import RECONCILIATION_CHECKS, STATISTICS_CHECKS, VIEW_CHECKS
 from assets.vouchers import VOUCHER_ASSETS
 from assets.weekly_review import REVIEW_ASSETS, REVIEW_CHECKS
+from orchestration.executor import living_in_process_executor
 from orchestration.jobs import JOBS
 from orchestration.schedules import SCHEDULES
 from resources.dataframes import DataFrames
@@ -36,6 +37,8 @@ from resources.variables import (
     UI_URL_VARIABLE,
     URL_VARIABLE,
 )
+from sensors.database_outages import database_outages
+from sensors.dead_runs import dead_runs
 from sensors.deletion_requests import deletion_requests
 from sensors.freshness import freshness
 from sensors.notifications import notifications
@@ -97,9 +100,9 @@ def build_definitions(
         asset_checks=CHECKS,
         jobs=JOBS,
         schedules=SCHEDULES,
-        sensors=[run_outcomes, freshness, notifications, deletion_requests],
+        sensors=[run_outcomes, freshness, notifications, deletion_requests, dead_runs, database_outages],
         resources=resources,
-        executor=dg.in_process_executor,
+        executor=living_in_process_executor,
         loggers=loggers,
     )
 

@@ -27,6 +27,8 @@ from assets.weekly_review import weekly_job_review as weekly_job_review_asset
 from lifecycle.database import value, without_statement_timeout
 from lifecycle.partitions.convert import ConversionResult, convert_table
 from lifecycle.policy import EVENT_TABLES, event_table
+from orchestration.executor import living_in_process_executor
+from orchestration.limits import limits
 from resources.postgres import ApplicationDatabase, retried_when_busy
 
 MAINTENANCE_POOL: Final = "maintenance"
@@ -97,7 +99,8 @@ def convert(context: dg.OpExecutionContext, request: dict[str, Any], database: A
 
 
 @dg.job(
-    executor_def=dg.in_process_executor,
+    executor_def=living_in_process_executor,
+    tags=limits("convert_event_tables"),
     description="Convert the event tables to monthly partitions while the application writes to them.",
 )
 def convert_event_tables() -> None:
@@ -115,7 +118,8 @@ def asset_job(
         name,
         selection=dg.AssetSelection.assets(*assets) | dg.AssetSelection.checks(*checks),
         description=description,
-        executor_def=dg.in_process_executor,
+        executor_def=living_in_process_executor,
+        tags=limits(name),
     )
 
 
@@ -191,7 +195,8 @@ def maintain(context: dg.OpExecutionContext, database: ApplicationDatabase) -> N
 
 
 @dg.job(
-    executor_def=dg.in_process_executor,
+    executor_def=living_in_process_executor,
+    tags=limits("run_daily_maintenance"),
     description="The application's own run_daily_maintenance(): refresh account_function_usage, ANALYZE.",
 )
 def run_daily_maintenance() -> None:
