@@ -11,7 +11,7 @@ from typing import Final
 
 import dagster as dg
 
-from lifecycle.audit import CANCELED, CheckOutcome, JobOutcome, record_job_outcome
+from lifecycle.ledger.outcomes import CANCELED, CheckOutcome, JobOutcome, record_job_outcome
 from resources.postgres import ApplicationDatabase
 from sensors.outages import waits_while_away
 from sensors.ownership import coverage, jobs_of_assets
@@ -43,7 +43,7 @@ def failure_of(instance: dg.DagsterInstance, run_id: str) -> tuple[str, str | No
 
 
 def why_ended(instance: dg.DagsterInstance, run_id: str) -> str | None:
-    """Why run monitoring ended a run that took too long; the process of such a run reports itself canceled after that."""
+    """Why run monitoring ended a run that took too long; its process reports itself canceled after that."""
     records = instance.get_records_for_run(run_id, of_type=dg.DagsterEventType.RUN_FAILURE, limit=1).records
     return _failure(records[0])[0] if records else None
 
