@@ -8,7 +8,7 @@ from typing import Final
 
 import dagster as dg
 
-from assets.checks import Finding, checks_of_one_look, listed
+from assets.partition_checks import Finding, checks_of_one_look, listed
 from assets.erasures import KEY
 from lifecycle.erasures.status import ErasureHealth, erasure_health
 

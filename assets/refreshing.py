@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import dagster as dg
 
-from lifecycle.refreshing import RefreshOutcome
+from lifecycle.views.refreshing import RefreshOutcome
 
 # One refresh at a time: they would only wait for each other's locks.
 POOL: Final = "analytics"

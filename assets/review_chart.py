@@ -8,8 +8,8 @@ from matplotlib.ticker import MaxNLocator
 
 from assets.pictures import markdown_image
 from assets.units import size_text
-from lifecycle.weekly_report import delta_text
-from lifecycle.weekly_review import WeeklyReview
+from lifecycle.review.report import delta_text
+from lifecycle.review.weekly import WeeklyReview
 
 SUCCESS: Final = "#2f6f9f"
 FAILURE: Final = "#c0392b"

@@ -8,11 +8,11 @@ from typing import Final
 import dagster as dg
 
 from assets.application import application_key
-from assets.checks import Finding
+from assets.partition_checks import Finding
 from assets.progress import log_progress
 from lifecycle.database import Connection
 from lifecycle.policy import SEGMENTS
-from lifecycle.segments import SegmentRefresh, SegmentsStatus, refresh_segments, segments_status
+from lifecycle.segments.refresh import SegmentRefresh, SegmentsStatus, refresh_segments, segments_status
 from resources.postgres import ApplicationDatabase, retried_when_busy
 
 KEY: Final = dg.AssetKey(["account_segments"])

@@ -11,7 +11,7 @@ from pydantic import Field
 from assets.application import application_key, snapshot_column_schema
 from assets.refreshing import HOURLY, OWNERS, POOL, outcome_metadata, raise_failures
 from lifecycle.database import Connection
-from lifecycle.refreshing import RefreshOutcome
+from lifecycle.views.refreshing import RefreshOutcome
 from lifecycle.statistics import (
     ROLL_UPS,
     STATISTICS,

@@ -8,7 +8,7 @@ import dagster as dg
 
 from assets.application import application_key
 from assets.statistics import RECONCILIATION_KEY, roll_up_key
-from lifecycle.materialized_views import REFRESHED_VIEWS
+from lifecycle.views.materialized import REFRESHED_VIEWS
 from lifecycle.statistics import STATISTICS, data_quality_warnings, hours_behind, last_reconciliation, refresh_ages
 from resources.postgres import ApplicationDatabase, retried_when_busy
 

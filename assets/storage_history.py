@@ -7,7 +7,7 @@ from typing import Final
 import dagster as dg
 
 from assets.units import size_text
-from lifecycle.storage_history import RelationSize, record_storage
+from lifecycle.review.storage import RelationSize, record_storage
 from resources.postgres import ApplicationDatabase, retried_when_busy
 
 POOL: Final = "operations"

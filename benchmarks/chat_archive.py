@@ -24,10 +24,10 @@ from psycopg.types.json import Jsonb
 
 from benchmarks.data import benchmark_server, copy_database
 from benchmarks.report import Report, megabytes, write_json
-from lifecycle.chat_archive.archive import ArchiveRun, archive_messages
-from lifecycle.chat_archive.status import Sizes, table_sizes
+from lifecycle.archive.archive import ArchiveRun, archive_messages
+from lifecycle.archive.status import Sizes, table_sizes
 from lifecycle.database import connect, connect_directly, value
-from lifecycle.migrate import upgrade
+from lifecycle.migrating.migrate import upgrade
 from lifecycle.policy import CHAT_ARCHIVE
 from sandbox.application import create_application_database
 from sandbox.real_data import files

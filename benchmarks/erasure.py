@@ -22,7 +22,7 @@ from benchmarks.erasure_by_hand import erase_by_hand
 from benchmarks.erasure_data import make_people
 from benchmarks.report import Report, milliseconds, write_json
 from lifecycle.database import Connection, connect_directly, rows, value
-from lifecycle.migrate import upgrade
+from lifecycle.migrating.migrate import upgrade
 from lifecycle.partitions.convert import convert_table
 from lifecycle.policy import ERASURE, EVENT_TABLES
 from sandbox.server import SUPERUSER

@@ -9,8 +9,8 @@ import psycopg
 from psycopg import sql
 
 from lifecycle.database import Connection, connect_directly
-from lifecycle.index_policy import HOT_QUERY_INDEXES
-from lifecycle.migrate import upgrade
+from lifecycle.indexes.policy import HOT_QUERY_INDEXES
+from lifecycle.migrating.migrate import upgrade
 from sandbox.application import create_application_database
 from sandbox.server import SUPERUSER, Server
 

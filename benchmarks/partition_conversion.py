@@ -22,7 +22,7 @@ from benchmarks.load import Effect, Load
 from benchmarks.observe import Cost, observed
 from benchmarks.peers import install_partman, partman_available, partman_offline, single_transaction
 from benchmarks.report import Report, megabytes, milliseconds, write_json
-from lifecycle.migrate import upgrade
+from lifecycle.migrating.migrate import upgrade
 from lifecycle.partitions.convert import convert_table
 from lifecycle.policy import event_table
 from sandbox.application import drop_database

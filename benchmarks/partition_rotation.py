@@ -24,7 +24,7 @@ from benchmarks.observe import Cost, observed
 from benchmarks.peers import install_partman, partman_available, partman_maintenance, partman_partitioned
 from benchmarks.report import Report, milliseconds, write_json
 from lifecycle.database import connect_directly, value
-from lifecycle.migrate import upgrade
+from lifecycle.migrating.migrate import upgrade
 from lifecycle.partitions.convert import convert_table
 from lifecycle.partitions.months import add_months, month_start
 from lifecycle.partitions.rotate import rotate

@@ -18,8 +18,8 @@ import typer
 from benchmarks.data import benchmark_server, describe
 from benchmarks.report import Report, write_json
 from lifecycle.database import Connection, connect_directly, rows
-from lifecycle.migrate import upgrade
-from lifecycle.segments import refresh_segments
+from lifecycle.migrating.migrate import upgrade
+from lifecycle.segments.refresh import refresh_segments
 from sandbox.application import create_application_database
 from sandbox.generate import SCALES, generate
 

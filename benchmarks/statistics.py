@@ -19,7 +19,7 @@ from benchmarks.data import benchmark_server
 from benchmarks.report import Report, milliseconds, write_json
 from benchmarks.statistics_data import ROWS_AN_HOUR, create_history, fill
 from lifecycle.database import Connection, connect_directly, rows, value
-from lifecycle.migrate import upgrade
+from lifecycle.migrating.migrate import upgrade
 from lifecycle.statistics import STATISTICS
 from sandbox.server import SUPERUSER, Server
 

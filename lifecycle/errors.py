@@ -5,6 +5,10 @@ class LifecycleError(Exception):
     """Base of all errors below; the message names the object, the cause and the next step."""
 
 
+class DeclarationError(LifecycleError):
+    """A file of declarations says something that cannot be. The message names file, line and key; correct it there."""
+
+
 class RefusedError(LifecycleError):
     """The operation would lose something or is not possible here. Retrying changes nothing; read the message."""
 

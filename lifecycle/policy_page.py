@@ -2,8 +2,8 @@
 
 from typing import Final
 
-from lifecycle.extensions import EXTENSIONS_SCHEMA
-from lifecycle.index_policy import HOT_QUERY_INDEXES, SUPPORTING_INDEXES, Index
+from lifecycle.indexes.extensions import EXTENSIONS_SCHEMA
+from lifecycle.indexes.policy import HOT_QUERY_INDEXES, SUPPORTING_INDEXES, Index
 from lifecycle.policy import (
     CALENDAR,
     CHAT_ARCHIVE,

@@ -11,7 +11,7 @@ from typing import Final
 from psycopg import sql
 
 from lifecycle.database import Connection, rows, value, without_statement_timeout
-from lifecycle.refreshing import RefreshOutcome, lock_analytics
+from lifecycle.views.refreshing import RefreshOutcome, lock_analytics
 
 JOB: Final = "refresh_derived_statistics"
 REFRESH_ROLL_UPS: Final = """

@@ -6,7 +6,7 @@ from alembic import context
 from sqlalchemy import create_engine, pool
 
 from lifecycle.database import sqlalchemy_url
-from lifecycle.policy import STATE_SCHEMA
+from lifecycle.migrating.revisions import STATE_SCHEMA
 
 configure = partial(
     context.configure,

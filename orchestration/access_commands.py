@@ -18,7 +18,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tabl
 @access.command()
 def matrix(as_json: AsJson = False) -> None:
     """Show what each role may do with each object now. Changes nothing."""
-    from lifecycle.access_policies.matrix import access_matrix
+    from lifecycle.access.matrix import access_matrix
     from orchestration.access_report import matrix_table
 
     with command_session(GROUP) as conn:
@@ -32,7 +32,7 @@ def matrix(as_json: AsJson = False) -> None:
 @access.command()
 def check(as_json: AsJson = False) -> None:
     """Compare the database with what is declared and accepted; exit 1 when anything differs. Changes nothing."""
-    from lifecycle.access_policies.report import access_report
+    from lifecycle.access.report import access_report
     from orchestration.access_report import report_json, report_tables
 
     with command_session(GROUP) as conn:
@@ -48,7 +48,7 @@ def check(as_json: AsJson = False) -> None:
 @access.command()
 def accept() -> None:
     """Take the application's own policies and grants as they are now; from then on a change of them is told."""
-    from lifecycle.access_policies.accepted import accept as accept_all
+    from lifecycle.access.accepted import accept as accept_all
 
     with command_session(GROUP) as conn:
         taken = accept_all(conn, everything=True)

@@ -9,8 +9,8 @@ from rich.console import RenderableType
 from rich.markup import escape
 from rich.table import Table
 
-from lifecycle.access_policies.matrix import SHOWN_ROLES, MatrixRow
-from lifecycle.access_policies.report import AccessReport
+from lifecycle.access.matrix import SHOWN_ROLES, MatrixRow
+from lifecycle.access.report import AccessReport
 
 NOTHING: Final = "[dim]-[/]"
 

@@ -19,7 +19,7 @@ chat = typer.Typer(help="Read past conversations, bring them back.", no_args_is_
 @chat.command()
 def read(session_id: Annotated[UUID, typer.Argument(help="Id of the chat session.")]) -> None:
     """Print a whole conversation, archived messages included. What is printed is personal data."""
-    from lifecycle.chat_archive.conversation import read_conversation
+    from lifecycle.archive.conversation import read_conversation
 
     with command_session(GROUP) as conn:
         messages = read_conversation(conn, session_id)
@@ -41,7 +41,7 @@ def restore(
     ] = CHAT_ARCHIVE.restored_for.days,
 ) -> None:
     """Bring a session's archived messages back into chat_messages, where the application reads them."""
-    from lifecycle.chat_archive.conversation import restore_session
+    from lifecycle.archive.conversation import restore_session
 
     with command_session(GROUP) as conn:
         done = restore_session(conn, session_id, now=datetime.now(UTC), keep_for=timedelta(days=days))

@@ -71,7 +71,7 @@ def migrate(
     sql: Annotated[bool, typer.Option("--sql", help="Print what would run, change nothing.")] = False,
 ) -> None:
     """Bring the project's own objects in the database up to date. Safe to repeat."""
-    from lifecycle.migrate import migration_sql, upgrade
+    from lifecycle.migrating.migrate import migration_sql, upgrade
 
     if sql:
         typer.echo(migration_sql())

@@ -9,20 +9,20 @@ from typing import Any, Final
 
 import dagster as dg
 
-from assets.access_policies import ACCESS_ASSETS, ACCESS_CHECKS
+from assets.access import ACCESS_ASSETS, ACCESS_CHECKS
 from assets.application import application_assets
-from assets.chat_archive import CHAT_ARCHIVE_ASSETS, CHAT_ARCHIVE_CHECKS
-from assets.checks import PARTITION_CHECKS
+from assets.archive import CHAT_ARCHIVE_ASSETS, CHAT_ARCHIVE_CHECKS
+from assets.partition_checks import PARTITION_CHECKS
 from assets.erasure_checks import ERASURE_CHECKS
 from assets.erasures import ERASURE_ASSETS
-from assets.hot_query_indexes import INDEX_ASSETS, INDEX_CHECKS
-from assets.materialized_views import VIEW_ASSETS
+from assets.indexes import INDEX_ASSETS, INDEX_CHECKS
+from assets.views import VIEW_ASSETS
 from assets.partitions import PARTITION_ASSETS
 from assets.segments import SEGMENT_ASSETS, SEGMENT_CHECKS
 from assets.statistics import STATISTICS_ASSETS
 from assets.statistics_checks import RECONCILIATION_CHECKS, STATISTICS_CHECKS, VIEW_CHECKS
-from assets.vouchers import VOUCHER_ASSETS
-from assets.weekly_review import REVIEW_ASSETS, REVIEW_CHECKS
+from assets.expiry import VOUCHER_ASSETS
+from assets.review import REVIEW_ASSETS, REVIEW_CHECKS
 from orchestration.jobs import JOBS
 from orchestration.schedules import SCHEDULES
 from resources.dataframes import DataFrames

@@ -9,21 +9,21 @@ import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 from pydantic import Field
 
-from assets.access_policies import ACCESS_ASSETS, ACCESS_CHECKS
-from assets.chat_archive import CHAT_ARCHIVE_ASSETS, CHAT_ARCHIVE_CHECKS
-from assets.checks import PARTITION_CHECKS
+from assets.access import ACCESS_ASSETS, ACCESS_CHECKS
+from assets.archive import CHAT_ARCHIVE_ASSETS, CHAT_ARCHIVE_CHECKS
+from assets.partition_checks import PARTITION_CHECKS
 from assets.erasure_checks import ERASURE_CHECKS
 from assets.erasures import ERASURE_ASSETS
-from assets.hot_query_indexes import INDEX_ASSETS, INDEX_CHECKS
-from assets.materialized_views import VIEW_ASSETS
+from assets.indexes import INDEX_ASSETS, INDEX_CHECKS
+from assets.views import VIEW_ASSETS
 from assets.partitions import PARTITION_ASSETS, POOL, partitions_key
 from assets.progress import log_progress
 from assets.segments import SEGMENT_ASSETS, SEGMENT_CHECKS
 from assets.statistics import derived_statistics, roll_ups, statistics_reconciliation
 from assets.statistics_checks import RECONCILIATION_CHECKS, STATISTICS_CHECKS, VIEW_CHECKS
-from assets.vouchers import VOUCHER_ASSETS
-from assets.weekly_review import REVIEW_CHECKS, no_overdue_deletions, storage_history
-from assets.weekly_review import weekly_job_review as weekly_job_review_asset
+from assets.expiry import VOUCHER_ASSETS
+from assets.review import REVIEW_CHECKS, no_overdue_deletions, storage_history
+from assets.review import weekly_job_review as weekly_job_review_asset
 from lifecycle.database import value, without_statement_timeout
 from lifecycle.partitions.convert import ConversionResult, convert_table
 from lifecycle.policy import EVENT_TABLES, event_table

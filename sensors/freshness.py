@@ -11,7 +11,7 @@ from typing import Final
 import dagster as dg
 from dagster._core.definitions.freshness import TimeWindowFreshnessPolicy
 
-from lifecycle.problems import STALE, open_causes, record
+from lifecycle.ledger.problems import STALE, open_causes, record
 from resources.postgres import ApplicationDatabase
 from sensors.ownership import BY_HAND, jobs_of_assets
 

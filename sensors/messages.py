@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from lifecycle.notifications import Claim
+from lifecycle.ledger.notifications import Claim
 from sensors.next_steps import cause_title, job_title, next_steps
 
 # Slack refuses longer ones: 150 characters in a header, 3000 in a section, 50 blocks.

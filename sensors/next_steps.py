@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from lifecycle.problems import CHECK, STALE
+from lifecycle.ledger.problems import CHECK, STALE
 from sensors.ownership import BY_HAND
 
 PAGE: Final = "docs/how-to/read-an-alert-or-a-failed-run.md"

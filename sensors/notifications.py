@@ -14,7 +14,7 @@ import dagster as dg
 
 from lifecycle.database import Connection
 from lifecycle.errors import NotDeliveredError
-from lifecycle.notifications import LONGEST_BACKOFF_SECONDS, Claim, backoff, claim, mark_failed, mark_sent, waiting
+from lifecycle.ledger.notifications import LONGEST_BACKOFF_SECONDS, Claim, backoff, claim, mark_failed, mark_sent, waiting
 from resources.postgres import ApplicationDatabase
 from resources.slack import Slack
 from sensors.messages import slack_message

@@ -11,7 +11,7 @@ from typing import Final
 
 import dagster as dg
 
-from lifecycle.audit import CANCELED, CheckOutcome, JobOutcome, record_job_outcome
+from lifecycle.ledger.outcomes import CANCELED, CheckOutcome, JobOutcome, record_job_outcome
 from resources.postgres import ApplicationDatabase
 from sensors.ownership import coverage, jobs_of_assets
 

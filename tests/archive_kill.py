@@ -6,7 +6,7 @@ import subprocess
 import sys
 from datetime import datetime
 
-from lifecycle.chat_archive import archive, read_ahead
+from lifecycle.archive import archive, read_ahead
 from tests.archived import archive as run
 
 # In the third batch between reading and moving, while the second may be moving; and after the moving statement of the

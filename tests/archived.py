@@ -5,8 +5,8 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from lifecycle.chat_archive.archive import ArchiveRun, archive_messages
-from lifecycle.chat_archive.text import Packed, unpack
+from lifecycle.archive.archive import ArchiveRun, archive_messages
+from lifecycle.archive.text import Packed, unpack
 from lifecycle.database import Connection, connect, rows, value
 from lifecycle.policy import CHAT_ARCHIVE, ChatArchivePolicy
 

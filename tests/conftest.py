@@ -27,7 +27,7 @@ from psycopg import sql
 from sqlalchemy import make_url
 
 from lifecycle.database import connect
-from lifecycle.migrate import upgrade
+from lifecycle.migrating.migrate import upgrade
 from sandbox.application import clone_database, create_application_database, drop_database
 from sandbox.binaries import Binaries, available_binaries, find_binaries
 from sandbox.generate import generate

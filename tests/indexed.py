@@ -5,7 +5,7 @@ import pytest
 from psycopg import sql
 
 from lifecycle.database import Connection, connect, value
-from lifecycle.index_policy import HOT_QUERY_INDEXES, REPRESENTATIVE_ROWS, Index
+from lifecycle.indexes.policy import HOT_QUERY_INDEXES, REPRESENTATIVE_ROWS, Index
 
 MANY = 2 * REPRESENTATIVE_ROWS
 FILL = (

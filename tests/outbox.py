@@ -4,9 +4,9 @@ from typing import Any
 
 from psycopg.types.json import Jsonb
 
-from lifecycle.audit import JobOutcome, record_job_outcome
+from lifecycle.ledger.outcomes import JobOutcome, record_job_outcome
 from lifecycle.database import Connection, rows, value
-from lifecycle.problems import report
+from lifecycle.ledger.problems import report
 from resources.slack import Slack
 from sandbox.slack_server import SlackServer
 

@@ -9,9 +9,9 @@ import psycopg
 import pytest
 from typer.testing import CliRunner, Result
 
-from assets.access_policies import KEY
+from assets.access import KEY
 from lifecycle.database import connect
-from lifecycle.migrate import upgrade
+from lifecycle.migrating.migrate import upgrade
 from orchestration.cli import app
 from orchestration.definitions import build_definitions
 from resources.postgres import ApplicationDatabase

@@ -6,11 +6,11 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from assets.access_policies import CHECKS
-from lifecycle.access_policies.accepted import accept
-from lifecycle.access_policies.report import AccessReport, access_report
+from assets.access import CHECKS
+from lifecycle.access.accepted import accept
+from lifecycle.access.report import AccessReport, access_report
 from lifecycle.database import Connection, connect, rows, value
-from lifecycle.migrate import upgrade
+from lifecycle.migrating.migrate import upgrade
 from sandbox.server import SUPERUSER, Server
 from tests.catalog_snapshot import catalog_snapshot
 from tests.conftest import MakeApplicationDb

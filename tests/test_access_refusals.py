@@ -6,11 +6,11 @@ from contextlib import contextmanager
 import psycopg
 import pytest
 
-from lifecycle.access_policies import apply
-from lifecycle.access_policies.report import access_differences
+from lifecycle.access import apply
+from lifecycle.access.report import access_differences
 from lifecycle.database import Connection, connect, rows, value
 from lifecycle.errors import BusyError, RefusedError
-from lifecycle.migrate import upgrade
+from lifecycle.migrating.migrate import upgrade
 from lifecycle.policy import LockPolicy
 from sandbox.server import SUPERUSER, Server
 from tests.catalog_snapshot import catalog_snapshot

@@ -8,10 +8,10 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from lifecycle.chat_archive.access import access_differences
-from lifecycle.chat_archive.text import Packed, unpack
+from lifecycle.archive.access import access_differences
+from lifecycle.archive.text import Packed, unpack
 from lifecycle.database import Connection, connect, rows, value
-from lifecycle.migrate import upgrade
+from lifecycle.migrating.migrate import upgrade
 from lifecycle.policy import CHAT_ARCHIVE
 from tests.archived import archive, archived, due, live, make_session, noted, say
 from tests.conftest import AsRole, MakeApplicationDb

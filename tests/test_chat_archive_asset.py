@@ -6,8 +6,8 @@ import dagster as dg
 import pytest
 from typer.testing import CliRunner
 
-from assets.chat_archive import KEY, SPACE, archive_readable, nothing_overdue
-from lifecycle.chat_archive.status import overdue_messages, sample_archive
+from assets.archive import KEY, SPACE, archive_readable, nothing_overdue
+from lifecycle.archive.status import overdue_messages, sample_archive
 from lifecycle.database import connect, rows, value
 from orchestration.cli import app
 from orchestration.definitions import build_definitions

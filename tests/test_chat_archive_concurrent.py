@@ -8,11 +8,11 @@ from datetime import datetime, timedelta
 import psycopg
 import pytest
 
-from lifecycle.chat_archive import archive as archive_module
-from lifecycle.chat_archive import read_ahead
-from lifecycle.chat_archive.archive import archive_messages
-from lifecycle.chat_archive.conversation import read_conversation, restore_session
-from lifecycle.chat_archive.status import overdue_messages, sample_archive
+from lifecycle.archive import archive as archive_module
+from lifecycle.archive import read_ahead
+from lifecycle.archive.archive import archive_messages
+from lifecycle.archive.conversation import read_conversation, restore_session
+from lifecycle.archive.status import overdue_messages, sample_archive
 from lifecycle.database import connect, value
 from lifecycle.errors import RefusedError, VerificationError
 from lifecycle.policy import CHAT_ARCHIVE

@@ -8,9 +8,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lifecycle.database import Connection, connect, rows, value
-from lifecycle.hot_query_indexes import index_statuses
-from lifecycle.index_policy import HOT_QUERY_INDEXES
-from lifecycle.migrate import upgrade
+from lifecycle.indexes.hot_queries import index_statuses
+from lifecycle.indexes.policy import HOT_QUERY_INDEXES
+from lifecycle.migrating.migrate import upgrade
 from sandbox.application import create_application_database, drop_database
 from sandbox.server import Server
 from tests.conftest import AsRole, MakeApplicationDb

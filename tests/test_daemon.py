@@ -14,7 +14,7 @@ import pytest
 from dagster._core.scheduler.instigation import InstigatorTick, TickStatus
 
 from lifecycle.database import connect, value
-from lifecycle.migrate import upgrade
+from lifecycle.migrating.migrate import upgrade
 from orchestration.definitions import defs
 from orchestration.demo.databases import create_dagster_database
 from orchestration.demo.services import PROJECT

@@ -7,7 +7,7 @@ import pytest
 from psycopg import sql
 
 from lifecycle.database import connect, rows, value
-from lifecycle.migrate import upgrade
+from lifecycle.migrating.migrate import upgrade
 from sandbox.server import Server
 from tests.conftest import MakeApplicationDb
 from tests.migrating import downgrade

@@ -14,7 +14,7 @@ from psycopg import sql
 from sqlalchemy import text
 
 from lifecycle.errors import RefusedError
-from lifecycle.materialized_views import REFRESHED_VIEWS
+from lifecycle.views.materialized import REFRESHED_VIEWS
 from lifecycle.statistics import ROLL_UPS, STATISTICS
 from orchestration.definitions import build_definitions
 from resources import dataframes

@@ -13,15 +13,15 @@ import psycopg
 import pytest
 
 from assets.application import SNAPSHOT
-from assets.checks import CHECKS
+from assets.partition_checks import CHECKS
 from assets.partitions import PARTITION_ASSETS
 from assets.pictures import png
 from assets.schema_snapshot import snapshot_text
 from assets.timeline import timeline_figure
-from lifecycle.audit import JobOutcome, record_job_outcome
+from lifecycle.ledger.outcomes import JobOutcome, record_job_outcome
 from lifecycle.database import connect
 from lifecycle.errors import BusyError, RefusedError
-from lifecycle.migrate import upgrade
+from lifecycle.migrating.migrate import upgrade
 from lifecycle.partitions.status import PartitionInfo, PartitionStatus, partition_status
 from lifecycle.policy import EVENT_TABLES
 from orchestration.definitions import build_definitions, defs

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 
 from lifecycle.database import connect, value
-from lifecycle.weekly_review import weekly_review
+from lifecycle.review.weekly import weekly_review
 from orchestration.demo.runs import past_ticks
 from orchestration.schedules import SCHEDULES
 from sandbox.past_weeks import make_up_past_weeks

@@ -12,7 +12,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from lifecycle.chat_archive.archive import archive_messages
+from lifecycle.archive.archive import archive_messages
 from lifecycle.database import Connection, connect, rows, value
 from lifecycle.policy import CHAT_ARCHIVE
 from sandbox.application import clone_database, drop_database

@@ -24,7 +24,7 @@ from lifecycle.erasures.compressed import HEADER, Words, unpack
 from lifecycle.erasures.queue import enqueue
 from lifecycle.erasures.run import BatchResult, erase_batch
 from lifecycle.erasures.status import OpenRequests, erasure_health
-from lifecycle.weekly_review import deletions_due
+from lifecycle.review.weekly import deletions_due
 from orchestration.definitions import build_definitions
 from orchestration.schedules import LOOK_FOR_RETURNED
 from resources.postgres import ApplicationDatabase

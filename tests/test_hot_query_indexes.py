@@ -8,15 +8,15 @@ import psycopg
 import pytest
 from typer.testing import CliRunner
 
-from assets.hot_query_indexes import KEY, hot_query_indexes_chosen, no_redundant_indexes
+from assets.indexes import KEY, hot_query_indexes_chosen, no_redundant_indexes
 from lifecycle import indexes
 from lifecycle.database import Connection, connect, operation_lock, rows, value
 from lifecycle.errors import AlreadyRunningError, BusyError, RefusedError
-from lifecycle.hot_query_indexes import IndexState, index_statuses
-from lifecycle.index_policy import HOT_QUERY_INDEXES, INDEXES, UNUSED_AFTER_DAYS, Index
-from lifecycle.index_progress import share_done
-from lifecycle.indexes import build_indexes
-from lifecycle.redundant_indexes import redundant_indexes
+from lifecycle.indexes.hot_queries import IndexState, index_statuses
+from lifecycle.indexes.policy import HOT_QUERY_INDEXES, INDEXES, UNUSED_AFTER_DAYS, Index
+from lifecycle.indexes.progress import share_done
+from lifecycle.indexes.build import build_indexes
+from lifecycle.indexes.redundant import redundant_indexes
 from orchestration.cli import app
 from orchestration.definitions import build_definitions
 from resources.postgres import ApplicationDatabase

@@ -12,8 +12,8 @@ from psycopg import sql
 from lifecycle import migrate
 from lifecycle.database import Connection, operation_lock, rows, value
 from lifecycle.errors import AlreadyRunningError, BusyError
-from lifecycle.index_policy import INDEXES
-from lifecycle.migrate import INDEXES_FOLLOW, migration_sql, upgrade
+from lifecycle.indexes.policy import INDEXES
+from lifecycle.migrating.migrate import INDEXES_FOLLOW, migration_sql, upgrade
 from lifecycle.policy import EVENT_TABLES, ROTATION_LOCKS
 from lifecycle.statistics import STATISTICS
 from sandbox import application

@@ -8,7 +8,7 @@ from alembic import command
 from psycopg import sql
 
 from lifecycle.database import value
-from lifecycle.migrate import upgrade
+from lifecycle.migrating.migrate import upgrade
 from tests.catalog_snapshot import catalog_snapshot
 from tests.conftest import MakeApplicationDb
 from tests.migrating import PG_TRGM, downgrade, move, session

@@ -4,7 +4,7 @@ import psycopg
 import pytest
 
 from lifecycle.database import connect, value
-from lifecycle.notifications import backoff, claim, waiting
+from lifecycle.ledger.notifications import backoff, claim, waiting
 from resources.slack import Slack
 from sandbox.slack_server import CHANNEL_ID, RETRY_AFTER_SECONDS, SlackServer
 from sensors.notifications import drain

@@ -12,7 +12,7 @@ import psycopg
 import pytest
 
 from lifecycle.database import connect, rows
-from lifecycle.notifications import claim, waiting
+from lifecycle.ledger.notifications import claim, waiting
 from resources.slack import Slack
 from sandbox.slack_server import SlackServer
 from sensors.notifications import MOST_MESSAGES, deliver, drain

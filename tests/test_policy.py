@@ -7,7 +7,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from lifecycle.access_policies.page import access_page
+from lifecycle.access.page import access_page
 from lifecycle.database import connect, rows
 from lifecycle.erasures.map_page import personal_data_page
 from lifecycle.policy import DATA_QUALITY, EVENT_TABLES, LATE_AFTER, LOCKS, MATERIALIZED_VIEWS, event_table

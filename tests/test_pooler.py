@@ -16,7 +16,7 @@ import pytest
 
 from lifecycle.database import connect, goes_through_transaction_pooler, value
 from lifecycle.errors import RefusedError
-from lifecycle.migrate import upgrade
+from lifecycle.migrating.migrate import upgrade
 from lifecycle.partitions.convert import convert_table
 from lifecycle.policy import EVENT_TABLES
 from orchestration.plan_report import collect_plan

@@ -5,9 +5,9 @@ import threading
 import psycopg
 import pytest
 
-from lifecycle.audit import CheckOutcome
+from lifecycle.ledger.outcomes import CheckOutcome
 from lifecycle.database import connect, rows, value
-from lifecycle.problems import open_causes, record
+from lifecycle.ledger.problems import open_causes, record
 from tests.conftest import AsRole, MakeApplicationDb
 from tests.outbox import JOB, ended, fail, heal, kinds, outbox, problems
 from tests.partitioned import BEHAVIOR, MakePartitionedDb, insert_events, rotate_all

@@ -7,7 +7,7 @@ import pytest
 from psycopg.types.json import Jsonb
 
 from lifecycle.database import Connection, connect, rows, value
-from lifecycle.segments import refresh_segments
+from lifecycle.segments.refresh import refresh_segments
 from tests.conftest import AsRole, MakeApplicationDb
 from tests.segmented import (
     CONSENT,

@@ -11,8 +11,8 @@ from rich.console import Console
 
 from lifecycle.change_over import COLUMNS, ChangeOver, plan_change_overs
 from lifecycle.database import Connection, connect, rows, value
-from lifecycle.migrate import upgrade
-from lifecycle.refresh_plan import RefreshPlan, plan_refreshes
+from lifecycle.migrating.migrate import upgrade
+from lifecycle.views.plan import RefreshPlan, plan_refreshes
 from orchestration.plan_report import collect_plan, plan_json, print_plan
 from tests.conftest import MakeApplicationDb
 

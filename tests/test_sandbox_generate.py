@@ -7,7 +7,7 @@ import pytest
 from psycopg import sql
 
 from lifecycle.errors import SandboxError
-from lifecycle.weekly_review import deletions_due
+from lifecycle.review.weekly import deletions_due
 from sandbox.generate import SOURCES, generate
 
 pytestmark = pytest.mark.one_server

@@ -11,9 +11,9 @@ from psycopg.types.json import Jsonb
 
 from lifecycle.database import Connection, connect, rows, value
 from lifecycle.errors import RefreshError
-from lifecycle.migrate import upgrade
+from lifecycle.migrating.migrate import upgrade
 from lifecycle.policy import SEGMENTS
-from lifecycle.segments import SegmentRefresh, refresh_segments, segments_status
+from lifecycle.segments.refresh import SegmentRefresh, refresh_segments, segments_status
 from tests.conftest import MakeApplicationDb
 from tests.segmented import (
     CONSENT,

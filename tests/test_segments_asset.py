@@ -7,7 +7,7 @@ import pytest
 
 from assets.segments import KEY, LONGEST_WAIT, no_segments_without_consent, segments_not_behind, tags_chart
 from lifecycle.database import Connection, connect, rows, value
-from lifecycle.segments import SegmentsStatus, refresh_segments, segments_status
+from lifecycle.segments.refresh import SegmentsStatus, refresh_segments, segments_status
 from orchestration.definitions import build_definitions
 from resources.postgres import ApplicationDatabase
 from tests.conftest import MakeApplicationDb

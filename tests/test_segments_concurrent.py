@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from lifecycle.database import Connection, connect, rows, value
-from lifecycle.segments import refresh_segments, segments_status
+from lifecycle.segments.refresh import refresh_segments, segments_status
 from tests.conftest import MakeApplicationDb
 from tests.segmented import (
     CONSENT,

@@ -12,7 +12,7 @@ from psycopg.types.json import Jsonb
 
 from lifecycle.database import Connection, connect, rows
 from lifecycle.policy import SEGMENTS
-from lifecycle.segments import refresh_segments
+from lifecycle.segments.refresh import refresh_segments
 from tests.conftest import MakeApplicationDb
 from tests.segmented import Person, answer, disagreements, interact, make_person, segments
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from lifecycle.errors import NotDeliveredError
-from lifecycle.notifications import Claim
+from lifecycle.ledger.notifications import Claim
 from orchestration.definitions import build_definitions
 from resources.slack import Slack
 from sandbox.slack_server import SlackServer

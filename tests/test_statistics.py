@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from lifecycle.database import connect, rows, value
-from lifecycle.migrate import upgrade
+from lifecycle.migrating.migrate import upgrade
 from lifecycle.policy import DATA_QUALITY, EVENT_TABLES, LATE_AFTER, event_table
 from lifecycle.statistics import ROLL_UPS, STATISTICS
 from sandbox.application import create_application_database

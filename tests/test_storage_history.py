@@ -9,9 +9,9 @@ import pytest
 
 from lifecycle.database import Connection, connect, rows, value
 from lifecycle.policy import EVENT_TABLES
-from lifecycle.storage_history import RelationGrowth, StorageGrowth, record_storage, storage_growth
-from lifecycle.weekly_report import report_content
-from lifecycle.weekly_review import weekly_review
+from lifecycle.review.storage import RelationGrowth, StorageGrowth, record_storage, storage_growth
+from lifecycle.review.report import report_content
+from lifecycle.review.weekly import weekly_review
 from tests.conftest import MakeApplicationDb
 
 pytestmark = pytest.mark.one_server

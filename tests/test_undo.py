@@ -7,7 +7,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from lifecycle.migrate import upgrade
+from lifecycle.migrating.migrate import upgrade
 from lifecycle.policy import EVENT_TABLES, EventTable, event_table
 from tests.conftest import MakeApplicationDb
 from tests.docs_pages import ROOT, blocks, convert

@@ -14,11 +14,11 @@ import pytest
 
 from assets.pictures import png
 from assets.review_chart import review_chart
-from assets.weekly_review import outbox_result
+from assets.review import outbox_result
 from lifecycle.database import Connection, connect, rows, value
-from lifecycle.storage_history import RelationGrowth, StorageGrowth
-from lifecycle.weekly_report import LONGEST_TABLE, record_weekly_review, report_content
-from lifecycle.weekly_review import (
+from lifecycle.review.storage import RelationGrowth, StorageGrowth
+from lifecycle.review.report import LONGEST_TABLE, record_weekly_review, report_content
+from lifecycle.review.weekly import (
     WEEK,
     DeletionsDue,
     JobReview,

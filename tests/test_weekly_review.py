@@ -13,11 +13,11 @@ from psycopg.types.json import Jsonb
 
 from assets.pictures import png
 from assets.review_chart import review_chart
-from assets.weekly_review import deletions_result
+from assets.review import deletions_result
 from lifecycle.database import Connection, connect, rows
 from lifecycle.policy import EVENT_TABLES
-from lifecycle.weekly_report import JOB, report_content
-from lifecycle.weekly_review import (
+from lifecycle.review.report import JOB, report_content
+from lifecycle.review.weekly import (
     WEEK,
     DeletionsDue,
     JobReview,

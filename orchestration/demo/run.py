@@ -12,7 +12,7 @@ from rich.console import Console
 
 from lifecycle.database import connect
 from lifecycle.errors import SandboxError
-from lifecycle.migrate import upgrade
+from lifecycle.migrating.migrate import upgrade
 from orchestration.definitions import build_definitions
 from orchestration.demo.broken_view import play
 from orchestration.demo.channel import read_channel

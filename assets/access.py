@@ -1,0 +1,114 @@
+"""Who may see what: the matrix as it stands in the database, and whether that is what was declared."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any, Final
+
+import dagster as dg
+
+from assets.application import application_key
+from assets.partition_checks import Finding, checks_of_one_look, listed
+from assets.tables import table_metadata
+from lifecycle.access.declared import RELATIONS
+from lifecycle.access.matrix import SHOWN_ROLES, MatrixRow
+from lifecycle.access.report import AccessReport, access_report
+from resources.postgres import ApplicationDatabase, retried_when_busy
+
+KEY: Final = dg.AssetKey(["access_policies"])
+GROUP: Final = "access"
+OWNERS: Final = ["team:data-platform"]
+FRESHNESS: Final = dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=50), warn_window=timedelta(hours=26))
+HOW_TO: Final = "docs/how-to/read-the-access-matrix.md"
+
+
+def _cells(row: MatrixRow) -> tuple[str, ...]:
+    return (row.object, row.kind, row.guarded, *(row.access.get(role, "") for role in SHOWN_ROLES), row.reason)
+
+
+def report_metadata(report: AccessReport) -> dict[str, Any]:
+    """The matrix, what was closed, and counts of what is not as it should be."""
+    return {
+        "matrix": table_metadata(
+            dict.fromkeys(("object", "kind", "guarded by", *SHOWN_ROLES, "why"), "string"), map(_cells, report.matrix)
+        ),
+        "closed_by_lifecycle_migrate": table_metadata(
+            {"object": "string", "was open": "string"}, ((closed.object, closed.told) for closed in report.closed)
+        ),
+        "objects": len(report.matrix),
+        "differences": len(report.differences),
+        "exposed_of_ours": len(report.own_exposures),
+        "undeclared": len(report.undeclared),
+        "changed_by_the_application": len(report.drifts),
+        "open_to_anybody": len(report.open_to_anybody),
+    }
+
+
+@dg.asset(
+    key=KEY,
+    deps=[application_key(relation.name) for relation in RELATIONS if relation.row_security],
+    group_name=GROUP,
+    description=(
+        "Who may do what with which rows: the catalog (grants, row-level security, policies, functions) against "
+        "lifecycle/access_policies/declared.py. Nothing is changed here; `lifecycle migrate` makes it as declared."
+    ),
+    kinds={"postgres"},
+    owners=OWNERS,
+    freshness_policy=FRESHNESS,
+    code_version="1",
+)
+def access_policies(database: ApplicationDatabase) -> dg.MaterializeResult[None]:
+    with retried_when_busy(), database.connect() as conn:
+        report = access_report(conn)
+    return dg.MaterializeResult(metadata=report_metadata(report))
+
+
+def access_is_as_declared(report: AccessReport) -> Finding:
+    """Grants, row-level security and policies are what the declaration says, neither more nor less."""
+    if report.differences:
+        told = [f"{found.object}: {', '.join(found.told)}" for found in report.differences]
+        text = f"{listed(told)}. Read {HOW_TO}; `lifecycle migrate` makes it as declared"
+        return Finding(False, text, {"objects": len(told)})
+    return Finding(True, "as declared", {"objects": 0})
+
+
+def nothing_of_ours_is_exposed(report: AccessReport) -> Finding:
+    """Schemas lifecycle, event_partitions and private are closed, and so is every partition."""
+    if report.own_exposures:
+        told = [f"{found.object}: {found.told}" for found in report.own_exposures]
+        return Finding(False, f"{listed(told)}; revoke it from that role", {"exposures": len(told)})
+    return Finding(True, "closed to everybody but the owner", {"exposures": 0})
+
+
+def application_access_is_accepted(report: AccessReport) -> Finding:
+    """The application's own policies and grants are as they were accepted, and all that the API reaches is declared."""
+    told = [f"{drift.object}: {drift.told}" for drift in report.drifts]
+    told += [f"{found.object}: {found.told}" for found in report.undeclared]
+    metadata = {"changed": len(report.drifts), "undeclared": len(report.undeclared)}
+    if told:
+        text = f"{listed(told)}. If that is meant: `lifecycle access accept`, or declare it ({HOW_TO})"
+        return Finding(False, text, metadata)
+    return Finding(True, "as accepted", metadata)
+
+
+def no_table_is_open_to_anybody(report: AccessReport) -> Finding:
+    """Nobody without a sign-in may change a whole table, or read one with rows of persons."""
+    metadata = {"tables": len(report.open_to_anybody)}
+    if report.open_to_anybody:
+        told = [f"{found.object} ({found.told})" for found in report.open_to_anybody]
+        text = f"{listed(told)}. The application has it so; {HOW_TO} says how to close it"
+        return Finding(False, text, metadata)
+    return Finding(True, "every table is guarded or closed", metadata)
+
+
+CHECKS: Final[tuple[tuple[Callable[[AccessReport], Finding], dg.AssetCheckSeverity], ...]] = (
+    (access_is_as_declared, dg.AssetCheckSeverity.ERROR),
+    (nothing_of_ours_is_exposed, dg.AssetCheckSeverity.ERROR),
+    (application_access_is_accepted, dg.AssetCheckSeverity.WARN),
+    (no_table_is_open_to_anybody, dg.AssetCheckSeverity.WARN),
+)
+
+
+access_checks = checks_of_one_look("access_checks", KEY, CHECKS, access_report)
+
+ACCESS_ASSETS: Final = [access_policies]
+ACCESS_CHECKS: Final = [access_checks]

@@ -1,0 +1,168 @@
+"""The weekly review of the jobs, as an asset with tables and a chart, and what must hold whenever one looks."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+import dagster as dg
+
+from assets.application import application_key
+from assets.erasures import KEY as ERASURES_KEY
+from assets.storage_history import GROUP, OWNERS, POOL, STORAGE_KEY, storage_history
+from assets.units import size_text
+from lifecycle.review.storage import RelationGrowth, record_storage
+from lifecycle.review.report import delta_text, duration_text, percent_text, record_weekly_review, top_relations
+from lifecycle.review.weekly import DeletionsDue, JobReview, Outbox, WeeklyReview, deletions_due, outbox, weekly_review
+from resources.postgres import ApplicationDatabase, retried_when_busy
+from resources.timetable import Timetable
+
+REVIEW_KEY: Final = dg.AssetKey(["weekly_job_review"])
+# Made every Monday at nine: six hours late is worth a look, a day late is a fault.
+FRESHNESS: Final = dg.FreshnessPolicy.time_window(fail_window=timedelta(days=8), warn_window=timedelta(days=7, hours=6))
+LONGEST_WAIT_HOURS: Final = 24
+
+JOB_COLUMNS: Final = dg.TableSchema(
+    columns=[
+        dg.TableColumn("job", "string"),
+        dg.TableColumn("counted", "string", description="per run, or per object where Dagster never ran the job"),
+        dg.TableColumn("successes", "int"),
+        dg.TableColumn("failures", "int"),
+        dg.TableColumn("failures_before", "int", description="in the week before"),
+        dg.TableColumn("other_failures", "int", description="objects within runs, checks, stale assets"),
+        dg.TableColumn("p50", "string", description="median duration of successes"),
+        dg.TableColumn("p95", "string"),
+        dg.TableColumn("trend", "string", description="p50 against the week before"),
+        dg.TableColumn("last_success", "string", description="UTC, within eight weeks"),
+        dg.TableColumn("note", "string"),
+    ]
+)
+STORAGE_COLUMNS: Final = dg.TableSchema(
+    columns=[
+        dg.TableColumn("relation", "string"),
+        dg.TableColumn("size", "string"),
+        dg.TableColumn("growth", "string"),
+        dg.TableColumn("rows", "int", description="the planner's estimate"),
+    ]
+)
+
+
+def _job_record(job: JobReview) -> dg.TableRecord:
+    return dg.TableRecord(
+        {
+            "job": job.job,
+            "counted": f"per {job.counted_by}",
+            "successes": job.successes,
+            "failures": job.failures,
+            "failures_before": job.failures_before,
+            "other_failures": job.other_failures,
+            "p50": duration_text(job.p50_ms),
+            "p95": duration_text(job.p95_ms),
+            "trend": percent_text(job.trend_percent),
+            "last_success": f"{job.last_success.astimezone(UTC):%Y-%m-%d %H:%M}" if job.last_success else "",
+            "note": "scheduled, but did not run" if job.scheduled and job.never_ran else "",
+        }
+    )
+
+
+def _storage_record(relation: RelationGrowth, compared: bool) -> dg.TableRecord:
+    growth = delta_text(relation) if compared else "no comparison yet"
+    return dg.TableRecord(
+        {"relation": relation.relation, "size": size_text(relation.bytes), "growth": growth, "rows": relation.rows}
+    )
+
+
+def review_metadata(review: WeeklyReview) -> dict[str, Any]:
+    """The review as run metadata: numbers, two tables and the chart; never a row of the application's."""
+    # Loading matplotlib takes a quarter of the time that definitions may take to load.
+    from assets.review_chart import review_chart_markdown
+
+    this, storage = review.history[-1], review.storage
+    compared = storage.compared_with is not None
+    relations = [*top_relations(review), storage.total]
+    return {
+        "week": f"{review.week.start:%Y-%m-%d}",
+        "successes": this.successes,
+        "failures": this.failures,
+        "deletions_open": review.deletions.open,
+        "deletions_due_soon": review.deletions.due_soon,
+        "deletions_overdue": review.deletions.overdue,
+        "deletions_failed": review.deletions.failed,
+        "default_rows": sum(count or 0 for count in review.default_rows.values()),
+        "open_problems": len(review.problems),
+        "waiting_messages": review.outbox.waiting,
+        "bytes": dg.MetadataValue.int(storage.total.bytes),
+        "size": size_text(storage.total.bytes),
+        "jobs": dg.MetadataValue.table([_job_record(job) for job in review.jobs], schema=JOB_COLUMNS),
+        "storage": dg.MetadataValue.table([_storage_record(r, compared) for r in relations], schema=STORAGE_COLUMNS),
+        "chart": dg.MetadataValue.md(review_chart_markdown(review)),
+    }
+
+
+# Dagster wants the names of steps and jobs to differ, and the job has the asset's name: the step needs one of its own.
+@dg.multi_asset(
+    name="review_the_week",
+    specs=[
+        dg.AssetSpec(
+            REVIEW_KEY,
+            deps=[application_key("audit_events"), application_key("data_deletion_requests"), STORAGE_KEY],
+            group_name=GROUP,
+            description=(
+                "The week of the jobs up to last Monday 00:00 Asia/Tokyo, against the week before: outcomes, "
+                "durations, deletion requests due, rows in default partitions, storage growth, open problems. "
+                "Goes to Slack once a week."
+            ),
+            kinds={"postgres", "slack"},
+            owners=OWNERS,
+            freshness_policy=FRESHNESS,
+            code_version="1",
+        )
+    ],
+    pool=POOL,
+)
+def weekly_job_review(
+    context: dg.AssetExecutionContext, database: ApplicationDatabase, timetable: Timetable
+) -> dg.MaterializeResult[None]:
+    with retried_when_busy(), database.connect() as conn:
+        record_storage(conn)
+        review = weekly_review(conn, datetime.now(UTC), timetable.jobs)
+        queued = record_weekly_review(conn, review, context.run.run_id)
+    return dg.MaterializeResult(REVIEW_KEY, metadata=review_metadata(review) | {"sent_to_outbox": queued})
+
+
+def deletions_result(due: DeletionsDue) -> dg.AssetCheckResult:
+    """Fails on a request past its deadline; warns of one that has less than seven days left."""
+    severity = dg.AssetCheckSeverity.ERROR if due.overdue else dg.AssetCheckSeverity.WARN
+    return dg.AssetCheckResult(
+        passed=not due.overdue and not due.due_soon,
+        severity=severity,
+        description=f"{due.overdue} overdue, {due.due_soon} due within 7 days, {due.open} open, {due.failed} failed",
+        metadata={"overdue": due.overdue, "due_soon": due.due_soon, "open": due.open, "failed": due.failed},
+    )
+
+
+def outbox_result(found: Outbox) -> dg.AssetCheckResult:
+    """Warns when a message has waited for longer than a day."""
+    return dg.AssetCheckResult(
+        passed=found.oldest_hours <= LONGEST_WAIT_HOURS,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=f"{found.waiting} waiting, the oldest for {found.oldest_hours:.0f} hours",
+        metadata={"waiting": found.waiting, "oldest_hours": found.oldest_hours},
+    )
+
+
+@dg.asset_check(
+    asset=ERASURES_KEY,
+    description="No deletion request is past its deadline of one month; a warning once less than seven days are left.",
+)
+def no_overdue_deletions(database: ApplicationDatabase) -> dg.AssetCheckResult:
+    with retried_when_busy(), database.connect() as conn:
+        return deletions_result(deletions_due(conn, datetime.now(UTC)))
+
+
+@dg.asset_check(asset=REVIEW_KEY, description="No message waits for Slack for longer than a day.")
+def outbox_is_drained(database: ApplicationDatabase) -> dg.AssetCheckResult:
+    with retried_when_busy(), database.connect() as conn:
+        return outbox_result(outbox(conn, datetime.now(UTC)))
+
+
+REVIEW_ASSETS: Final = [storage_history, weekly_job_review]
+REVIEW_CHECKS: Final = [no_overdue_deletions, outbox_is_drained]

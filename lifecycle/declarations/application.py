@@ -1,0 +1,43 @@
+"""All declarations of one application, and which file holds which."""
+
+from functools import cached_property
+from typing import Final
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from lifecycle.declarations.database import Database
+from lifecycle.declarations.event_tables import EventTable, EventTables
+from lifecycle.names import QualifiedName
+
+
+class SqlFile(BaseModel):
+    """A file of the application's folder with database functions of its own: an algorithm that is no fact."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    text: str
+
+
+class Application(BaseModel):
+    """One field per file `<field>.yaml`; a file that is missing declares nothing.
+
+    `functions` are the files `*.sql`, in order of their names.
+    """
+
+    model_config = ConfigDict(frozen=True, ignored_types=(cached_property,))
+
+    database: Database = Field(default_factory=Database)
+    event_table_file: EventTables = Field(default_factory=EventTables, alias="event_tables")
+    functions: tuple[SqlFile, ...] = ()
+
+    @property
+    def event_tables(self) -> dict[QualifiedName, EventTable]:
+        """Event tables by name."""
+        return self.event_table_file.root
+
+
+# The files of the folder, by name without `.yaml`, with the model of each.
+FILES: Final = {
+    (field.alias or name): field.annotation for name, field in Application.model_fields.items() if name != "functions"
+}

@@ -1,0 +1,22 @@
+"""event_tables.yaml: tables that are partitioned by month, and how long their months stay."""
+
+from typing import Annotated
+
+from pydantic import Field, RootModel
+
+from lifecycle.declarations.model import Column, DeclaredObject, Interval
+from lifecycle.names import QualifiedName
+
+
+class EventTable(DeclaredObject):
+    """A table that grows with time. A month goes once all of it is older than `keep`."""
+
+    time: Column = Field(description="timestamptz NOT NULL; says to which month (UTC) a row belongs")
+    keep: Interval
+    months_ahead: Annotated[int, Field(ge=1, le=24)] = 3
+
+
+class EventTables(RootModel[dict[QualifiedName, EventTable]]):
+    """Event tables by name."""
+
+    root: dict[QualifiedName, EventTable] = Field(default_factory=dict)

@@ -1,0 +1,51 @@
+"""What every declaration has: frozen, without unknown keys, with a reason if somebody wants to give one."""
+
+from datetime import timedelta
+from typing import Annotated, Final
+
+from psycopg import sql
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+UNITS: Final = r"(?:minute|hour|day|week|month|year)s?"
+# A length of time as PostgreSQL reads it. Months stay months: how long they are depends on when one asks.
+Interval = Annotated[
+    str, StringConstraints(pattern=rf"^[1-9][0-9]* {UNITS}( [1-9][0-9]* {UNITS})*$", strip_whitespace=True)
+]
+# One identifier of a relation as it stands in the catalog, without quotes.
+Column = Annotated[str, StringConstraints(min_length=1, max_length=63)]
+FIXED_UNITS: Final = {"minute": 60, "hour": 3600, "day": 86400, "week": 7 * 86400}
+
+
+class Declared(BaseModel):
+    """Base of all declarations."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+    why: str = Field(default="", description="the reason, for whoever reads the file or the generated pages")
+
+
+class DeclaredObject(Declared):
+    """Base of declarations about an object of the application."""
+
+    optional: bool = Field(
+        default=False,
+        description="the application may lack it: `lifecycle check` does not report that it is missing",
+    )
+
+
+def interval(text: str) -> sql.Composed:
+    """A declared length of time as SQL."""
+    return sql.SQL("interval {}").format(sql.Literal(text))
+
+
+def fixed_length(text: str) -> timedelta:
+    """The length of an interval without months and years; ValueError for one with them."""
+    words = text.split()
+    seconds = 0
+    for amount, unit in zip(words[::2], words[1::2], strict=True):
+        if unit.rstrip("s") not in FIXED_UNITS:
+            raise ValueError(
+                f"{text!r}: use minutes, hours, days or weeks here; a {unit.rstrip('s')} has no fixed length"
+            )
+        seconds += int(amount) * FIXED_UNITS[unit.rstrip("s")]
+    return timedelta(seconds=seconds)

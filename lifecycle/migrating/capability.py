@@ -1,0 +1,45 @@
+"""What a capability brings to a migration."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from psycopg import sql
+
+from lifecycle.database import Connection
+from lifecycle.declarations.application import Application
+
+Statements = Sequence[sql.SQL | sql.Composed]
+
+
+def no_policies(_application: Application) -> Statements:
+    """For a capability without policy tables."""
+    return ()
+
+
+def no_objects(_conn: Connection, _application: Application) -> Iterator[str]:
+    """For a capability that makes nothing but tables and functions."""
+    return iter(())
+
+
+@dataclass(frozen=True)
+class Capability:
+    """One part of the life cycle, named as its folder in lifecycle/ and as its branch of revisions.
+
+    `declared` says whether an application asks for it. `files` are the SQL files in its folder with the current text of
+    its database functions, in the order in which they are applied; `executors` names the roles that may execute one of
+    them beside its owner, by signature as PostgreSQL prints it (`public.is_ops_role()`). `policies` are statements that
+    copy the declarations into the policy tables; they run before the functions exist. `objects` makes what depends on
+    the declared tables (triggers, views, archives, indexes, grants), is safe to repeat and yields a line per change.
+    """
+
+    name: str
+    declared: Callable[[Application], bool]
+    files: tuple[str, ...] = ()
+    executors: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    policies: Callable[[Application], Statements] = no_policies
+    objects: Callable[[Connection, Application], Iterator[str]] = no_objects
+
+    @property
+    def folder(self) -> Path:
+        return Path(__file__).parents[1] / self.name

@@ -1,0 +1,155 @@
+"""Database functions: one current text each, in the SQL files beside their capability, applied when something differs.
+
+A file is applied when its text differs from the one that was applied last, or when a function that came from it was
+changed or dropped in the database. Files only create functions (`create or replace function`); what a file no longer
+makes is dropped.
+"""
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import psycopg
+from psycopg import sql
+
+from lifecycle.database import Connection, rows
+from lifecycle.declarations.application import Application
+from lifecycle.errors import RefusedError
+from lifecycle.migrating.capability import Capability
+
+# What an application's own SQL files are filed under.
+APPLICATION: Final = "application"
+
+# Signature and source, not the printed definition: PostgreSQL prints differently from version to version.
+FUNCTION: Final = """
+select p.oid::bigint, quote_ident(n.nspname) || '.' || quote_ident(p.proname) || '(' ||
+       pg_get_function_identity_arguments(p.oid) || ')' as signature,
+       sha256(convert_to(concat_ws(E'\\x1f', pg_get_function_arguments(p.oid), pg_get_function_result(p.oid), l.lanname,
+              p.prosrc, p.provolatile, p.prosecdef, p.proisstrict, p.proretset, p.proparallel, p.proconfig), 'UTF8')) as hash
+  from pg_proc p join pg_namespace n on n.oid = p.pronamespace join pg_language l on l.oid = p.prolang
+"""
+MADE_JUST_NOW: Final = f"{FUNCTION} where p.xmin::text = pg_current_xact_id()::xid::text order by 2"
+APPLIED: Final = "select file, hash from lifecycle.sql_files"
+RECORDED: Final = "select signature, file, hash from lifecycle.own_functions"
+LIVE: Final = f"""
+select signature, hash from ({FUNCTION}) f where signature = any (%s)
+"""  # noqa: S608 - constants only
+GRANTEES: Final = """
+select distinct case when a.grantee = 0 then 'public' else quote_ident(pg_get_userbyid(a.grantee)) end
+  from pg_proc p cross join lateral aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a
+ where p.oid = %s and a.grantee <> p.proowner
+"""
+ROLES: Final = "select rolname::text from pg_roles"
+REMEMBER_FILE: Final = """
+insert into lifecycle.sql_files as f (file, hash) values (%s, %s)
+on conflict (file) do update set hash = excluded.hash, applied_at = now()
+"""
+REMEMBER_FUNCTION: Final = """
+insert into lifecycle.own_functions as f (signature, file, hash) values (%s, %s, %s)
+on conflict (signature) do update set file = excluded.file, hash = excluded.hash
+"""
+FORGET_FUNCTION: Final = "delete from lifecycle.own_functions where signature = %s"
+FORGET_FILE: Final = "delete from lifecycle.sql_files where file = %s"
+
+
+@dataclass(frozen=True)
+class SqlText:
+    """A file of functions: `name` is capability/file, `executors` maps signatures to roles."""
+
+    name: str
+    text: str
+    executors: Mapping[str, tuple[str, ...]]
+
+    @property
+    def hash(self) -> bytes:
+        return hashlib.sha256(repr((self.text, sorted(self.executors.items()))).encode()).digest()
+
+
+def function_files(application: Application, capabilities: Sequence[Capability]) -> tuple[SqlText, ...]:
+    """The files of these capabilities and the application's own, in the order in which they are applied."""
+    ours = (
+        SqlText(f"{capability.name}/{file}", (capability.folder / file).read_text("utf-8"), capability.executors)
+        for capability in capabilities
+        for file in capability.files
+    )
+    theirs = (SqlText(f"{APPLICATION}/{file.name}", file.text, {}) for file in application.functions)
+    return (*ours, *theirs)
+
+
+def apply_functions(conn: Connection, files: Sequence[SqlText], capabilities: Sequence[Capability]) -> Iterator[str]:
+    """Apply what differs, each file in a transaction of its own; a line per function that was made, changed or dropped.
+
+    Raises RefusedError when something of the application depends on a function that has to go.
+    """
+    applied = dict(rows(conn, APPLIED))
+    recorded = {signature: (file, held) for signature, file, held in rows(conn, RECORDED)}
+    live = dict(rows(conn, LIVE, (list(recorded),)))
+    for file in files:
+        theirs = {signature: held for signature, (name, held) in recorded.items() if name == file.name}
+        as_applied = all(live.get(signature) == held for signature, held in theirs.items())
+        if applied.get(file.name) != file.hash or not as_applied:
+            yield from _apply(conn, file, theirs)
+    current = {file.name for file in files}
+    folders = {*(capability.name for capability in capabilities), APPLICATION}
+    for name in sorted(set(applied) - current):
+        if name.split("/")[0] in folders:
+            with conn.transaction():
+                for signature in sorted(s for s, (file_name, _) in recorded.items() if file_name == name):
+                    yield from _drop(conn, signature)
+                conn.execute(FORGET_FILE, (name,))
+
+
+def _apply(conn: Connection, file: SqlText, recorded: Mapping[str, bytes]) -> Iterator[str]:
+    try:
+        made = _run(conn, file, recorded)
+    except psycopg.errors.InvalidFunctionDefinition:
+        # Another return type or other names of parameters: `or replace` cannot, so what the file made goes first.
+        made = _run(conn, file, recorded, drop_first=True)
+    yield from (f"function {signature}: {told}" for signature, told in made)
+
+
+def _run(
+    conn: Connection, file: SqlText, recorded: Mapping[str, bytes], *, drop_first: bool = False
+) -> list[tuple[str, str]]:
+    told: list[tuple[str, str]] = []
+    with conn.transaction():
+        # A function may name another that a later file makes.
+        conn.execute("set local check_function_bodies = off")
+        conn.execute("set local search_path = ''")
+        if drop_first:
+            for signature in recorded:
+                list(_drop(conn, signature))
+        conn.execute(file.text.encode())
+        made = rows(conn, MADE_JUST_NOW)
+        known_roles = {role for (role,) in rows(conn, ROLES)}
+        for oid, signature, held in made:
+            _open_to(conn, oid, signature, [r for r in file.executors.get(signature, ()) if r in known_roles])
+            conn.execute(REMEMBER_FUNCTION, (signature, file.name, held))
+            if recorded.get(signature) != held:
+                told.append((signature, "changed" if signature in recorded else "made"))
+        for signature in sorted(set(recorded) - {signature for _, signature, _ in made}):
+            list(_drop(conn, signature))
+            told.append((signature, "dropped"))
+        conn.execute(REMEMBER_FILE, (file.name, file.hash))
+    return told
+
+
+def _open_to(conn: Connection, oid: int, signature: str, roles: Sequence[str]) -> None:
+    """Default privileges may have opened a new function to everyone, PUBLIC always is: exactly these roles keep it."""
+    for (grantee,) in rows(conn, GRANTEES, (oid,)):
+        conn.execute(f"revoke all on function {signature} from {grantee}".encode())
+    for role in roles:
+        conn.execute(sql.SQL("grant execute on function {} to {}").format(sql.SQL(signature), sql.Identifier(role)))  # type: ignore[arg-type]
+
+
+def _drop(conn: Connection, signature: str) -> Iterator[str]:
+    try:
+        conn.execute(f"drop function if exists {signature}".encode())
+    except psycopg.errors.DependentObjectsStillExist as error:
+        raise RefusedError(
+            f"function {signature} has to be replaced, and {error.diag.message_detail or 'something depends on it'}. "
+            "Drop what depends on it, run `lifecycle migrate` again, and make it anew."
+        ) from error
+    conn.execute(FORGET_FUNCTION, (signature,))
+    yield f"function {signature}: dropped"

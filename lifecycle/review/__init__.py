@@ -1,0 +1,1 @@
+"""The week of the jobs for people: outcomes, what is due, what grows."""

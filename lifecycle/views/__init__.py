@@ -1,0 +1,1 @@
+"""Materialized views of the application: refreshed on time, by their own definition."""

@@ -1,1 +1,0 @@
--- What was filled goes with its tables.

@@ -1,0 +1,2 @@
+drop table lifecycle.own_functions;
+drop table lifecycle.sql_files;
