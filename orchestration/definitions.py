@@ -12,17 +12,18 @@ import dagster as dg
 from assets.access import ACCESS_ASSETS, ACCESS_CHECKS
 from assets.application import application_assets
 from assets.archive import CHAT_ARCHIVE_ASSETS, CHAT_ARCHIVE_CHECKS
-from assets.partition_checks import PARTITION_CHECKS
 from assets.erasure_checks import ERASURE_CHECKS
 from assets.erasures import ERASURE_ASSETS
+from assets.expiry import VOUCHER_ASSETS
 from assets.indexes import INDEX_ASSETS, INDEX_CHECKS
-from assets.views import VIEW_ASSETS
+from assets.partition_checks import PARTITION_CHECKS
 from assets.partitions import PARTITION_ASSETS
+from assets.review import REVIEW_ASSETS, REVIEW_CHECKS
 from assets.segments import SEGMENT_ASSETS, SEGMENT_CHECKS
 from assets.statistics import STATISTICS_ASSETS
 from assets.statistics_checks import RECONCILIATION_CHECKS, STATISTICS_CHECKS, VIEW_CHECKS
-from assets.expiry import VOUCHER_ASSETS
-from assets.review import REVIEW_ASSETS, REVIEW_CHECKS
+from assets.views import VIEW_ASSETS
+from orchestration.executor import living_in_process_executor
 from orchestration.jobs import JOBS
 from orchestration.schedules import SCHEDULES
 from resources.dataframes import DataFrames
@@ -36,6 +37,8 @@ from resources.variables import (
     UI_URL_VARIABLE,
     URL_VARIABLE,
 )
+from sensors.database_outages import database_outages
+from sensors.dead_runs import dead_runs
 from sensors.deletion_requests import deletion_requests
 from sensors.freshness import freshness
 from sensors.notifications import notifications
@@ -97,9 +100,9 @@ def build_definitions(
         asset_checks=CHECKS,
         jobs=JOBS,
         schedules=SCHEDULES,
-        sensors=[run_outcomes, freshness, notifications, deletion_requests],
+        sensors=[run_outcomes, freshness, notifications, deletion_requests, dead_runs, database_outages],
         resources=resources,
-        executor=dg.in_process_executor,
+        executor=living_in_process_executor,
         loggers=loggers,
     )
 

@@ -11,22 +11,24 @@ from pydantic import Field
 
 from assets.access import ACCESS_ASSETS, ACCESS_CHECKS
 from assets.archive import CHAT_ARCHIVE_ASSETS, CHAT_ARCHIVE_CHECKS
-from assets.partition_checks import PARTITION_CHECKS
 from assets.erasure_checks import ERASURE_CHECKS
 from assets.erasures import ERASURE_ASSETS
+from assets.expiry import VOUCHER_ASSETS
 from assets.indexes import INDEX_ASSETS, INDEX_CHECKS
-from assets.views import VIEW_ASSETS
+from assets.partition_checks import PARTITION_CHECKS
 from assets.partitions import PARTITION_ASSETS, POOL, partitions_key
 from assets.progress import log_progress
+from assets.review import REVIEW_CHECKS, no_overdue_deletions, storage_history
+from assets.review import weekly_job_review as weekly_job_review_asset
 from assets.segments import SEGMENT_ASSETS, SEGMENT_CHECKS
 from assets.statistics import derived_statistics, roll_ups, statistics_reconciliation
 from assets.statistics_checks import RECONCILIATION_CHECKS, STATISTICS_CHECKS, VIEW_CHECKS
-from assets.expiry import VOUCHER_ASSETS
-from assets.review import REVIEW_CHECKS, no_overdue_deletions, storage_history
-from assets.review import weekly_job_review as weekly_job_review_asset
+from assets.views import VIEW_ASSETS
 from lifecycle.database import value, without_statement_timeout
 from lifecycle.partitions.convert import ConversionResult, convert_table
 from lifecycle.policy import EVENT_TABLES, event_table
+from orchestration.executor import living_in_process_executor
+from orchestration.limits import limits
 from resources.postgres import ApplicationDatabase, retried_when_busy
 
 MAINTENANCE_POOL: Final = "maintenance"
@@ -97,7 +99,8 @@ def convert(context: dg.OpExecutionContext, request: dict[str, Any], database: A
 
 
 @dg.job(
-    executor_def=dg.in_process_executor,
+    executor_def=living_in_process_executor,
+    tags=limits("convert_event_tables"),
     description="Convert the event tables to monthly partitions while the application writes to them.",
 )
 def convert_event_tables() -> None:
@@ -115,7 +118,8 @@ def asset_job(
         name,
         selection=dg.AssetSelection.assets(*assets) | dg.AssetSelection.checks(*checks),
         description=description,
-        executor_def=dg.in_process_executor,
+        executor_def=living_in_process_executor,
+        tags=limits(name),
     )
 
 
@@ -191,7 +195,8 @@ def maintain(context: dg.OpExecutionContext, database: ApplicationDatabase) -> N
 
 
 @dg.job(
-    executor_def=dg.in_process_executor,
+    executor_def=living_in_process_executor,
+    tags=limits("run_daily_maintenance"),
     description="The application's own run_daily_maintenance(): refresh account_function_usage, ANALYZE.",
 )
 def run_daily_maintenance() -> None:
