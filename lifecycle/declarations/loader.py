@@ -70,8 +70,8 @@ def load_application(folder: Path) -> Application:
     """
     if not folder.is_dir():
         raise DeclarationError(
-            f"{folder}: there is no such folder of declarations. LIFECYCLE_APPLICATION names it; it holds files such as "
-            "event_tables.yaml"
+            f"{folder}: there is no such folder of declarations. LIFECYCLE_APPLICATION names it; it holds files such "
+            "as event_tables.yaml"
         )
     unknown = sorted(path.name for path in folder.glob("*.y*ml") if path.suffix != ".yaml" or path.stem not in FILES)
     if unknown:

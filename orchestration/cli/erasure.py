@@ -103,8 +103,8 @@ def cancel(request_id: RequestId, reason: Reason) -> None:
 @erasure.command()
 def run() -> None:
     """Carry out every request that is due, with the proof, without Dagster. Exit code 1 when one failed."""
-    from orchestration.cli.session import errors_as_messages, required_url
     from orchestration.cli.erasure_report import run_everything
+    from orchestration.cli.session import errors_as_messages, required_url
 
     url = required_url()
     with errors_as_messages():

@@ -12,8 +12,9 @@ def migrate(
     sql: Annotated[bool, typer.Option("--sql", help="Print what would run, change nothing.")] = False,
 ) -> None:
     """Bring the project's own objects in the database up to date. Safe to repeat."""
-    from lifecycle.migrating.migrate import upgrade
     from lifecycle.migrating.script import migration_script
+
+    from lifecycle.migrating.migrate import upgrade
 
     with errors_as_messages():
         application = declared_application()
