@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from lifecycle.declarations.database import Database
 from lifecycle.declarations.event_tables import EventTable, EventTables
+from lifecycle.declarations.personal_data import PersonalData
 from lifecycle.declarations.relations import Relation
 from lifecycle.names import QualifiedName
 
@@ -30,6 +31,7 @@ class Application(BaseModel):
 
     database: Database = Field(default_factory=Database)
     event_table_file: EventTables = Field(default_factory=EventTables, alias="event_tables")
+    personal_data: PersonalData | None = None
     functions: tuple[SqlFile, ...] = ()
     relations: tuple[Relation, ...] = ()
 
