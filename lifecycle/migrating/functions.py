@@ -118,9 +118,7 @@ def drop_functions(conn: Connection, file: str, signatures: Sequence[str]) -> It
     yield from (f"function {signature}: dropped" for signature in sorted(signatures))
 
 
-def _apply(
-    conn: Connection, file: SqlText, recorded: Mapping[str, bytes], live: Mapping[str, bytes]
-) -> Iterator[str]:
+def _apply(conn: Connection, file: SqlText, recorded: Mapping[str, bytes], live: Mapping[str, bytes]) -> Iterator[str]:
     try:
         made = _run(conn, file, recorded, live)
     except psycopg.errors.InvalidFunctionDefinition:
