@@ -27,11 +27,11 @@ import psycopg
 from psycopg import sql
 from sqlalchemy import make_url
 
-from lifecycle.declarations.loader import load_application
 from lifecycle.migrating.migrate import upgrade
 from sandbox.application import apply_december, clone_database, create_application_database
 from sandbox.generate import generate
 from sandbox.server import LOGIN_ROLES, NOT_DURABLE, SUPERUSER, Server
+from tests.declared import APPLICATION
 
 ROOT: Final = Path(__file__).parents[1]
 CACHE: Final = ROOT / ".pytest_cache" / "clusters"
@@ -77,7 +77,7 @@ def build(server: Server, template: Template, now: datetime) -> None:
     else:
         url = clone_database(server, template.base.name, template.name)
         if template.migrated:
-            upgrade(url, load_application(ROOT / "application"))
+            upgrade(url, APPLICATION)
         else:
             apply_december(url)
     close_to_sessions(server, template.name)
@@ -107,7 +107,14 @@ PLAIN: Final = _Layer(
 MIGRATED: Final = _Layer(
     "migrated",
     (Template(False, True, True), Template(True, True, True), Template(False, False, True)),
-    ("lifecycle/**/*.py", "lifecycle/**/*.sql", "migrations/**/*.py", "migrations/**/*.sql", "application/**/*"),
+    (
+        "lifecycle/**/*.py",
+        "lifecycle/**/*.sql",
+        "migrations/**/*.py",
+        "migrations/**/*.sql",
+        "application/**/*",
+        "tests/declared.py",
+    ),
 )
 
 
