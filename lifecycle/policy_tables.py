@@ -3,7 +3,6 @@
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
-from lifecycle.erasures.own_tables import erasure_policy_statements
 from lifecycle.policy import (
     CHAT_ARCHIVE,
     DATA_QUALITY,
@@ -63,7 +62,6 @@ def policy_statements() -> list[sql.SQL | sql.Composed]:
         *statistics_statements(),
         _segments(),
         *_retention(),
-        *erasure_policy_statements(),
     ]
 
 

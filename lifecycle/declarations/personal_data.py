@@ -103,9 +103,9 @@ class Source(DeclaredObject):
 
 
 class Limit(DeclaredObject):
-    """Keys that are not followed: those in a row of `table` whose `owner` is a person who stays. With `more_than`: those
-    that so many different owners have, whether they stay or not. Or those that `function(keys text[]) returns setof
-    text` of the application returns."""
+    """Keys that are not followed: those in rows of `table` whose `owner` is a person who stays. With `more_than`: those
+    that more different owners have, whether they stay or not. Or those that a function of the application returns
+    (`function(keys text[]) returns setof text`)."""
 
     table: QualifiedName | None = None
     column: Column | None = None
@@ -162,7 +162,7 @@ class Step(Declared):
     key: Kind
     do: Literal["delete", "scrub"] = "delete"
     unowned: Column | None = None
-    set: dict[Column, Word | None | Replacement] = Field(default_factory=dict)
+    set: dict[Column, Word | Replacement | None] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _set_or_delete(self) -> "Step":
@@ -182,8 +182,8 @@ class PersonalTable(DeclaredObject):
     """One table of the map: steps in their order, and what its columns mean where a row stays.
 
     `redacted`: free form of others' rows, of which exactly the person's ids and addresses give way to a word. `exempt`:
-    may name the person, for the reason given. `clean`: holds nothing of a person, so that a find is a fault; `clean_why`
-    says why where that is not the table's own reason. `time`: when a row came, to look for late ones.
+    may name the person, for the reason given. `clean`: holds nothing of a person, so that a find is a fault;
+    `clean_why` says why where that is not the table's own reason. `time`: when a row came, to look for late ones.
     """
 
     why: str = Field(min_length=3)
@@ -202,8 +202,8 @@ class PersonalTable(DeclaredObject):
         }
         if self.steps and all(step.do == "delete" for step in self.steps):
             found["*"] = ("deleted", self.why)
-        found |= {column: ("redacted", OTHERS_FREE_FORM) for column in self.redacted}
-        found |= {column: ("clean", self.clean_why or self.why) for column in self.clean}
+        found |= dict.fromkeys(self.redacted, ("redacted", OTHERS_FREE_FORM))
+        found |= dict.fromkeys(self.clean, ("clean", self.clean_why or self.why))
         found |= {column: ("exempt", reason) for column, reason in self.exempt.items()}
         return found
 

@@ -1,4 +1,4 @@
-"""The map of personal data as rows of the policy tables: what personal_data.yaml declares, and this project's own tables.
+"""The map of personal data as rows of the policy tables: what personal_data.yaml declares, and tables of our own.
 
 In schema lifecycle nobody may be found, unless a line here says otherwise (lifecycle.treatment_of() knows the rest).
 """
@@ -43,9 +43,7 @@ def mapped_tables(application: Application) -> Iterator[MappedTable]:
         return
     for name, table in {**data.tables, **OWN_TABLES}.items():
         events = application.event_tables.get(name)
-        yield MappedTable(
-            name, table, table.time or (events.time if events else None), table.steps, table.treatments()
-        )
+        yield MappedTable(name, table, table.time or (events.time if events else None), table.steps, table.treatments())
 
 
 FORGET: Final = tuple(

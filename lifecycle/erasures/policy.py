@@ -1,4 +1,4 @@
-"""How patient an erasure is. What is true of the application (deadline, grace, late data) stands in personal_data.yaml."""
+"""How patient an erasure is. What is true of the application (deadline, grace, late rows) is in personal_data.yaml."""
 
 from dataclasses import dataclass
 from typing import Final

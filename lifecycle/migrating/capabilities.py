@@ -3,6 +3,7 @@
 from typing import Final
 
 from lifecycle.declarations.application import Application
+from lifecycle.erasures.capability import ERASURES
 from lifecycle.ledger.capability import LEDGER
 from lifecycle.migrating.capability import Capability
 from lifecycle.partitions.capability import PARTITIONS
@@ -16,6 +17,7 @@ BASE: Final = (STATE, LEDGER)
 CAPABILITIES: Final = (
     *BASE,
     PARTITIONS,
+    ERASURES,
 )
 
 
