@@ -37,7 +37,7 @@ def test_a_plain_table_is_a_failure_row_and_the_others_are_rotated(make_applicat
     with connect(make_application_db(rows=False, migrated=True)) as conn:
         actions = rotate_all(conn)
         assert [(a.table_name, a.action, a.outcome) for a in actions] == [
-            (name, "skipped", "failure") for name in sorted(table.name for table in EVENT_TABLES)
+            (name, "skipped", "failure") for name in sorted(table.qualified_name for table in EVENT_TABLES)
         ]
         assert all("convert_event_tables" in (a.error or "") for a in actions)
         assert partition_tables(conn) == set()
@@ -74,7 +74,7 @@ def test_a_stranger_under_a_partitions_name_fails_that_table_alone(partitioned: 
     run_on(partitioned, "create table {} (note text)", name)
     actions = rotate_all(partitioned, add_months(this, 1))
     (failure,) = [action for action in actions if action.outcome == "failure"]
-    assert failure.table_name == BUSINESS.name
+    assert failure.table_name == BUSINESS.qualified_name
     assert f"event_partitions.{name} already exists" in (failure.error or "")
     assert len(done(actions, "create")) == len(EVENT_TABLES) - 1
 
