@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from lifecycle.database import Connection, connect, rows, value
-from lifecycle.policy import EVENT_TABLES
+from tests.declared import EVENT_TABLES
 from lifecycle.review.report import report_content
 from lifecycle.review.storage import RelationGrowth, StorageGrowth, record_storage, storage_growth
 from lifecycle.review.weekly import weekly_review

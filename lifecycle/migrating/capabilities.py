@@ -5,6 +5,7 @@ from typing import Final
 from lifecycle.declarations.application import Application
 from lifecycle.ledger.capability import LEDGER
 from lifecycle.migrating.capability import Capability
+from lifecycle.partitions.capability import PARTITIONS
 from lifecycle.review.capability import REVIEW
 from lifecycle.segments.capability import SEGMENTS
 from lifecycle.views.capability import VIEWS
@@ -15,6 +16,7 @@ STATE: Final = Capability("migrating", declared=lambda _: True)
 CAPABILITIES: Final = (
     STATE,
     LEDGER,
+    PARTITIONS,
     VIEWS,
     SEGMENTS,
     REVIEW,
