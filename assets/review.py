@@ -9,8 +9,8 @@ from assets.application import application_key
 from assets.bundle import Bundle
 from assets.storage_history import GROUP, OWNERS, POOL, STORAGE_KEY, storage_history
 from assets.units import size_text
-from lifecycle.review.report import delta_text, duration_text, percent_text, record_weekly_review, top_relations
 from lifecycle.declarations.application import Application
+from lifecycle.review.report import delta_text, duration_text, percent_text, record_weekly_review, top_relations
 from lifecycle.review.storage import RelationGrowth, record_storage
 from lifecycle.review.weekly import DeletionsDue, JobReview, Outbox, WeeklyReview, deletions_due, outbox, weekly_review
 from resources.postgres import ApplicationDatabase, retried_when_busy
@@ -172,4 +172,6 @@ def outbox_is_drained(database: ApplicationDatabase) -> dg.AssetCheckResult:
 
 def bundle(application: Application) -> Bundle:
     """Sizes and review, whatever is declared; deletions due where personal data is."""
-    return Bundle(assets=[storage_history, _review_asset(application)], checks=[no_overdue_deletions, outbox_is_drained])
+    return Bundle(
+        assets=[storage_history, _review_asset(application)], checks=[no_overdue_deletions, outbox_is_drained]
+    )

@@ -89,7 +89,11 @@ def _segments_asset(application: Application) -> dg.AssetsDefinition:
     segments = application.segments
     target = segments.targets[0]
     watched = {table for _, _, source in segments.sources() for table in source.watches}
-    halved = f" and affinity from interactions, halved every {segments.interactions.half_life}" if segments.interactions else ""
+    halved = (
+        f" and affinity from interactions, halved every {segments.interactions.half_life}"
+        if segments.interactions
+        else ""
+    )
 
     @dg.asset(
         key=KEY,

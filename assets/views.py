@@ -68,7 +68,7 @@ def _view_asset(application: Application, name: QualifiedName, view: Materialize
 
 
 def freshness_result(key: dg.AssetKey, check: str, found: ViewAge | None) -> dg.AssetCheckResult:
-    """Whether a view was found to be right a short while ago; one that the application lacks is none of our business."""
+    """Whether a view was found to be right a short while ago; one that the application lacks is not missed."""
     age = found.age if found else None
     absent = found is not None and found.absent
     fresh = age is not None and age <= OLDEST

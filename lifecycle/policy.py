@@ -1,8 +1,8 @@
 """What is kept, for how long, and with which patience: the one place where these values live.
 
-`lifecycle migrate` copies the event tables into `lifecycle.event_table_policies` and what is kept of chats and vouchers into `lifecycle.retention_policies`, where the
-database functions read them. `docs/reference/retention.md` is generated from
-here.
+`lifecycle migrate` copies the event tables into `lifecycle.event_table_policies` and what is kept of chats and vouchers
+into `lifecycle.retention_policies`, where the database functions read them. `docs/reference/retention.md` is generated
+from here.
 """
 
 from dataclasses import dataclass

@@ -83,7 +83,8 @@ def function_files(application: Application, capabilities: Sequence[Capability])
         for capability in capabilities
         for file in capability.files
     )
-    theirs = (SqlText(f"{APPLICATION}/{file.name}", file.text, {}) for file in application.functions)
+    executors = application.database.executors
+    theirs = (SqlText(f"{APPLICATION}/{file.name}", file.text, executors) for file in application.functions)
     return (*ours, *theirs)
 
 
@@ -118,9 +119,7 @@ def drop_functions(conn: Connection, file: str, signatures: Sequence[str]) -> It
     yield from (f"function {signature}: dropped" for signature in sorted(signatures))
 
 
-def _apply(
-    conn: Connection, file: SqlText, recorded: Mapping[str, bytes], live: Mapping[str, bytes]
-) -> Iterator[str]:
+def _apply(conn: Connection, file: SqlText, recorded: Mapping[str, bytes], live: Mapping[str, bytes]) -> Iterator[str]:
     try:
         made = _run(conn, file, recorded, live)
     except psycopg.errors.InvalidFunctionDefinition:

@@ -55,7 +55,8 @@ QUEUE_EXISTS: Final = "select to_regclass('lifecycle.deletion_jobs') is not null
 DELETIONS: Final = """
 with job as (
     select j.due_at, j.requested_at, j.state = 'failed' and j.attempts >= p.tries_until_failed as given_up
-      from lifecycle.deletion_jobs j cross join lifecycle.erasure_policy p where j.state not in ('verified', 'cancelled')
+      from lifecycle.deletion_jobs j cross join lifecycle.erasure_policy p
+     where j.state not in ('verified', 'cancelled')
 )
 select count(*) + lifecycle.requests_without_job(),
        count(*) filter (where due_at > %(now)s and due_at <= %(now)s + interval '7 days'),
@@ -153,8 +154,8 @@ class Outbox:
 
 @dataclass(frozen=True)
 class WeeklyReview:
-    """Everything the review tells. `default_rows` is None for a table that is not partitioned, `deletions` where nothing
-    is erased."""
+    """Everything the review tells. `default_rows` is None for a table that is not partitioned, `deletions` where
+    nothing is erased."""
 
     week: Week
     jobs: tuple[JobReview, ...]
