@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import dagster as dg
 
-from assets import partitions, review, segments, views
+from assets import checking, partitions, review, segments, views
 from assets.application import application_assets
 from assets.bundle import Bundle
 from lifecycle.declarations.application import Application
@@ -43,6 +43,7 @@ BUNDLES: Final[Mapping[str, Callable[[Application], Bundle]]] = {
     "views": views.bundle,
     "segments": segments.bundle,
     "review": review.bundle,
+    "checking": checking.bundle,
 }
 
 

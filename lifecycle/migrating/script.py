@@ -62,7 +62,9 @@ def _sections(application: Application) -> Iterator[Section]:
             yield Section(f"declarations: {capability.name}", text)
     for file in function_files(application, capabilities):
         grants = "".join(
-            GRANT.format(signature=signature, role=role) for signature, roles in file.executors.items() for role in roles
+            GRANT.format(signature=signature, role=role)
+            for signature, roles in file.executors.items()
+            for role in roles
         )
         settings = "set local check_function_bodies = off;\nset local search_path = '';\n\n"
         yield Section(f"functions: {file.name}", settings + file.text.strip() + "\n" + CLOSE + grants)
