@@ -8,6 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from lifecycle.declarations.database import Database
 from lifecycle.declarations.event_tables import EventTable, EventTables
 from lifecycle.declarations.relations import Relation
+from lifecycle.declarations.segments import Segments
+from lifecycle.declarations.views import Views
 from lifecycle.names import QualifiedName
 
 
@@ -30,6 +32,8 @@ class Application(BaseModel):
 
     database: Database = Field(default_factory=Database)
     event_table_file: EventTables = Field(default_factory=EventTables, alias="event_tables")
+    views: Views = Field(default_factory=Views)
+    segments: Segments = Field(default_factory=Segments)
     functions: tuple[SqlFile, ...] = ()
     relations: tuple[Relation, ...] = ()
 

@@ -6,14 +6,22 @@ from lifecycle.declarations.application import Application
 from lifecycle.ledger.capability import LEDGER
 from lifecycle.migrating.capability import Capability
 from lifecycle.partitions.capability import PARTITIONS
+from lifecycle.review.capability import REVIEW
+from lifecycle.segments.capability import SEGMENTS
+from lifecycle.views.capability import VIEWS
 
 # Where a migration remembers what it applied; made first.
 STATE: Final = Capability("migrating", declared=lambda _: True)
 
+# What all others stand on, whatever is declared.
+BASE: Final = (STATE, LEDGER)
+
 CAPABILITIES: Final = (
-    STATE,
-    LEDGER,
+    *BASE,
     PARTITIONS,
+    VIEWS,
+    SEGMENTS,
+    REVIEW,
 )
 
 
