@@ -75,6 +75,12 @@ def catch_up(conn: Connection, names: Names, old: TableStructure, targets: list[
             return
 
 
+def require_capture(conn: Connection, names: Names) -> None:
+    """Raise BusyError when the capture was switched off for a while: another run copies again."""
+    if not captures_all(conn, names):
+        raise altered(names)
+
+
 def exchange(conn: Connection, names: Names, old: TableStructure, targets: list[Target]) -> float:
     """Put the new partitions in the old one's place, in one transaction; returns milliseconds under lock."""
     prepare_replay(conn, names)
@@ -110,8 +116,7 @@ def exchange(conn: Connection, names: Names, old: TableStructure, targets: list[
         require_known_columns(conn, names, old)
         if outdated_targets(conn, names, {target.name for target in targets}):
             raise altered(names)
-        if not captures_all(conn, names):
-            raise altered(names)
+        require_capture(conn, names)
         # Nobody knows the new tables; the tables that keys point at come next; the parent, where the crowd is, last.
         conn.execute(sql.SQL("lock table {} in access exclusive mode").format(sql.SQL(", ").join(partitions)))
         for name in referenced:
