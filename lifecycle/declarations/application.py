@@ -5,8 +5,10 @@ from typing import Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from lifecycle.declarations.access import AccessDeclarations
 from lifecycle.declarations.database import Database
 from lifecycle.declarations.event_tables import EventTable, EventTables
+from lifecycle.declarations.indexes import IndexDeclarations
 from lifecycle.names import QualifiedName
 
 
@@ -29,6 +31,8 @@ class Application(BaseModel):
 
     database: Database = Field(default_factory=Database)
     event_table_file: EventTables = Field(default_factory=EventTables, alias="event_tables")
+    access: AccessDeclarations = Field(default_factory=AccessDeclarations)
+    indexes: IndexDeclarations = Field(default_factory=IndexDeclarations)
     functions: tuple[SqlFile, ...] = ()
 
     @property
