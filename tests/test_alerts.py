@@ -10,7 +10,7 @@ import pytest
 from dagster._core.definitions.freshness import FreshnessState, FreshnessStateChange
 
 from lifecycle.database import rows, value
-from lifecycle.policy import EVENT_TABLES
+from tests.declared import EVENT_TABLES
 from orchestration.definitions import build_definitions, defs
 from resources.postgres import ApplicationDatabase
 from resources.slack import Slack

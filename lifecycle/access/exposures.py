@@ -9,8 +9,9 @@ from lifecycle.access.live import printed_in_full
 from lifecycle.access.model import ANON, COMPARED_ROLES, HELPER_SCHEMA, PUBLIC, SERVICE_ROLE, Declared
 from lifecycle.database import Connection, rows
 from lifecycle.migrating.revisions import STATE_SCHEMA
+from lifecycle.partitions.tables import PARTITION_SCHEMA
 
-OWN_SCHEMAS: Final = (STATE_SCHEMA, "event_partitions")
+OWN_SCHEMAS: Final = (STATE_SCHEMA, PARTITION_SCHEMA)
 
 # What is open, how, and the statement that closes it where that is ours to do: grants on anything in our schemas;
 # partitions that can be touched directly, or whose parent alone is guarded; functions of ours that run with other
@@ -49,7 +50,7 @@ select p.signature, r.name || ' may EXECUTE',
   from own_function p
  cross join lateral aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a join reader r on r.oid = a.grantee
  where not p.theirs and a.grantee <> p.proowner
-   and not coalesce(%(executors)s::jsonb -> p.signature, '[]') ? r.name::text
+   and %(executors)s::jsonb is not null and not coalesce(%(executors)s::jsonb -> p.signature, '[]') ? r.name::text
 union all
 select c.oid::regclass::text, 'row-level security is off, and the table it is a partition of has it',
        format('alter table %%s enable row level security', c.oid::regclass), c.relowner
@@ -105,17 +106,18 @@ class Exposure:
     cure: str | None = None
 
 
-def own_exposures(conn: Connection, executors: Mapping[str, Sequence[str]]) -> tuple[Exposure, ...]:
+def own_exposures(conn: Connection, executors: Mapping[str, Sequence[str]] | None) -> tuple[Exposure, ...]:
     """What of our schemas, of partitions and of functions of ours is open or careless; empty when nothing.
 
-    `executors` says by signature which roles may execute a function of ours. Needs a migrated database.
+    `executors` says by signature which roles may execute a function of ours; None: that is not asked. Needs a migrated
+    database.
     """
     params = {
         "readers": [PUBLIC, *COMPARED_ROLES, SERVICE_ROLE],
         "compared": list(COMPARED_ROLES),
         "schemas": list(OWN_SCHEMAS),
         "helpers": HELPER_SCHEMA,
-        "executors": json.dumps({signature: list(roles) for signature, roles in executors.items()}),
+        "executors": None if executors is None else json.dumps({name: list(roles) for name, roles in executors.items()}),
     }
     with printed_in_full(conn):
         return tuple(Exposure(*row) for row in rows(conn, OURS, params))

@@ -9,6 +9,7 @@ from lifecycle.declarations.access import AccessDeclarations
 from lifecycle.declarations.database import Database
 from lifecycle.declarations.event_tables import EventTable, EventTables
 from lifecycle.declarations.indexes import IndexDeclarations
+from lifecycle.declarations.relations import Relation
 from lifecycle.names import QualifiedName
 
 
@@ -24,7 +25,7 @@ class SqlFile(BaseModel):
 class Application(BaseModel):
     """One field per file `<field>.yaml`; a file that is missing declares nothing.
 
-    `functions` are the files `*.sql`, in order of their names.
+    `functions` are the files `*.sql`, in order of their names; `relations` is schema.json, which a command writes.
     """
 
     model_config = ConfigDict(frozen=True, ignored_types=(cached_property,))
@@ -34,6 +35,7 @@ class Application(BaseModel):
     access: AccessDeclarations = Field(default_factory=AccessDeclarations)
     indexes: IndexDeclarations = Field(default_factory=IndexDeclarations)
     functions: tuple[SqlFile, ...] = ()
+    relations: tuple[Relation, ...] = ()
 
     @property
     def event_tables(self) -> dict[QualifiedName, EventTable]:
@@ -41,7 +43,8 @@ class Application(BaseModel):
         return self.event_table_file.root
 
 
+NOT_YAML: Final = ("functions", "relations")
 # The files of the folder, by name without `.yaml`, with the model of each.
 FILES: Final = {
-    (field.alias or name): field.annotation for name, field in Application.model_fields.items() if name != "functions"
+    (field.alias or name): field.annotation for name, field in Application.model_fields.items() if name not in NOT_YAML
 }

@@ -1,10 +1,14 @@
 """All capabilities, in the order in which a migration takes them. One that is not declared creates nothing."""
 
+from collections.abc import Mapping
 from typing import Final
 
+from lifecycle.access.capability import ACCESS
 from lifecycle.declarations.application import Application
+from lifecycle.indexes.capability import INDEXES
 from lifecycle.ledger.capability import LEDGER
 from lifecycle.migrating.capability import Capability
+from lifecycle.partitions.capability import PARTITIONS
 
 # Where a migration remembers what it applied; made first.
 STATE: Final = Capability("migrating", declared=lambda _: True)
@@ -12,9 +16,21 @@ STATE: Final = Capability("migrating", declared=lambda _: True)
 CAPABILITIES: Final = (
     STATE,
     LEDGER,
+    PARTITIONS,
+    INDEXES,
+    ACCESS,
 )
 
 
 def declared_capabilities(application: Application) -> tuple[Capability, ...]:
     """Those that this application asks for, in order."""
     return tuple(capability for capability in CAPABILITIES if capability.declared(application))
+
+
+def declared_executors(application: Application) -> Mapping[str, tuple[str, ...]]:
+    """Which roles may execute which function of ours, by its signature; nobody may execute another one."""
+    return {
+        signature: roles
+        for capability in declared_capabilities(application)
+        for signature, roles in capability.executors.items()
+    }

@@ -35,6 +35,13 @@ RECORDED: Final = "select signature, file, hash from lifecycle.own_functions"
 LIVE: Final = f"""
 select signature, hash from ({FUNCTION}) f where signature = any (%s)
 """  # noqa: S608 - constants only
+OPEN_TO: Final = f"""
+select f.signature, array(select case when a.grantee = 0 then 'public' else pg_get_userbyid(a.grantee)::text end
+                            from pg_proc p
+                           cross join lateral aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a
+                           where p.oid = f.oid and a.grantee <> p.proowner)
+  from ({FUNCTION}) f where f.signature = any (%s)
+"""  # noqa: S608 - constants only
 GRANTEES: Final = """
 select distinct case when a.grantee = 0 then 'public' else quote_ident(pg_get_userbyid(a.grantee)) end
   from pg_proc p cross join lateral aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a
@@ -55,11 +62,15 @@ FORGET_FILE: Final = "delete from lifecycle.sql_files where file = %s"
 
 @dataclass(frozen=True)
 class SqlText:
-    """A file of functions: `name` is capability/file, `executors` maps signatures to roles."""
+    """A file of functions: `name` is capability/file, `executors` maps signatures or names to roles."""
 
     name: str
     text: str
     executors: Mapping[str, tuple[str, ...]]
+
+    def executors_of(self, signature: str) -> tuple[str, ...]:
+        """The roles that may execute one of its functions, beside the owner."""
+        return self.executors.get(signature, self.executors.get(signature.partition("(")[0], ()))
 
     @property
     def hash(self) -> bytes:
@@ -73,7 +84,9 @@ def function_files(application: Application, capabilities: Sequence[Capability])
         for capability in capabilities
         for file in capability.files
     )
-    theirs = (SqlText(f"{APPLICATION}/{file.name}", file.text, {}) for file in application.functions)
+    # By name alone, which signatures begin with: a declaration is for all functions of a name.
+    executors = {str(name): routine.roles for name, routine in application.access.routines.items() if routine.granted}
+    theirs = (SqlText(f"{APPLICATION}/{file.name}", file.text, executors) for file in application.functions)
     return (*ours, *theirs)
 
 
@@ -85,11 +98,17 @@ def apply_functions(conn: Connection, files: Sequence[SqlText], capabilities: Se
     applied = dict(rows(conn, APPLIED))
     recorded = {signature: (file, held) for signature, file, held in rows(conn, RECORDED)}
     live = dict(rows(conn, LIVE, (list(recorded),)))
+    open_to = {signature: set(roles) for signature, roles in rows(conn, OPEN_TO, (list(recorded),))}
+    known_roles = {role for (role,) in rows(conn, ROLES)}
     for file in files:
         theirs = {signature: held for signature, (name, held) in recorded.items() if name == file.name}
         as_applied = all(live.get(signature) == held for signature, held in theirs.items())
+        as_opened = all(open_to.get(name) == set(file.executors_of(name)) & known_roles for name in theirs)
         if applied.get(file.name) != file.hash or not as_applied:
             yield from _apply(conn, file, theirs)
+        elif not as_opened:
+            yield from _apply(conn, file, theirs)
+            yield f"functions of {file.name}: open to the roles declared and nobody else"
     current = {file.name for file in files}
     folders = {*(capability.name for capability in capabilities), APPLICATION}
     for name in sorted(set(applied) - current):
@@ -124,7 +143,7 @@ def _run(
         made = rows(conn, MADE_JUST_NOW)
         known_roles = {role for (role,) in rows(conn, ROLES)}
         for oid, signature, held in made:
-            _open_to(conn, oid, signature, [r for r in file.executors.get(signature, ()) if r in known_roles])
+            _open_to(conn, oid, signature, [r for r in file.executors_of(signature) if r in known_roles])
             conn.execute(REMEMBER_FUNCTION, (signature, file.name, held))
             if recorded.get(signature) != held:
                 told.append((signature, "changed" if signature in recorded else "made"))

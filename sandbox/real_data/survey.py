@@ -26,10 +26,11 @@ def accounts(material: Material) -> Iterator[str]:
 
 
 def users(material: Material) -> Iterator[str]:
-    """auth.users: id, email (invented), created_at."""
+    """auth.users: id, email (invented), email_confirmed_at, created_at."""
     for number, member in material.members.items():
         email = f"member-{number}@example.invalid"
-        yield line(row_id("user", number), email, member.first + material.survey_shift)
+        first = member.first + material.survey_shift
+        yield line(row_id("user", number), email, first, first)
 
 
 def linkages(material: Material) -> Iterator[str]:
