@@ -8,14 +8,14 @@ import dagster as dg
 
 from assets.application import application_key
 from assets.bundle import Bundle
-from assets.partition_checks import Finding, listed
+from assets.checks import Finding, listed
 from assets.progress import log_progress
 from assets.units import size_text
 from lifecycle.database import connect_directly
 from lifecycle.declarations.application import Application
 from lifecycle.indexes.build import IndexBuild, build_indexes
 from lifecycle.indexes.hot_queries import IndexState, IndexStatus, index_statuses
-from lifecycle.indexes.policy import HOT_QUERY_INDEXES, UNUSED_AFTER_DAYS
+from lifecycle.indexes.model import declared_indexes, hot_query_indexes
 from lifecycle.indexes.redundant import RedundantIndexes, redundant_indexes
 from resources.postgres import ApplicationDatabase, errors_for_dagster, retried_when_busy
 
@@ -95,9 +95,15 @@ def indexes_asset(application: Application) -> dg.AssetsDefinition:
         pool=POOL,
         code_version="1",
     )
-    def hot_query_indexes(context: dg.AssetExecutionContext, database: ApplicationDatabase) -> dg.MaterializeResult[None]:
+    def hot_query_indexes(
+        context: dg.AssetExecutionContext, database: ApplicationDatabase
+    ) -> dg.MaterializeResult[None]:
         url = database.required_url()
-        with retried_when_busy(), errors_for_dagster(), connect_directly(url, application_name="lifecycle indexes") as conn:
+        with (
+            retried_when_busy(),
+            errors_for_dagster(),
+            connect_directly(url, application_name="lifecycle indexes") as conn,
+        ):
             build = build_indexes(conn, indexes, log_progress(context))
             for message in build.left_out:
                 context.log.warning(message)

@@ -9,7 +9,7 @@ import psycopg
 from psycopg import sql
 
 from lifecycle.access.accepted import accept, looked_at, remember_policies
-from lifecycle.access.changes import Change, access_changes
+from lifecycle.access.changes import Change, access_changes, in_words
 from lifecycle.access.exposures import own_exposures
 from lifecycle.access.model import Declared
 from lifecycle.database import Connection, politely
@@ -52,7 +52,7 @@ def apply_access(conn: Connection, declared: Declared) -> Iterator[str]:
         except NO_LONGER_FITS as error:
             unfit[name] = f"{error.diag.message_primary}; change its rows in access.yaml"
         else:
-            yield f"access to {name}: {', '.join(dict.fromkeys(change.told for change in steps))}; made as declared"
+            yield f"access to {name}: {'; '.join(in_words(steps))}: made as declared"
     # What is still to be closed is not what the application decided.
     foreign = {change.object: change.owner for change in changes if change.owner}
     accept(conn, declared, everything=False, but=frozenset((*foreign, *unfit)))

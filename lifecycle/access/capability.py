@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from lifecycle.access.apply import apply_access
 from lifecycle.access.declared import EXECUTORS, declared_access
+from lifecycle.access.undo import take_back
 from lifecycle.database import Connection
 from lifecycle.declarations.application import Application
 from lifecycle.migrating.capability import Capability
@@ -19,4 +20,5 @@ ACCESS = Capability(
     files=("helpers.sql",),
     executors=EXECUTORS,
     objects=_objects,
+    undo=take_back,
 )

@@ -1,6 +1,7 @@
 """What differs between the declaration and the catalog, each with the statement that makes it so."""
 
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
@@ -273,3 +274,15 @@ def routine_changes(catalog: Catalog, routines: Sequence[Routine]) -> Iterator[C
                         grantable=passes_on,
                         owner=_foreign(found),
                     )
+
+
+def in_words(changes: Iterable[Change]) -> Iterator[str]:
+    """Every change of an object, the privileges of one role together."""
+    privileges: dict[str, list[str]] = defaultdict(list)
+    for change in changes:
+        if change.kind == "revoke":
+            privileges[change.subject].append(change.detail)
+        else:
+            yield change.told
+    for role, verbs in privileges.items():
+        yield f"{role} may {', '.join(verbs)}"

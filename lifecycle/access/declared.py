@@ -66,4 +66,3 @@ def _relation(name: QualifiedName, kind: Kind, why: str, file: AccessDeclaration
         narrowed=kind.narrowed,
         optional=optional,
     )
-

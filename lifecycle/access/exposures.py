@@ -117,7 +117,9 @@ def own_exposures(conn: Connection, executors: Mapping[str, Sequence[str]] | Non
         "compared": list(COMPARED_ROLES),
         "schemas": list(OWN_SCHEMAS),
         "helpers": HELPER_SCHEMA,
-        "executors": None if executors is None else json.dumps({name: list(roles) for name, roles in executors.items()}),
+        "executors": None
+        if executors is None
+        else json.dumps({name: list(roles) for name, roles in executors.items()}),
     }
     with printed_in_full(conn):
         return tuple(Exposure(*row) for row in rows(conn, OURS, params))

@@ -67,7 +67,9 @@ class AccessDeclarations(Declared):
     back_end: QualifiedName | None = Field(
         default=None, description="a function of the application that is true for service_role alone; see `narrowed`"
     )
-    rows: dict[Words, str] = Field(default_factory=dict, description="conditions of policies of ours, by words for them")
+    rows: dict[Words, str] = Field(
+        default_factory=dict, description="conditions of policies of ours, by words for them"
+    )
     kinds: dict[str, Kind] = Field(default_factory=dict, description="how several tables or views are reached alike")
     relations: dict[QualifiedName, RelationAccess] = Field(default_factory=dict)
     routines: dict[QualifiedName, RoutineAccess] = Field(default_factory=dict)

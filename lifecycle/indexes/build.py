@@ -9,14 +9,15 @@ import psycopg
 from psycopg import sql
 
 from lifecycle.database import Connection, operation_lock
-from lifecycle.errors import BusyError, RefusedError
+from lifecycle.declarations.application import Application
+from lifecycle.errors import BusyError
 from lifecycle.indexes.catalog import (
+    UnfitError,
     explained,
     index_body,
     on_empty_copy,
-    serving,
-    UnfitError,
     require_table,
+    serving,
     what_has_the_name,
 )
 from lifecycle.indexes.extensions import (

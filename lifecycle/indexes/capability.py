@@ -6,6 +6,7 @@ from lifecycle.database import Connection
 from lifecycle.declarations.application import Application
 from lifecycle.indexes.build import build_indexes
 from lifecycle.indexes.model import declared_indexes
+from lifecycle.indexes.undo import drop_indexes
 from lifecycle.migrating.capability import Capability
 
 
@@ -15,4 +16,6 @@ def _objects(conn: Connection, application: Application) -> Iterator[str]:
     yield from build.left_out
 
 
-INDEXES = Capability("indexes", declared=lambda application: bool(application.indexes.indexes), objects=_objects)
+INDEXES = Capability(
+    "indexes", declared=lambda application: bool(application.indexes.indexes), objects=_objects, undo=drop_indexes
+)

@@ -99,7 +99,9 @@ def on_empty_copy(conn: Connection, index: Index, extension_schema: str) -> Iter
         try:
             conn.execute(sql.SQL("create index {} on {} {}").format(sql.Identifier(index.name), copy, body))
         except NO_LONGER_FITS as error:
-            raise UnfitError(f"{index.table}: {error.diag.message_primary}; change the index in indexes.yaml") from error
+            raise UnfitError(
+                f"{index.table}: {error.diag.message_primary}; change the index in indexes.yaml"
+            ) from error
         yield
 
 

@@ -14,11 +14,10 @@ from lifecycle.indexes.catalog import (
     fits_its_query,
     on_empty_copy,
     serving,
-    table_exists,
     what_has_the_name,
 )
 from lifecycle.indexes.extensions import EXTENSIONS_SCHEMA, extension_schema, missing_extension
-from lifecycle.indexes.policy import HOT_QUERY_INDEXES, REPRESENTATIVE_ROWS, Index
+from lifecycle.indexes.policy import REPRESENTATIVE_ROWS, Index
 from lifecycle.indexes.query_plans import QueryPlan
 
 LOCK_TIMEOUT: Final = "set local lock_timeout = '5s'"
