@@ -78,7 +78,8 @@ def describe(build: IndexBuild, statuses: Sequence[IndexStatus]) -> dg.Materiali
 
 def indexes_asset(application: Application) -> dg.AssetsDefinition:
     """The asset of all declared indexes."""
-    indexes, hot = declared_indexes(application), hot_query_indexes(application)
+    indexes = declared_indexes(application)
+    hot = [index for index in indexes if index.query]
 
     @dg.asset(
         key=KEY,
@@ -86,8 +87,8 @@ def indexes_asset(application: Application) -> dg.AssetsDefinition:
         group_name=GROUP,
         description=(
             "Indexes of the application's most frequent queries. A run builds what is missing or invalid, without "
-            "stopping writers, and changes nothing otherwise; its metadata show each index with its size, its scans and "
-            "the plan of its query before and now."
+            "stopping writers, and changes nothing otherwise; its metadata show each index with its size, its scans "
+            "and the plan of its query before and now."
         ),
         kinds={"postgres"},
         owners=OWNERS,

@@ -9,8 +9,8 @@ import pytest
 
 from lifecycle.migrating.migrate import upgrade
 from lifecycle.partitions.tables import MonthlyTable
-from tests.declared import EVENT_TABLES, event_table
 from tests.conftest import MakeApplicationDb
+from tests.declared import EVENT_TABLES, event_table
 from tests.docs_pages import ROOT, blocks, convert
 
 UNDO = ROOT / "docs/how-to/undo.md"

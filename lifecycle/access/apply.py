@@ -34,9 +34,9 @@ NO_LONGER_FITS: Final = (
 def apply_access(conn: Connection, declared: Declared) -> Iterator[str]:
     """Change what is not as declared, a line per object; safe to repeat.
 
-    What the application decided about relations that nobody looked at before is accepted as it is. An object that cannot
-    be changed stays as it was and has a line that says why: it belongs to another role, another role granted what must
-    go, or a condition does not fit it. Raises BusyError when a table stays locked.
+    What the application decided about relations that nobody looked at before is accepted as it is. An object that
+    cannot be changed stays as it was and has a line that says why: it belongs to another role, another role granted
+    what must go, or a condition does not fit it. Raises BusyError when a table stays locked.
     """
     yield from _close_own(conn)
     changes = access_changes(conn, declared)

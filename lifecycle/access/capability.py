@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from lifecycle.access.apply import apply_access
 from lifecycle.access.declared import EXECUTORS, declared_access
+from lifecycle.access.script import access_script
 from lifecycle.access.undo import take_back
 from lifecycle.database import Connection
 from lifecycle.declarations.application import Application
@@ -21,4 +22,5 @@ ACCESS = Capability(
     executors=EXECUTORS,
     objects=_objects,
     undo=take_back,
+    script=access_script,
 )

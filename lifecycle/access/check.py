@@ -42,7 +42,8 @@ select n.nspname::text, p.proname::text, 'function', false, false,
  where p.prosecdef and p.prorettype <> 'trigger'::regtype and n.nspname !~ '^(pg_|information_schema)'
    and n.nspname <> all (array[%(helpers)s] || %(schemas)s || %(managed)s)
    and format('%%I.%%I', n.nspname, p.proname) <> all (%(routines)s)
-   and quote_ident(n.nspname) || '.' || quote_ident(p.proname) || '(' || pg_get_function_identity_arguments(p.oid) || ')'
+   and quote_ident(n.nspname) || '.' || quote_ident(p.proname)
+       || '(' || pg_get_function_identity_arguments(p.oid) || ')'
        <> all (%(own)s)
    and has_schema_privilege(r.oid, n.oid, 'USAGE') and has_function_privilege(r.oid, p.oid, 'EXECUTE')
    and not exists (select from pg_depend d

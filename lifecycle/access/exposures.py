@@ -1,4 +1,4 @@
-"""What is open that should not be: this project's own schemas, partitions, functions; tables that anybody may change."""
+"""What is open that should not be: our own schemas, partitions and functions; tables that anybody may change."""
 
 import json
 from collections.abc import Mapping, Sequence

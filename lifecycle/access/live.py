@@ -68,7 +68,8 @@ select n.nspname::text, p.proname::text, p.oid::regprocedure::text, pg_has_role(
               where (a.grantee = 0 or r.rolname = any (%(roles)s)) and a.grantee <> p.proowner),
        array(select r.rolname::text from aclexplode(p.proacl) a join pg_roles r on r.oid = a.grantee
               where a.is_grantable and r.rolname = any (%(roles)s) and a.grantee <> p.proowner),
-       quote_ident(n.nspname) || '.' || quote_ident(p.proname) || '(' || pg_get_function_identity_arguments(p.oid) || ')'
+       quote_ident(n.nspname) || '.' || quote_ident(p.proname)
+       || '(' || pg_get_function_identity_arguments(p.oid) || ')'
            = any (%(own)s)
   from pg_proc p join pg_namespace n on n.oid = p.pronamespace
  where n.nspname = any (%(schemas)s)

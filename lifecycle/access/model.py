@@ -1,4 +1,4 @@
-"""What a declaration is made of, with kinds and conditions resolved: verbs, rows, and who may do what with one object."""
+"""What a declaration is made of, kinds and conditions resolved: verbs, rows, who may do what with one object."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -36,14 +36,15 @@ told by the check `application_access_is_accepted` until `lifecycle access accep
 |---|---|
 {conditions}
 
-Helpers of schema `private` are asked once per statement, not once per row, and most run as their owner, so that a policy
-of a table may ask that table.
+Helpers of schema `private` are asked once per statement, not once per row, and most run as their owner, so that a
+policy of a table may ask that table.
 
-**What these policies pin.** PostgreSQL refuses `alter column ... type` of a column that a policy names, and `drop column`
-without CASCADE; with CASCADE the policy goes, and row-level security keeps the table closed. The policies name key
-columns alone. Before such a migration of the application drop the policy (`drop policy "lifecycle: ..." on ...`);
-afterwards run `lifecycle migrate`, which makes it again, or says which condition no longer fits the table. Renaming the
-column or the table, other columns, and everything else go on as without these policies.
+**What these policies pin.** PostgreSQL refuses `alter column ... type` of a column that a policy names, and
+`drop column` without CASCADE; with CASCADE the policy goes, and row-level security keeps the table closed. The policies
+name key columns alone. Before such a migration of the application drop the policy
+(`drop policy "lifecycle: ..." on ...`); afterwards run `lifecycle migrate`, which makes it again, or says which
+condition no longer fits the table. Renaming the column or the table, other columns, and everything else go on as
+without these policies.
 
 ## Functions
 

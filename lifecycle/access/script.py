@@ -1,14 +1,17 @@
 """The declaration as a script, for a reviewer to read before anything is run."""
 
+from itertools import groupby
+from operator import attrgetter
 from typing import Final
 
 from psycopg import sql
 
-from lifecycle.access.changes import relation_changes, routine_changes
+from lifecycle.access.changes import Change, relation_changes, routine_changes
 from lifecycle.access.declared import declared_access
 from lifecycle.access.live import Catalog, LiveRelation, LiveRoutine
-from lifecycle.access.model import API_ROLES, COMPARED_ROLES, HELPER_SCHEMA, PUBLIC, SERVICE_ROLE, VERBS
+from lifecycle.access.model import API_ROLES, COMPARED_ROLES, HELPER_SCHEMA, PUBLIC, SERVICE_ROLE, VERBS, Declared
 from lifecycle.declarations.application import Application
+from lifecycle.names import QualifiedName
 
 # Of policies that are narrowed the application alone knows the names.
 NARROW: Final = r"""do $$
@@ -31,14 +34,22 @@ declare
     relation regclass;
 begin
     if pg_catalog.current_setting('server_version_num')::int >= 170000 then
-        for relation in select pg_catalog.to_regclass(n) from unnest({}::text[]) n where pg_catalog.to_regclass(n) is not null loop
+        for relation in select r from unnest({}::text[]) n, pg_catalog.to_regclass(n) r where r is not null loop
             execute pg_catalog.format('revoke maintain on table %s from {}', relation);
         end loop;
     end if;
 end $$"""
 
 
-def access_statements(application: Application) -> list[sql.Composed]:
+# An object that the application may lack.
+WHERE_IT_IS: Final = """do $there$ begin
+if {found}({name}) is not null then
+{statements};
+end if;
+end $there$"""
+
+
+def access_script(application: Application) -> str:
     """Everything that a database which grants all to the API and has no policy of ours would get."""
     declared = declared_access(application)
     everything = dict.fromkeys((*VERBS, "TRUNCATE", "REFERENCES", "TRIGGER"), False)
@@ -62,12 +73,26 @@ def access_statements(application: Application) -> list[sql.Composed]:
         for routine in applications
     )
     catalog = Catalog(frozenset((*COMPARED_ROLES, SERVICE_ROLE)), relations, routines)
-    changes = (*relation_changes(catalog, declared.relations, {}), *routine_changes(catalog, applications))
-    if not relations:
-        return [change.statement for change in changes]
+    changes = [*relation_changes(catalog, declared.relations, {}), *routine_changes(catalog, applications)]
+    optional = {str(one.name) for one in (*declared.relations, *applications) if one.optional}
+    script = [_of_one(name, list(found), name in optional) for name, found in groupby(changes, attrgetter("object"))]
+    if relations:
+        script = [*_before(declared, list(relations)), *script]
+    return "".join(f"{statement};\n" for statement in script)
+
+
+def _of_one(name: str, changes: list[Change], optional: bool) -> str:
+    statements = ";\n".join(change.statement.as_string(None) for change in changes)
+    if not optional:
+        return statements
+    found = "to_regclass" if changes[0].statement.as_string(None).find(" routine ") < 0 else "to_regproc"
+    return WHERE_IT_IS.format(found=found, name=sql.Literal(name).as_string(None), statements=statements)
+
+
+def _before(declared: Declared, relations: list[QualifiedName]) -> list[str]:
+    names = [str(name) for name in relations]
     narrowed = [str(relation.name) for relation in declared.relations if relation.narrowed]
     narrow = sql.SQL(NARROW).format(sql.Literal(narrowed), sql.Literal(declared.service_only))
-    maintain = sql.SQL(REVOKE_MAINTAIN).format(
-        sql.Literal([str(name) for name in relations]), sql.SQL(", ").join(map(sql.Identifier, API_ROLES))
-    )
-    return [narrow, maintain, *(change.statement for change in changes)]
+    roles = sql.SQL(", ").join(map(sql.Identifier, API_ROLES))
+    maintain = sql.SQL(REVOKE_MAINTAIN).format(sql.Literal(names), roles)
+    return [narrow.as_string(None), maintain.as_string(None)]

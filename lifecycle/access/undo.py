@@ -23,9 +23,11 @@ begin
         select c.*, case when c.object like '%)' then 'routine' else 'table' end as what,
                case when c.subject = 'public' then 'public' else quote_ident(c.subject) end as grantee
           from lifecycle.access_changes c
-         where case when c.object like '%)' then to_regprocedure(c.object)::oid else to_regclass(c.object)::oid end is not null
+         where case when c.object like '%)' then to_regprocedure(c.object)::oid
+                    else to_regclass(c.object)::oid end is not null
            and not c.repaired
-           and (c.change not in ('revoke', 'grant', 'grant option') or c.subject = 'public' or to_regrole(quote_ident(c.subject)) is not null)
+           and (c.change not in ('revoke', 'grant', 'grant option') or c.subject = 'public'
+                or to_regrole(quote_ident(c.subject)) is not null)
          order by c.id desc
     loop
         case found.change
@@ -37,7 +39,8 @@ begin
             when 'row security' then
                 execute format('alter table %s disable row level security', found.object);
             when 'policy roles' then
-                if exists (select from pg_policy p where p.polrelid = found.object::regclass and p.polname = found.subject) then
+                if exists (select from pg_policy p
+                            where p.polrelid = found.object::regclass and p.polname = found.subject) then
                     execute format('alter policy %I on %s to %s', found.subject, found.object, found.detail);
                 end if;
         end case;

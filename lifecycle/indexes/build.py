@@ -60,8 +60,12 @@ def mark_statement(index: Index) -> sql.Composed:
     )
 
 
-def index_statements(application: Application) -> Iterator[sql.Composed]:
-    """Everything that `build_indexes` runs on a database that has none of the indexes, for a reviewer."""
+def index_script(application: Application) -> str:
+    """Everything that `build_indexes` runs on a database that has none of the indexes; in no transaction."""
+    return "".join(f"{statement.as_string(None)};\n" for statement in _statements(application))
+
+
+def _statements(application: Application) -> Iterator[sql.Composed]:
     indexes = declared_indexes(application)
     for name in sorted({index.extension for index in indexes if index.extension}):
         yield create_extension_statement(name)
@@ -73,11 +77,11 @@ def index_statements(application: Application) -> Iterator[sql.Composed]:
 def build_indexes(conn: Connection, indexes: Sequence[Index], progress: Progress = no_progress) -> IndexBuild:
     """Build what is missing; safe to repeat. `conn` is a session of its own, in autocommit mode.
 
-    Passed over: an index that another one serves for, under whatever name. An invalid index under our name, the leftover
-    of a broken build, is dropped and built anew. Left out with the reason: an index whose table or column does not
-    exist, whose table is partitioned, whose extension is missing and cannot be created, whose name belongs to something
-    else. Raises BusyError when an older transaction stays open for longer than the patience, and AlreadyRunningError
-    when another session builds.
+    Passed over: an index that another one serves for, under whatever name. An invalid index under our name, the
+    leftover of a broken build, is dropped and built anew. Left out with the reason: an index whose table or column does
+    not exist, whose table is partitioned, whose extension is missing and cannot be created, whose name belongs to
+    something else. Raises BusyError when an older transaction stays open for longer than the patience, and
+    AlreadyRunningError when another session builds.
     """
     built, left_out = [], []
     with operation_lock(conn, "indexes"):

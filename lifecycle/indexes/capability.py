@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from lifecycle.database import Connection
 from lifecycle.declarations.application import Application
-from lifecycle.indexes.build import build_indexes
+from lifecycle.indexes.build import build_indexes, index_script
 from lifecycle.indexes.model import declared_indexes
 from lifecycle.indexes.undo import drop_indexes
 from lifecycle.migrating.capability import Capability
@@ -17,5 +17,10 @@ def _objects(conn: Connection, application: Application) -> Iterator[str]:
 
 
 INDEXES = Capability(
-    "indexes", declared=lambda application: bool(application.indexes.indexes), objects=_objects, undo=drop_indexes
+    "indexes",
+    declared=lambda application: bool(application.indexes.indexes),
+    objects=_objects,
+    undo=drop_indexes,
+    script=index_script,
+    script_in_transaction=False,
 )

@@ -10,14 +10,16 @@ import psycopg
 from lifecycle.database import Connection, rows
 from lifecycle.errors import BusyError
 from lifecycle.indexes.catalog import (
+    UnfitError,
     explained,
     fits_its_query,
     on_empty_copy,
+    require_table,
     serving,
     what_has_the_name,
 )
 from lifecycle.indexes.extensions import EXTENSIONS_SCHEMA, extension_schema, missing_extension
-from lifecycle.indexes.policy import REPRESENTATIVE_ROWS, Index
+from lifecycle.indexes.model import REPRESENTATIVE_ROWS, Index
 from lifecycle.indexes.query_plans import QueryPlan
 
 LOCK_TIMEOUT: Final = "set local lock_timeout = '5s'"

@@ -21,7 +21,8 @@ with described as (
                                i.indcollation[k - 1], i.indoption[k - 1])
                    from generate_series(1, i.indnkeyatts::int) k order by k) as keys
       from pg_index i join pg_class c on c.oid = i.indexrelid join pg_am m on m.oid = c.relam
-     where c.relnamespace = any (array(select to_regnamespace(quote_ident(s)) from unnest(%(schemas)s::text[]) s)) and i.indisvalid and not c.relispartition)
+     where c.relnamespace in (select n.oid from pg_namespace n where n.nspname = any (%(schemas)s))
+       and i.indisvalid and not c.relispartition)
 select d.indrelid::regclass::text, n.relname::text, o.relname::text, pg_relation_size(d.indexrelid)
   from described d join pg_class n on n.oid = d.indexrelid
   cross join lateral (
@@ -44,7 +45,8 @@ select s.relid::regclass::text, s.indexrelname::text, pg_relation_size(s.indexre
  where s.schemaname = any (%(schemas)s) and s.idx_scan = 0 and i.indisvalid
    and not (i.indisunique or i.indisreplident or exists (select from pg_constraint k where k.conindid = i.indexrelid))
    and not exists (select from lifecycle.index_plans p
-                    where (p.schema_name, p.index_name) = (s.schemaname, s.indexrelname) and p.built_at > now() - make_interval(days => %(days)s))
+                    where (p.schema_name, p.index_name) = (s.schemaname, s.indexrelname)
+                      and p.built_at > now() - make_interval(days => %(days)s))
  order by pg_relation_size(s.indexrelid) desc, 1, 2
 """
 

@@ -87,10 +87,20 @@ def function_files(application: Application, capabilities: Sequence[Capability])
         for capability in capabilities
         for file in capability.files
     )
-    # By name alone, which signatures begin with: a declaration is for all functions of a name.
-    executors = {str(name): routine.roles for name, routine in application.access.routines.items() if routine.granted}
-    theirs = (SqlText(f"{APPLICATION}/{file.name}", file.text, executors) for file in application.functions)
+    theirs = (
+        SqlText(f"{APPLICATION}/{file.name}", file.text, _declared_executors(application, file.text))
+        for file in application.functions
+    )
     return (*ours, *theirs)
+
+
+def _declared_executors(application: Application, text: str) -> Mapping[str, tuple[str, ...]]:
+    """By name alone, which signatures begin with: a declaration is for all functions of a name."""
+    return {
+        str(name): routine.roles
+        for name, routine in application.access.routines.items()
+        if routine.granted and f"function {name}(" in text
+    }
 
 
 def apply_functions(conn: Connection, files: Sequence[SqlText], capabilities: Sequence[Capability]) -> Iterator[str]:

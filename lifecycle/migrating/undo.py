@@ -6,7 +6,7 @@ from typing import Final
 
 from psycopg import sql
 
-from lifecycle.database import Connection, value
+from lifecycle.database import Connection
 from lifecycle.declarations.application import Application
 from lifecycle.errors import RefusedError
 from lifecycle.migrating.capabilities import BASE, CAPABILITIES
@@ -23,9 +23,7 @@ DROP_STATE_SCHEMA: Final = (
 )
 
 
-def undo(
-    url: str, application: Application, name: str, *, sleep: Callable[[float], None] = time.sleep
-) -> Migration:
+def undo(url: str, application: Application, name: str, *, sleep: Callable[[float], None] = time.sleep) -> Migration:
     """Take back what `lifecycle migrate` made of one capability; safe to repeat.
 
     Raises RefusedError, before anything is changed, where rows would be lost or another capability stands on this one.
