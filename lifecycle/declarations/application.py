@@ -10,6 +10,8 @@ from lifecycle.declarations.database import Database
 from lifecycle.declarations.event_tables import EventTable, EventTables
 from lifecycle.declarations.indexes import IndexDeclarations
 from lifecycle.declarations.relations import Relation
+from lifecycle.declarations.segments import Segments
+from lifecycle.declarations.views import Views
 from lifecycle.names import QualifiedName
 
 
@@ -32,6 +34,8 @@ class Application(BaseModel):
 
     database: Database = Field(default_factory=Database)
     event_table_file: EventTables = Field(default_factory=EventTables, alias="event_tables")
+    views: Views = Field(default_factory=Views)
+    segments: Segments = Field(default_factory=Segments)
     access: AccessDeclarations = Field(default_factory=AccessDeclarations)
     indexes: IndexDeclarations = Field(default_factory=IndexDeclarations)
     functions: tuple[SqlFile, ...] = ()

@@ -9,6 +9,9 @@ from lifecycle.indexes.capability import INDEXES
 from lifecycle.ledger.capability import LEDGER
 from lifecycle.migrating.capability import Capability
 from lifecycle.partitions.capability import PARTITIONS
+from lifecycle.review.capability import REVIEW
+from lifecycle.segments.capability import SEGMENTS
+from lifecycle.views.capability import VIEWS
 
 # Where a migration remembers what it applied; made first.
 STATE: Final = Capability("migrating", declared=lambda _: True)
@@ -19,8 +22,11 @@ BASE: Final = (STATE, LEDGER)
 CAPABILITIES: Final = (
     *BASE,
     PARTITIONS,
+    VIEWS,
+    SEGMENTS,
     INDEXES,
     ACCESS,
+    REVIEW,
 )
 
 
