@@ -11,7 +11,7 @@ from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from lifecycle.declarations.application import Application
-from lifecycle.declarations.personal_data import PersonalData, PersonalTable, Step
+from lifecycle.declarations.personal_data import PERSON, PersonalData, PersonalTable, Step
 from lifecycle.erasures.policy import ERASURE
 from lifecycle.names import QualifiedName
 
@@ -29,11 +29,18 @@ class MappedTable:
     treatments: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
 
-# The queue names the person, to find what comes back.
-QUEUE: Final = PersonalTable(
-    why="the queue", exempt={"account_key": "ties the proof to the request, to find what comes back"}
-)
-OWN_TABLES: Final = {QualifiedName("lifecycle", "deletion_jobs"): QUEUE}
+# The queue names the person, to find what comes back. Segments wait in a table that the application's triggers fill:
+# last, since the deletes before it fill it, too.
+OWN_TABLES: Final = {
+    QualifiedName("lifecycle", "deletion_jobs"): PersonalTable(
+        why="the queue", exempt={"account_key": "ties the proof to the request, to find what comes back"}
+    ),
+    QualifiedName("lifecycle", "changed_segment_accounts"): PersonalTable(
+        optional=True,
+        why="persons whose segments wait; one who was erased has none",
+        steps=(Step(by="account", key=PERSON),),
+    ),
+}
 
 
 def mapped_tables(application: Application) -> Iterator[MappedTable]:

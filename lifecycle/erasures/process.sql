@@ -30,7 +30,7 @@ begin
         when 'search' then
             if lifecycle.search_relation(batch, relation) > 0 and (select c.relkind from pg_class c where c.oid = relation) = 'm' then
                 -- It holds what was taken out of its tables since.
-                if not lifecycle.refresh_view(relation) then
+                if not lifecycle.refresh_erased_view(relation) then
                     raise lock_not_available;
                 end if;
                 perform lifecycle.search_relation(batch, relation);

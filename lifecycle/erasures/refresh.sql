@@ -2,7 +2,7 @@
 
 -- Materialized views of the searched schemas in the order in which they have to be refreshed, each with every relation
 -- that it reads, through other views, too.
-create or replace function lifecycle.materialized_views() returns table (relation regclass, depth int, reads oid[])
+create or replace function lifecycle.views_in_order() returns table (relation regclass, depth int, reads oid[])
 language sql stable set search_path = ''
 as $$
     with recursive reading as (
@@ -33,13 +33,13 @@ as $$
            s.relation, s.table_name, max(s.bytes)
       from lifecycle.searched_columns() s
       join pg_class c on c.oid = s.relation
-      left join lifecycle.materialized_views() m on m.relation = s.relation
+      left join lifecycle.views_in_order() m on m.relation = s.relation
      group by s.relation, s.table_name, c.relkind, m.depth order by 1
 $$;
 
 -- One view; false when somebody else refreshes it at this moment. What fails otherwise is told, and the search finds whom
 -- the view still holds.
-create or replace function lifecycle.refresh_view(relation regclass) returns boolean
+create or replace function lifecycle.refresh_erased_view(relation regclass) returns boolean
 language plpgsql set search_path = ''
 as $$
 #variable_conflict use_variable
@@ -83,10 +83,10 @@ begin
                        from lifecycle.erasure_counts c join lifecycle.deletion_jobs j on j.id = c.job_id
                       where j.batch_id = batch and j.state = 'erased');
     for view in
-        select m.relation from lifecycle.materialized_views() m join pg_class c on c.oid = m.relation
+        select m.relation from lifecycle.views_in_order() m join pg_class c on c.oid = m.relation
          where m.reads && touched and c.relispopulated order by m.depth, m.relation
     loop
-        if not lifecycle.refresh_view(view.relation) then
+        if not lifecycle.refresh_erased_view(view.relation) then
             return false;
         end if;
     end loop;
