@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from lifecycle.archive.capability import ARCHIVE
 from lifecycle.declarations.application import Application
 from lifecycle.ledger.capability import LEDGER
 from lifecycle.migrating.capability import Capability
@@ -14,6 +15,7 @@ CAPABILITIES: Final = (
     STATE,
     LEDGER,
     PARTITIONS,
+    ARCHIVE,
 )
 
 
