@@ -11,9 +11,11 @@ from lifecycle.partitions.capability import PARTITIONS
 # Where a migration remembers what it applied; made first.
 STATE: Final = Capability("migrating", declared=lambda _: True)
 
+# What all others stand on, whatever is declared.
+BASE: Final = (STATE, LEDGER)
+
 CAPABILITIES: Final = (
-    STATE,
-    LEDGER,
+    *BASE,
     PARTITIONS,
     ARCHIVE,
 )
