@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from typing import Final
 
-
 from lifecycle.archive.layout import archives_of, exists
 from lifecycle.archive.structure import keep_in_step
+from lifecycle.archive.undo import take_archives_back
 from lifecycle.database import Connection
 from lifecycle.declarations.application import Application
 from lifecycle.migrating.capability import Capability
@@ -19,9 +19,16 @@ def make_archives(conn: Connection, application: Application) -> Iterator[str]:
         yield from keep_in_step(conn, archive)
 
 
+# A policy's function is executed with the rights of the reader. A role that is not named here reads no archive.
+READERS: Final = ("anon", "authenticated", "service_role", "ops")
 ARCHIVE: Final = Capability(
     "archive",
     declared=lambda application: bool(application.archived_tables),
     files=("archive.sql",),
+    executors={
+        "lifecycle.readable_groups(source_schema text, source_table text, group_column text, groups_schema text, "
+        "groups_table text, groups_id text)": READERS
+    },
     objects=make_archives,
+    undo=take_archives_back,
 )

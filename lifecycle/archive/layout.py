@@ -20,7 +20,8 @@ ARCHIVED_AT: Final = "archived_at"
 STORED_AS_TEXT: Final = "pg_catalog.text"
 # Any difference means that a statement of ours was made for other columns.
 FINGERPRINT: Final = """
-select md5(string_agg(concat_ws('.', a.attnum, a.attname, a.atttypid, a.atttypmod, a.attgenerated), ' ' order by a.attnum))
+select md5(string_agg(concat_ws('.', a.attnum, a.attname, a.atttypid, a.atttypmod, a.attgenerated), ' '
+                      order by a.attnum))
   from pg_attribute a where a.attrelid = to_regclass(%s) and a.attnum > 0 and not a.attisdropped
 """
 COLUMNS: Final = """

@@ -99,8 +99,8 @@ def archive_rows(
 ) -> ArchiveRun:
     """Archive what is due at `now`, oldest first, up to the pace's limit for a run.
 
-    Whether readers may change is the caller's question (readers.py). `claims` is a second session, which a second thread
-    uses until this function ends; neither keeps any state, so both may go through a transaction pooler. Raises
+    Whether readers may change is the caller's question (readers.py). `claims` is a second session, which a second
+    thread uses until this function ends; neither keeps any state, so both may go through a transaction pooler. Raises
     RefusedError when the table is not what is declared, BusyError when the tables themselves stay locked, psycopg.Error
     otherwise; batches that were moved stay moved.
     """

@@ -18,7 +18,8 @@ with recursive reads(oid) as (
        and r.ev_class <> d.refobjid
      union
     select r.ev_class from reads v
-      join pg_depend d on d.classid = 'pg_rewrite'::regclass and d.refclassid = 'pg_class'::regclass and d.refobjid = v.oid
+      join pg_depend d on d.classid = 'pg_rewrite'::regclass and d.refclassid = 'pg_class'::regclass
+                      and d.refobjid = v.oid
       join pg_rewrite r on r.oid = d.objid
      where r.ev_class <> v.oid and r.ev_class is distinct from to_regclass(%(recent)s)
 )
@@ -31,7 +32,8 @@ select 'function', p.oid::regprocedure::text
    and (p.prosrc ~* ('\m' || regexp_replace(%(name)s, '\W', '\\\&', 'g') || '\M')
         or exists (select from pg_depend d where d.classid = 'pg_proc'::regclass and d.objid = p.oid
                       and d.refclassid = 'pg_class'::regclass and d.refobjid = to_regclass(%(source)s)))
-   and not exists (select from pg_depend e where e.classid = 'pg_proc'::regclass and e.objid = p.oid and e.deptype = 'e')
+   and not exists (select from pg_depend e
+                    where e.classid = 'pg_proc'::regclass and e.objid = p.oid and e.deptype = 'e')
  union all
 select 'policy', format('%%s on %%s', quote_ident(p.polname), p.polrelid::regclass)
   from pg_policy p

@@ -11,7 +11,7 @@ from lifecycle.archive.conversation import require_group
 from lifecycle.archive.layout import GZIP, SHA256, ArchivedColumn, Layout, type_name
 from lifecycle.archive.pace import PACE
 from lifecycle.archive.text import unpack
-from lifecycle.database import Connection, politely, run_all
+from lifecycle.database import Connection, politely, run_all, without_statement_timeout
 from lifecycle.errors import RefusedError, VerificationError
 
 PREPARE: Final = (
@@ -45,6 +45,7 @@ select {values} from pg_temp.lifecycle_restored a order by a.{time}
 DIFFERS: Final = sql.SQL("""
 select {differences} from pg_temp.lifecycle_restored a left join {source} m on m.{id} = a.{id}::{key}
 """)
+GROUPS: Final = sql.SQL("select distinct a.{group}::text from {archive} a order by 1")
 DELETE: Final = sql.SQL("delete from {archive} a using pg_temp.lifecycle_restored r where a.{id} = r.{id}")
 LEFT: Final = sql.SQL("select count(*) from {archive} a where a.{group} = %(group)s::{stored}")
 
@@ -56,6 +57,13 @@ class Restoration:
     restored: int
     left: int
     until: datetime
+
+
+def archived_groups(conn: Connection, layout: Layout) -> tuple[str, ...]:
+    """The keys of all groups that have archived rows."""
+    query = GROUPS.format(**_names(layout))
+    with without_statement_timeout(conn):
+        return tuple(key for (key,) in conn.execute(query).fetchall())
 
 
 def restore_group(
@@ -159,7 +167,7 @@ def _unpack_all(conn: Connection, layout: Layout, names: dict[str, sql.Composabl
 
 
 def _value(column: ArchivedColumn) -> sql.Composable:
-    """The archived value in the column's type now. A row that is older than a column has what the table would give it."""
+    """The archived value in the column's type now; a row that is older than the column gets the column's default."""
     kept = sql.SQL("a.{}").format(sql.Identifier(column.name))
     if not column.built_in:
         kept = sql.SQL("{}::{}").format(kept, type_name(column))

@@ -13,7 +13,6 @@ from lifecycle.names import QualifiedName
 
 LOCK_TIMEOUT: Final = "set local lock_timeout = '500ms'"
 POLICY: Final = "lifecycle_readers"
-HELPER: Final = "lifecycle.readable_groups(text,text,text,text,text,text)"
 POLICY_COMMENT: Final = """
 select obj_description(p.oid, 'pg_policy') from pg_policy p where p.polrelid = to_regclass(%s) and p.polname = %s
 """
@@ -36,7 +35,7 @@ NOT_CALLERS: Final = ("anon", PUBLIC)
 
 def keep_surroundings(conn: Connection, layout: Layout) -> Iterator[str]:
     """Make what is missing or differs, each in a short transaction; a line per change."""
-    for step in (_policy, _helper, _recent_view, _read_function, _triggers):
+    for step in (_policy, _recent_view, _read_function, _triggers):
         with conn.transaction():
             conn.execute(LOCK_TIMEOUT)
             yield from step(conn, layout)
@@ -79,13 +78,6 @@ def _policy(conn: Connection, layout: Layout) -> Iterator[str]:
         )
     )
     yield f"archive {archive.archive}: policy made"
-
-
-def _helper(conn: Connection, layout: Layout) -> Iterator[str]:
-    """A policy's function is executed with the rights of the reader."""
-    for grantee in readers(conn, layout.archive.declared.archive):
-        conn.execute(sql.SQL("grant execute on function {} to {}").format(sql.SQL(HELPER), role(grantee)))
-    return iter(())
 
 
 def _recent_view(conn: Connection, layout: Layout) -> Iterator[str]:
@@ -187,7 +179,9 @@ def _triggers(conn: Connection, layout: Layout) -> Iterator[str]:
     table, name = declared.groups.table, declared.archive
     group = layout.column(declared.group)
     arguments = [name.schema, name.name, declared.group, declared.groups.id, group.stored, archive.job]
-    wanted = {_trigger_name(name.name, event) for event in ("deleted", "truncated")} if layout.goes_with_group else set()
+    wanted = (
+        {_trigger_name(name.name, event) for event in ("deleted", "truncated")} if layout.goes_with_group else set()
+    )
     found = set()
     for schema, owner, trigger, given in rows(conn, TRIGGERS):
         made_with = [argument.decode() for argument in bytes(given).split(b"\0")[:-1]]
@@ -196,9 +190,7 @@ def _triggers(conn: Connection, layout: Layout) -> Iterator[str]:
         if QualifiedName(schema, owner) == table and trigger in wanted and made_with == arguments:
             found.add(trigger)
             continue
-        conn.execute(
-            sql.SQL("drop trigger {} on {}").format(sql.Identifier(trigger), sql.Identifier(schema, owner))
-        )
+        conn.execute(sql.SQL("drop trigger {} on {}").format(sql.Identifier(trigger), sql.Identifier(schema, owner)))
         yield f"trigger {trigger} on {QualifiedName(schema, owner)}: dropped"
     for trigger in sorted(wanted - found):
         event = "delete on {} referencing old table as gone" if trigger.endswith("deleted") else "truncate on {}"

@@ -11,7 +11,8 @@ from lifecycle.database import Connection, politely, without_statement_timeout
 
 BATCH: Final = 5000
 ORPHANS: Final = sql.SQL("""
-select a.{id} from {archive} a where not exists (select from {groups} g where g.{groups_id}::{kind} = a.{group}) limit {most}
+select a.{id} from {archive} a
+ where not exists (select from {groups} g where g.{groups_id}::{kind} = a.{group}) limit {most}
 """)
 # Looked at again at the moment of deletion: a group may have been written anew.
 DELETE: Final = sql.SQL("""

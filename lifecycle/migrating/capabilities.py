@@ -4,6 +4,7 @@ from typing import Final
 
 from lifecycle.archive.capability import ARCHIVE
 from lifecycle.declarations.application import Application
+from lifecycle.expiry.capability import EXPIRY
 from lifecycle.ledger.capability import LEDGER
 from lifecycle.migrating.capability import Capability
 from lifecycle.partitions.capability import PARTITIONS
@@ -18,6 +19,7 @@ CAPABILITIES: Final = (
     *BASE,
     PARTITIONS,
     ARCHIVE,
+    EXPIRY,
 )
 
 
