@@ -33,8 +33,3 @@ class Database(Declared):
     )
     ledger: Ledger | None = None
     maintenance: Maintenance | None = None
-    executors: dict[str, tuple[str, ...]] = Field(
-        default_factory=dict,
-        description="which roles may execute a function of the folder's *.sql beside its owner, by its signature as "
-        "`lifecycle migrate` prints it",
-    )

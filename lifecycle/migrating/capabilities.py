@@ -1,8 +1,11 @@
 """All capabilities, in the order in which a migration takes them. One that is not declared creates nothing."""
 
+from collections.abc import Mapping
 from typing import Final
 
+from lifecycle.access.capability import ACCESS
 from lifecycle.declarations.application import Application
+from lifecycle.indexes.capability import INDEXES
 from lifecycle.ledger.capability import LEDGER
 from lifecycle.migrating.capability import Capability
 from lifecycle.partitions.capability import PARTITIONS
@@ -21,6 +24,8 @@ CAPABILITIES: Final = (
     PARTITIONS,
     VIEWS,
     SEGMENTS,
+    INDEXES,
+    ACCESS,
     REVIEW,
 )
 
@@ -28,3 +33,12 @@ CAPABILITIES: Final = (
 def declared_capabilities(application: Application) -> tuple[Capability, ...]:
     """Those that this application asks for, in order."""
     return tuple(capability for capability in CAPABILITIES if capability.declared(application))
+
+
+def declared_executors(application: Application) -> Mapping[str, tuple[str, ...]]:
+    """Which roles may execute which function of ours, by its signature; nobody may execute another one."""
+    return {
+        signature: roles
+        for capability in declared_capabilities(application)
+        for signature, roles in capability.executors.items()
+    }
