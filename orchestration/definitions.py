@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import dagster as dg
 
-from assets import archive, checking, expiry, partitions
+from assets import access, archive, checking, expiry, indexes, partitions, review, segments, views
 from assets.application import application_assets
 from assets.bundle import Bundle
 from lifecycle.declarations.application import Application
@@ -42,6 +42,11 @@ BUNDLES: Final[Mapping[str, Callable[[Application], Bundle]]] = {
     "partitions": partitions.bundle,
     "archive": archive.bundle,
     "expiry": expiry.bundle,
+    "indexes": indexes.bundle,
+    "access": access.bundle,
+    "views": views.bundle,
+    "segments": segments.bundle,
+    "review": review.bundle,
     "checking": checking.bundle,
 }
 

@@ -23,7 +23,8 @@ select 'grant', case when a.grantee = 0 then 'public' else pg_get_userbyid(a.gra
   from pg_class c cross join lateral aclexplode(c.relacl) a
  where c.oid = to_regclass(%(archive)s) and a.grantee <> c.relowner and a.privilege_type <> 'SELECT'
  union all
-select 'reader', pg_get_userbyid(a.grantee), 'may read the archive and not execute lifecycle.readable_groups: sees no row'
+select 'reader', pg_get_userbyid(a.grantee),
+       'may read the archive and not execute lifecycle.readable_groups: sees no row'
   from pg_class c cross join lateral aclexplode(c.relacl) a
  where c.oid = to_regclass(%(archive)s) and a.privilege_type = 'SELECT' and a.grantee not in (0, c.relowner)
    and not has_function_privilege(a.grantee, 'lifecycle.readable_groups(text,text,text,text,text,text)', 'execute')
