@@ -12,6 +12,7 @@ from psycopg.types.json import Jsonb
 
 from lifecycle.declarations.application import Application
 from lifecycle.declarations.personal_data import PERSON, PersonalData, PersonalTable, Step
+from lifecycle.erasures.archived import RESTORED, archived_tables, restored_groups
 from lifecycle.erasures.policy import ERASURE
 from lifecycle.names import QualifiedName
 
@@ -44,13 +45,20 @@ OWN_TABLES: Final = {
 
 
 def mapped_tables(application: Application) -> Iterator[MappedTable]:
-    """Every table of the map, in the order in which their rows go. Nothing when no personal data is declared."""
+    """Every table of the map, in the order in which their rows go. Nothing when no personal data is declared.
+
+    Archived rows go with those of their table, and before what these refer to.
+    """
     data = application.personal_data
     if data is None:
         return
-    for name, table in {**data.tables, **OWN_TABLES}.items():
+    archives = dict(archived_tables(application, data))
+    restored = restored_groups(application, data)
+    tables = {**archives, **({RESTORED: restored} if restored else {}), **data.tables, **OWN_TABLES}
+    for name, table in tables.items():
         events = application.event_tables.get(name)
-        yield MappedTable(name, table, table.time or (events.time if events else None), table.steps, table.treatments())
+        time = table.time or (events.time if events else None)
+        yield MappedTable(name, table, time, table.steps, table.treatments())
 
 
 FORGET: Final = tuple(
