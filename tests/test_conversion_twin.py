@@ -1,7 +1,9 @@
 """What migrations are made of, on every converted table and on a twin without us: the same outcome, but for a list."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import psycopg
@@ -9,13 +11,19 @@ import pytest
 from psycopg import sql
 
 from lifecycle.database import Connection, connect, rows, value
-from lifecycle.partitions.changed import CHANGED_STATEMENTS
+from lifecycle.declarations.application import Application
+from lifecycle.migrating.migrate import upgrade
+from lifecycle.partitions.changed import CHANGED_STATEMENTS, changed_statements
+from lifecycle.partitions.convert import convert_table
+from lifecycle.partitions.months import add_months, month_start
+from sandbox.application import clone_database, drop_database
+from sandbox.server import Server
 from tests.conftest import MakeApplicationDb
-from tests.declared import EVENT_TABLES
-from tests.partitioned import BEHAVIOR, MakePartitionedDb
+from tests.declared import APPLICATION, EVENT_TABLES
+from tests.partitioned import BEHAVIOR, insert_events
 
-pytest_plugins = ("tests.partitioned_fixtures",)
-
+# What other capabilities make of the views has tests of its own.
+PARTITIONS_ONLY = Application(database=APPLICATION.database, event_tables=APPLICATION.event_table_file)
 # Each is one or several statements of a migration. {column} is a plain column, {seen} one that views read.
 MIGRATIONS = {
     "add a column": "alter table {table} add column campaign text not null default 'none'",
@@ -37,7 +45,8 @@ MIGRATIONS = {
     "drop the table": "drop table {table}",
     "drop it with its views": "drop table {table} cascade",
     "a foreign key": "alter table {table} add column owner uuid references accounts (id) on delete cascade",
-    "a foreign key that rows break": "alter table {table} add constraint own foreign key ({key}) references accounts (id)",
+    "a foreign key that rows break": "alter table {table} add constraint own foreign key ({key})"
+    " references accounts (id)",
     "a type and a value": "create type mood as enum ('good'); alter table {table} add column mood mood default 'good';"
     "alter type mood add value 'bad'",
     "an index": "create index an_index on {table} ({column})",
@@ -90,8 +99,9 @@ STATE = {
     " and not i.indisprimary order by 1, 2",
     "triggers": "select t.tgrelid::regclass::text, pg_get_triggerdef(t.oid), t.tgenabled::text from pg_trigger t"
     " where not t.tgisinternal and t.tgrelid::regclass::text !~ '^event_partitions' order by 1, 2",
-    "access": "select c.relname, array(select unnest(c.relacl)::text order by 1), c.relrowsecurity, c.relreplident::text,"
-    " array(select polname::text from pg_policy where polrelid = c.oid order by 1), obj_description(c.oid, 'pg_class')"
+    "access": "select c.relname, array(select unnest(c.relacl)::text order by 1), c.relrowsecurity,"
+    " c.relreplident::text, array(select polname::text from pg_policy where polrelid = c.oid order by 1),"
+    " obj_description(c.oid, 'pg_class')"
     " from pg_class c where c.relnamespace = 'public'::regnamespace and c.relkind in ('r', 'p', 'v', 'm') order by 1",
 }
 ROTATION = "select table_name, outcome, error from rotate_event_partitions()"
@@ -106,15 +116,21 @@ class Twins:
 
 
 @pytest.fixture
-def twins(make_partitioned_db: MakePartitionedDb, make_application_db: MakeApplicationDb) -> Iterator[Twins]:
-    with connect(make_partitioned_db()) as converted, connect(make_application_db(rows=False)) as plain:
-        for name in ("accounts", *(table.name for table in EVENT_TABLES)):
-            read = sql.SQL("copy (select * from {}) to stdout").format(sql.Identifier(name))
-            write = sql.SQL("copy {} from stdin").format(sql.Identifier(name))
-            with converted.cursor().copy(read) as source, plain.cursor().copy(write) as target:
-                for data in source:
-                    target.write(data)
+def twins(make_application_db: MakeApplicationDb, server: Server, now: datetime) -> Iterator[Twins]:
+    url = make_application_db(rows=False)
+    with connect(url) as plain:
+        plain.execute("insert into accounts (id) select gen_random_uuid() from generate_series(1, 3)")
+        for table in EVENT_TABLES:
+            for back in range(3):
+                insert_events(plain, table, add_months(month_start(now), -back), session="twin", rows=2)
+    plain_name = url.rsplit("/", 1)[1]
+    converted_url = clone_database(server, plain_name, f"{plain_name}_converted")
+    upgrade(converted_url, PARTITIONS_ONLY)
+    for table in EVENT_TABLES:
+        convert_table(converted_url, table, now=now, progress=lambda _message, _fraction: None)
+    with connect(converted_url) as converted, connect(url) as plain:
         yield Twins(converted, plain)
+    drop_database(server, f"{plain_name}_converted")
 
 
 def names(conn: Connection, table: Any) -> dict[str, str]:
@@ -139,78 +155,71 @@ def names(conn: Connection, table: Any) -> dict[str, str]:
     }
 
 
+@contextmanager
+def rolled_back(twins: Twins) -> Iterator[None]:
+    with twins.converted.transaction(force_rollback=True), twins.plain.transaction(force_rollback=True):
+        yield
+
+
 def outcome(conn: Connection, statements: str) -> str | None:
-    """The SQLSTATE with which the statements fail; None when they work."""
+    """The SQLSTATE with which the statements fail; None when they work. `\\gexec` is psql's: run what comes back."""
     try:
-        with conn.transaction():
-            conn.execute(statements.encode())
+        with nullcontext() if "concurrently" in statements else conn.transaction():
+            if statements.startswith("copy"):
+                with conn.cursor().copy(statements.encode()) as source:
+                    list(source)
+            elif statements.endswith(" \\gexec"):
+                for (made,) in rows(conn, statements.removesuffix(" \\gexec").replace("%", "%%"), {}):
+                    conn.execute(made.encode())
+            else:
+                conn.execute(statements.encode())
     except psycopg.Error as error:
         return error.sqlstate
     return None
 
 
-def state(conn: Connection, table: Any) -> dict[str, Any]:
+def state(conn: Connection, table: Any) -> set[tuple[str, str]]:
     """All that a migration can leave behind, and the rows where they still are."""
-    found: dict[str, Any] = {name: rows(conn, query) for name, query in STATE.items()}
+    found = {(name, repr(row)) for name, query in STATE.items() for row in rows(conn, query)}
     for place in (table.qualified_name, "public.renamed", f"elsewhere.{table.name}"):
         if value(conn, "select to_regclass(%s)", (place,)):
             query = f"select count(*), sum(hashtextextended(to_jsonb(t)::text, 0)) from {place} t"
-            found["rows"] = rows(conn, query)
+            found.add(("rows", repr(rows(conn, query))))
     return found
 
 
-@pytest.mark.timeout(120)
-@pytest.mark.parametrize("table", EVENT_TABLES, ids=lambda table: table.name)
-def test_the_same_outcome_as_without_us(twins: Twins, table: Any, subtests: pytest.Subtests) -> None:
-    known = names(twins.plain, table)
-    for case, template in MIGRATIONS.items():
-        statements = template.format(**known)
-        with (
-            subtests.test(case=case),
-            twins.converted.transaction(force_rollback=True),
-            twins.plain.transaction(force_rollback=True),
-        ):
-            found, expected = outcome(twins.converted, statements), outcome(twins.plain, statements)
-            assert found == expected
-            after, wanted = state(twins.converted, table), state(twins.plain, table)
-            assert {name: after[name] for name in after if after[name] != wanted.get(name)} == {}
-            problems = {name: error for name, result, error in rows(twins.converted, ROTATION) if result == "failure"}
-            if case in GONE and expected is None:
-                assert list(problems) == [table.qualified_name]
-                assert GONE[case] in problems[table.qualified_name]
-            else:
-                assert problems == {}
+@pytest.mark.timeout(180)
+def test_the_same_outcome_as_without_us(twins: Twins, subtests: pytest.Subtests) -> None:
+    for table in EVENT_TABLES:
+        known = names(twins.plain, table)
+        for case, template in MIGRATIONS.items():
+            with subtests.test(case=case, table=table.name), rolled_back(twins):
+                expected = outcome(twins.plain, template.format(**known))
+                assert outcome(twins.converted, template.format(**known)) == expected
+                assert state(twins.converted, table) ^ state(twins.plain, table) == set()
+                failed = {name: error for name, result, error in rows(twins.converted, ROTATION) if result == "failure"}
+                if case in GONE and expected is None:
+                    assert list(failed) == [table.qualified_name]
+                    assert GONE[case] in failed[table.qualified_name]
+                else:
+                    assert failed == {}
 
 
-@pytest.mark.parametrize("changed", CHANGED_STATEMENTS, ids=lambda changed: changed.what)
-def test_the_list_of_what_postgresql_refuses(twins: Twins, changed: Any) -> None:
+def test_the_list_of_what_postgresql_refuses(twins: Twins, subtests: pytest.Subtests) -> None:
     """Each entry fails on a partitioned table alone, and what the list says instead works there."""
     known = names(twins.plain, BEHAVIOR)
-    for conn in (twins.converted, twins.plain):
-        # Every id is an account: the foreign key that the list adds holds.
-        conn.execute("insert into accounts (id) select id from user_behavior_events on conflict do nothing")
-    statement = changed.statement.format(**known)
-    refused = changed.until is None or twins.converted.info.server_version // 10_000 < changed.until
-    assert run(twins.converted, statement) == (changed.error if refused else None)
-    assert run(twins.plain, statement) is None
-    if refused:
-        for instead in changed.instead:
-            assert run(twins.converted, instead.format_map(known)) is None, instead
-    if "CONCURRENTLY" in changed.what and changed.what.startswith("CREATE"):
-        assert value(twins.converted, "select indisvalid from pg_index where indexrelid = 'an_index'::regclass")
-
-
-def run(conn: Connection, statement: str) -> str | None:
-    """As psql would: `\\gexec` runs what the query returns."""
-    try:
-        if statement.endswith(" \\gexec"):
-            for (made,) in rows(conn, statement.removesuffix(" \\gexec")):
-                conn.execute(made.encode())
-        elif statement.startswith("copy"):
-            with conn.cursor().copy(statement.encode()) as source:
-                list(source)
-        else:
-            conn.execute(statement.encode())
-    except psycopg.Error as error:
-        return error.sqlstate
-    return None
+    refused = changed_statements(twins.converted.info.server_version // 10_000)
+    for changed in sorted(CHANGED_STATEMENTS, key=lambda changed: "CONCURRENTLY" in changed.what):
+        # No index is built or dropped concurrently in a transaction: these two come last and stay.
+        alone = nullcontext() if "CONCURRENTLY" in changed.what else rolled_back(twins)
+        with subtests.test(changed=changed.what), alone:
+            for conn in (twins.converted, twins.plain):
+                # Every id is an account: the foreign key of the list holds.
+                conn.execute("insert into accounts (id) select id from user_behavior_events on conflict do nothing")
+            statement = changed.statement.format(**known)
+            assert outcome(twins.plain, statement) is None
+            assert outcome(twins.converted, statement) == (changed.error if changed in refused else None)
+            for instead in changed.instead if changed in refused else ():
+                assert outcome(twins.converted, instead.format(**known)) is None, instead
+    valid = "select indisvalid from pg_index where indexrelid = 'an_index'::regclass"
+    assert value(twins.converted, valid)

@@ -1,4 +1,4 @@
-"""Statements that work on a plain table and that PostgreSQL refuses on a partitioned one, each with what to write instead.
+"""Statements that PostgreSQL refuses on a partitioned table alone, each with what to write instead.
 
 The whole list: a test runs these and all others that migrations are made of on a converted table and on a plain one.
 """
