@@ -20,7 +20,7 @@ from sandbox.application import clone_database, drop_database
 from sandbox.server import Server
 from tests.conftest import MakeApplicationDb
 from tests.declared import APPLICATION, EVENT_TABLES
-from tests.partitioned import BEHAVIOR, insert_events
+from tests.partitioned import BEHAVIOR, BUSINESS, insert_events
 
 # What other capabilities make of the views has tests of its own.
 PARTITIONS_ONLY = Application(database=APPLICATION.database, event_tables=APPLICATION.event_table_file)
@@ -89,7 +89,8 @@ STATE = {
     " left join pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum"
     " where c.relnamespace::regnamespace::text in ('public', 'elsewhere') and c.relkind in ('r', 'p', 'v', 'm')"
     " and a.attnum > 0 and not a.attisdropped order by 1, 2",
-    "views": "select c.oid::regclass::text, pg_get_viewdef(c.oid) from pg_class c where c.relkind in ('v', 'm')"
+    # Printed and read again, a constant of a later UNION branch is named after its type.
+    "views": "select c.oid::regclass::text, replace(pg_get_viewdef(c.oid), '::text AS text', '::text') from pg_class c where c.relkind in ('v', 'm')"
     " and c.relnamespace = 'public'::regnamespace order by 1",
     "constraints": "select k.conname, k.conrelid::regclass::text, pg_get_constraintdef(k.oid), k.convalidated"
     " from pg_constraint k where k.contype in ('c', 'f') and k.connamespace = 'public'::regnamespace"
@@ -207,7 +208,7 @@ def test_the_same_outcome_as_without_us(twins: Twins, subtests: pytest.Subtests)
 
 def test_the_list_of_what_postgresql_refuses(twins: Twins, subtests: pytest.Subtests) -> None:
     """Each entry fails on a partitioned table alone, and what the list says instead works there."""
-    known = names(twins.plain, BEHAVIOR)
+    known = names(twins.plain, BUSINESS)
     refused = changed_statements(twins.converted.info.server_version // 10_000)
     for changed in sorted(CHANGED_STATEMENTS, key=lambda changed: "CONCURRENTLY" in changed.what):
         # No index is built or dropped concurrently in a transaction: these two come last and stay.
@@ -215,7 +216,7 @@ def test_the_list_of_what_postgresql_refuses(twins: Twins, subtests: pytest.Subt
         with subtests.test(changed=changed.what), alone:
             for conn in (twins.converted, twins.plain):
                 # Every id is an account: the foreign key of the list holds.
-                conn.execute("insert into accounts (id) select id from user_behavior_events on conflict do nothing")
+                conn.execute("insert into accounts (id) select id from business_metrics_events on conflict do nothing")
             statement = changed.statement.format(**known)
             assert outcome(twins.plain, statement) is None
             assert outcome(twins.converted, statement) == (changed.error if changed in refused else None)

@@ -80,7 +80,7 @@ CHANGED_STATEMENTS: Final = (
     ChangedStatement(
         "ALTER TABLE ... SET (storage parameter)",
         "alter table {table} set (fillfactor = 90)",
-        "42809",
+        "22023",
         (
             "select format('alter table %s set (fillfactor = 90)', inhrelid::regclass) from pg_inherits"
             " where inhparent = '{table}'::regclass \\gexec",
