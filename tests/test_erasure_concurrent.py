@@ -17,7 +17,7 @@ from lifecycle.database import Connection, connect, rows, value
 from lifecycle.policy import CHAT_ARCHIVE
 from sandbox.application import clone_database, drop_database
 from sandbox.server import Server
-from tests.conftest import MakeApplicationDb
+from tests.conftest import MakeApplicationDb, Templates
 from tests.erasing import EXEMPT, Picture, ask, claim, finish, job, picture, process, states, step, traces
 from tests.people import Person, add_account, add_catalogue, add_person, add_visit, insert
 
@@ -249,7 +249,7 @@ def without_times(found: Picture) -> Picture:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(server: Server, templates: Callable[[bool, bool, bool], str]) -> Iterator[tuple[Picture, list[object]]]:
+def undisturbed(server: Server, templates: Templates) -> Iterator[tuple[Picture, list[object]]]:
     """The end of a run that nothing happened to."""
     with connect(clone_database(server, templates(False, True, True), "undisturbed")) as conn:
         add_catalogue(conn)

@@ -11,7 +11,7 @@ from lifecycle.erasures.data_map import Action, Treatment
 from lifecycle.erasures.own_tables import DATA_MAP
 from sandbox.application import clone_database, drop_database
 from sandbox.server import Server
-from tests.conftest import MakeApplicationDb
+from tests.conftest import MakeApplicationDb, Templates
 
 UNMAPPED = "select table_name, column_name from lifecycle.unmapped_columns()"
 COLUMNS = """
@@ -37,7 +37,7 @@ select r.role, c.oid::regclass::text from pg_class c cross join unnest(%s::text[
 
 
 @pytest.fixture(scope="module")
-def url(server: Server, templates: Callable[[bool, bool, bool], str]) -> Iterator[str]:
+def url(server: Server, templates: Templates) -> Iterator[str]:
     """A migrated database for tests that leave nothing behind."""
     yield clone_database(server, templates(False, True, True), "map_of_personal_data")
     drop_database(server, "map_of_personal_data")

@@ -33,7 +33,7 @@ QUIET = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 
 
 @pytest.fixture(scope="module")
-def batch(server: Server, templates: Callable[[bool, bool, bool], str]) -> Iterator[tuple[Connection, UUID]]:
+def batch(server: Server, templates: Templates) -> Iterator[tuple[Connection, UUID]]:
     """A batch that has erased taro's rows and goes on to search; ben is somebody else."""
     with connect(clone_database(server, templates(False, True, True), "properties")) as conn:
         add_catalogue(conn)
@@ -130,7 +130,7 @@ def session(number: int) -> str:
 
 
 @pytest.fixture(scope="module")
-def stage(server: Server, templates: Callable[[bool, bool, bool], str]) -> Iterator[Connection]:
+def stage(server: Server, templates: Templates) -> Iterator[Connection]:
     """Four people who have a chat and a draft each, and have done nothing else yet."""
     with connect(clone_database(server, templates(False, True, True), "stories")) as conn:
         add_catalogue(conn)

@@ -10,7 +10,7 @@ from psycopg import sql
 
 from lifecycle.database import Connection, connect, rows, value
 from lifecycle.erasures.queue import queue_status
-from tests.conftest import MakeApplicationDb
+from tests.conftest import MakeApplicationDb, Templates
 from tests.erasing import ask, claim, finish, job, picture, process, states, step, traces
 from tests.people import VENDOR, Person, add_account, add_catalogue, add_conversation, add_visit, insert
 

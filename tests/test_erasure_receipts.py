@@ -7,7 +7,7 @@ import pytest
 from lifecycle.database import Connection, connect, rows, value
 from sandbox.application import clone_database, drop_database
 from sandbox.server import Server
-from tests.conftest import MakeApplicationDb
+from tests.conftest import MakeApplicationDb, Templates
 from tests.erasing import ask, process, states
 from tests.people import Person, add_catalogue, add_person
 
@@ -49,7 +49,7 @@ insert into chat_messages (session_id, role, content) select id, 'user', 'hello'
 
 
 @pytest.fixture(scope="module")
-def erased(server: Server, templates: Callable[[bool, bool, bool], str]) -> Iterator[Connection]:
+def erased(server: Server, templates: Templates) -> Iterator[Connection]:
     """Three people with rows everywhere, erased in three batches."""
     with connect(clone_database(server, templates(False, True, True), "receipts")) as conn:
         add_catalogue(conn)

@@ -6,7 +6,7 @@ from uuid import UUID
 import pytest
 
 from lifecycle.database import Connection, connect, rows, value
-from tests.conftest import MakeApplicationDb
+from tests.conftest import MakeApplicationDb, Templates
 from tests.erasing import EXEMPT, ask, job, picture, process, states, traces
 from tests.people import Person, add_account, add_booking, add_catalogue, add_person, add_visit, insert
 

@@ -8,7 +8,7 @@ from psycopg import sql
 from psycopg.types.json import Json, Jsonb
 
 from lifecycle.database import Connection, connect, rows, value
-from tests.conftest import MakeApplicationDb
+from tests.conftest import MakeApplicationDb, Templates
 from tests.erasing import ask, job, picture, process, states
 from tests.people import Person, add_account, add_catalogue, add_person, add_visit, insert
 

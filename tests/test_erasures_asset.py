@@ -259,7 +259,7 @@ PIECES = st.sampled_from(
 
 
 @pytest.fixture(scope="module")
-def sql_words(server: Server, templates: Callable[[bool, bool, bool], str]) -> Iterator[Connection]:
+def sql_words(server: Server, templates: Templates) -> Iterator[Connection]:
     """A migrated database without rows, whose functions are asked again and again."""
     with connect(clone_database(server, templates(False, True, True), "words")) as conn:
         yield conn
