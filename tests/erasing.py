@@ -60,7 +60,9 @@ def step(conn: Connection, batch: UUID | None, name: str, relation: str | None =
 
 def searched(conn: Connection) -> list[str]:
     """Every relation that the search reads."""
-    return [found for (found,) in rows(conn, "select relation::text from lifecycle.relations_to_search() order by place")]
+    return [
+        found for (found,) in rows(conn, "select relation::text from lifecycle.relations_to_search() order by place")
+    ]
 
 
 def finish(

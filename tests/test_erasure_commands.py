@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 from lifecycle.database import Connection, connect, value
 from orchestration.cli.main import app
 from resources.variables import URL_VARIABLE
-from tests.conftest import MakeApplicationDb, Templates
+from tests.conftest import MakeApplicationDb
 from tests.docs_pages import ROOT, blocks
 from tests.erasure_requests import (
     everybody_named,

@@ -7,7 +7,7 @@ import pytest
 from psycopg.types.json import Jsonb
 
 from lifecycle.database import Connection, connect, rows, value
-from tests.conftest import MakeApplicationDb, Templates
+from tests.conftest import MakeApplicationDb
 from tests.erasing import ask, claim, step
 from tests.people import Person, add_account, add_catalogue, add_visit, insert
 

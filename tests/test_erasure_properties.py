@@ -1,7 +1,7 @@
 """Whatever people did, in whatever order they leave, and whatever is written around a word."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from lifecycle.database import Connection, connect, rows, value
 from sandbox.application import clone_database, drop_database
 from sandbox.server import Server
+from tests.conftest import Templates
 from tests.erasing import Picture, ask, claim, job, picture, step
 from tests.people import Person, add_account, add_booking, add_catalogue, add_visit, insert
 

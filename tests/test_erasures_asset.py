@@ -2,7 +2,7 @@
 
 import gzip
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -30,6 +30,7 @@ from orchestration.schedules import LOOK_FOR_RETURNED
 from resources.postgres import ApplicationDatabase
 from sandbox.application import clone_database, drop_database
 from sandbox.server import Server
+from tests.conftest import Templates
 from tests.erasure_requests import (
     add_attachments,
     everybody_named,
