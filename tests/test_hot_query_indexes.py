@@ -17,7 +17,7 @@ from lifecycle.indexes.hot_queries import IndexState, index_statuses
 from lifecycle.indexes.policy import HOT_QUERY_INDEXES, INDEXES, UNUSED_AFTER_DAYS, Index
 from lifecycle.indexes.progress import share_done
 from lifecycle.indexes.redundant import redundant_indexes
-from orchestration.cli import app
+from orchestration.cli.main import app
 from orchestration.definitions import build_definitions
 from resources.postgres import ApplicationDatabase
 from resources.variables import URL_VARIABLE
