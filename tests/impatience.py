@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-JOB = "record_storage"
+JOB = "check_declarations"
 SCHEDULE = "every_minute"
 LAUNCHES = "launches"
 # Keys in Dagster's own key-value store, each a list: runs to start, and whether the timetable rests.
