@@ -40,7 +40,9 @@ class MakeApplicationDb(Protocol):
 class Templates(Protocol):
     """The fixture `templates`: returns the name of a template database, built when first asked for."""
 
-    def __call__(self, rows: bool, auto_grant: bool, migrated: bool, december: bool = False) -> str: ...
+    def __call__(
+        self, rows: bool, auto_grant: bool, migrated: bool, december: bool = False, partitioned: bool = False
+    ) -> str: ...
 
 
 def _servers() -> dict[str, Path]:
@@ -95,9 +97,9 @@ def server(request: pytest.FixtureRequest) -> Iterator[Server]:
 
 @pytest.fixture(scope="session")
 def templates(server: Server, now: datetime) -> Templates:
-    """Name of the template database for (rows, auto_grant, migrated, december), built unless it is there.
+    """Name of the template database for (rows, auto_grant, migrated, december, partitioned), built unless it is there.
 
-    With both, December came first and was migrated then.
+    December comes before the migration, and that before partitions.
     """
     with psycopg.connect(server.url(user=SUPERUSER)) as conn:
         there = {name for (name,) in conn.execute("select datname from pg_database")}
@@ -110,7 +112,7 @@ def templates(server: Server, now: datetime) -> Templates:
             there.add(template.name)
         return template.name
 
-    return lambda rows, auto_grant, migrated, december=False: made(Template(rows, auto_grant, migrated, december))
+    return lambda *values, **named: made(Template(*values, **named))
 
 
 NUMBERS = count(1)

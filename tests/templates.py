@@ -32,6 +32,7 @@ from sandbox.application import apply_december, clone_database, create_applicati
 from sandbox.generate import generate
 from sandbox.server import LOGIN_ROLES, NOT_DURABLE, SUPERUSER, Server
 from tests.declared import APPLICATION
+from tests.partitioned import partition
 
 ROOT: Final = Path(__file__).parents[1]
 CACHE: Final = ROOT / ".pytest_cache" / "clusters"
@@ -44,23 +45,27 @@ HOUR: Final = 3600
 
 
 class Template(NamedTuple):
-    """What stands in a template database: sample rows, default grants to the API, December's schema, our objects."""
+    """What stands in a template database: sample rows, default grants to the API, our objects, December's schema;
+    or, without sample rows, converted event tables with a few events in each month."""
 
     rows: bool
     auto_grant: bool
     migrated: bool
     december: bool = False
+    partitioned: bool = False
 
     @property
     def name(self) -> str:
         """The template database's name."""
         words = ("rows" if self.rows else "empty", "auto" if self.auto_grant else "explicit")
-        more = (word for word, on in (("december", self.december), ("migrated", self.migrated)) if on)
-        return "_".join(("template", *words, *more))
+        flags = (("december", self.december), ("migrated", self.migrated), ("partitioned", self.partitioned))
+        return "_".join(("template", *words, *(word for word, on in flags if on)))
 
     @property
     def base(self) -> "Template | None":
         """What it is made from; None for the application as it was created."""
+        if self.partitioned:
+            return self._replace(partitioned=False)
         if self.migrated:
             return self._replace(migrated=False)
         if self.december:
@@ -76,7 +81,9 @@ def build(server: Server, template: Template, now: datetime) -> None:
             generate(url, "small", now=now, progress=lambda _table, _rows: None)
     else:
         url = clone_database(server, template.base.name, template.name)
-        if template.migrated:
+        if template.partitioned:
+            partition(url, now)
+        elif template.migrated:
             upgrade(url, APPLICATION)
         else:
             apply_december(url)
@@ -106,7 +113,12 @@ PLAIN: Final = _Layer(
 )
 MIGRATED: Final = _Layer(
     "migrated",
-    (Template(False, True, True), Template(True, True, True), Template(False, False, True)),
+    (
+        Template(False, True, True),
+        Template(True, True, True),
+        Template(False, False, True),
+        Template(False, True, True, partitioned=True),
+    ),
     (
         "lifecycle/**/*.py",
         "lifecycle/**/*.sql",
@@ -114,6 +126,7 @@ MIGRATED: Final = _Layer(
         "migrations/**/*.sql",
         "application/**/*",
         "tests/declared.py",
+        "tests/partitioned.py",
     ),
 )
 
