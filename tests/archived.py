@@ -44,7 +44,7 @@ def layout_of(conn: Connection, which: Archive = CHAT) -> Layout:
 
 
 def restore(conn: Connection, session: object, now: datetime, which: Archive = CHAT) -> Restoration:
-    return restore_group(conn, layout_of(conn, which), str(session), now=now)
+    return restore_group(conn, which, str(session), now=now)
 
 
 def make_session(conn: Connection) -> tuple[UUID, UUID]:
@@ -69,7 +69,8 @@ def archived(conn: Connection) -> dict[UUID, tuple[Any, ...]]:
     """The same of the archive, unpacked."""
     found = rows(
         conn,
-        "select a.id, a.session_id, to_jsonb(a) - array['id', 'content', 'content_gzip', 'content_sha256', 'archived_at'],"
+        "select a.id, a.session_id,"
+        " to_jsonb(a) - array['id', 'content', 'content_gzip', 'content_sha256', 'archived_at'],"
         " a.content, a.content_gzip, a.content_sha256 from chat_messages_archive a",
     )
     return {row[0]: (row[1], row[2], unpack(*row[3:])) for row in found}

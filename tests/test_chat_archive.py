@@ -130,7 +130,7 @@ def test_the_application_may_rename_its_sessions(make_application_db: MakeApplic
         assert value(conn, "select count(*) from chat_sessions") == 0
         assert len(archived(conn)) == 1
         assert [job for (job,) in rows(conn, "select job from lifecycle.open_problems")] == [CHAT.job]
-        with pytest.raises(Exception, match="chat_sessions.id: archive.yaml declares this column"):
+        with pytest.raises(Exception, match=r"chat_sessions\.id: archive.yaml declares this column"):
             archive(url, now)
         conn.execute("alter table chat_sessions rename column session_key to id")
         assert archive(url, now).orphans == 1

@@ -321,8 +321,7 @@ def test_a_column_that_appears_between_reading_and_moving_is_taken_along(
                 person.execute("alter table chat_messages add column language text not null default 'ja'")
                 person.execute("update chat_messages set language = 'en' where role = 'user'")
             if len(calls) == 350:
-                person.execute("drop view chat_messages_recent")
-                person.execute("alter table chat_messages drop column latency_ms")
+                person.execute("alter table chat_messages drop column latency_ms cascade")
             return original(text)
 
         monkeypatch.setattr(read_ahead, "pack", pack)
@@ -334,7 +333,7 @@ def test_a_column_that_appears_between_reading_and_moving_is_taken_along(
         assert (run.moved, run.remaining) == (len(expected), 0)
         assert {(role, language) for _, role, language, *_ in found} >= {("user", "en"), ("assistant", "ja")}
         kept = [row for row in found if row[3] is not None]
-        assert 100 <= len(kept) < len(found)
+        assert 0 < len(kept) < sum(latency is not None for latency in old.values())
         assert all(old[row[0]] == row[3] for row in kept)
         assert value(conn, "select count(*) from chat_messages_recent where language in ('ja', 'en')") > 0
         for (session,) in rows(conn, "select distinct session_id from chat_messages_archive"):
