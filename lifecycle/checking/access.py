@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from lifecycle.access.check import missing_objects, undeclared_objects
+from lifecycle.access.report import access_differences
 from lifecycle.checking.mismatch import Mismatch
 from lifecycle.database import Connection
 from lifecycle.declarations.application import Application
@@ -19,4 +20,7 @@ def access_mismatches(conn: Connection, application: Application) -> Iterator[Mi
     for found in undeclared_objects(conn, application):
         yield Mismatch(CAPABILITY, found.object, f"is not declared: {found.told}", FILE, (found.section,), found.line)
     for found in missing_objects(conn, application):
-        yield Mismatch(CAPABILITY, found.object, found.told, FILE)
+        yield Mismatch(CAPABILITY, found.object, found.told, FILE, (found.section, found.object), "optional: true")
+    for difference in access_differences(conn, application):
+        told = f"is not as declared: {'; '.join(difference.told)}. `lifecycle migrate` changes it"
+        yield Mismatch(CAPABILITY, difference.object, told)

@@ -16,8 +16,8 @@ def needed_archived_tables(application: Application) -> Iterator[Needed]:
     """Archived tables with the columns that a move asks for, and the tables of their groups."""
     for name, table in application.archived_tables.items():
         columns = (table.id, table.group, table.time, *table.compress, *table.shown)
-        yield Needed(CAPABILITY, FILE, name, columns, table.optional)
-        yield Needed(CAPABILITY, FILE, table.groups.table, (table.groups.id,), table.optional)
+        yield Needed(CAPABILITY, FILE, name, columns, table.optional, (str(name),))
+        yield Needed(CAPABILITY, FILE, table.groups.table, (table.groups.id,), table.optional, (str(name),))
 
 
 def new_columns(application: Application, catalog: Catalog) -> Iterator[Mismatch]:

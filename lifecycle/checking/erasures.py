@@ -25,7 +25,8 @@ def needed_personal_data(application: Application) -> Iterator[Needed]:
     for kind, key in data.keys.items():
         yield from _needed_sources(kind, key)
     for name, table in data.tables.items():
-        yield Needed(CAPABILITY, FILE, name, tuple(_columns(table)), table.optional)
+        within = (TABLES, str(name))
+        yield Needed(CAPABILITY, FILE, name, tuple(_columns(table)), table.optional, within, "optional_columns")
 
 
 def _needed_people(data: PersonalData) -> Iterator[Needed]:

@@ -12,8 +12,9 @@ CAPABILITY: Final = "expiry"
 
 def needed_expiring_tables(application: Application) -> Iterator[Needed]:
     """Tables with rows that expire, and those whose rows keep them."""
-    for job in application.expiry.root.values():
+    for job_name, job in application.expiry.root.items():
         for name, table in job.tables.items():
-            yield Needed(CAPABILITY, FILE, name, table.time, table.optional)
+            within = (job_name, "tables", str(name))
+            yield Needed(CAPABILITY, FILE, name, table.time, table.optional, within)
             for other, column in table.unless_referenced_by.items():
-                yield Needed(CAPABILITY, FILE, other, (column,), table.optional)
+                yield Needed(CAPABILITY, FILE, other, (column,), table.optional, within)

@@ -12,5 +12,5 @@ CAPABILITY: Final = "indexes"
 
 def needed_indexed_tables(application: Application) -> Iterator[Needed]:
     """The table of each index."""
-    for index in application.indexes.indexes.values():
-        yield Needed(CAPABILITY, FILE, index.table, (), index.optional)
+    for name, index in application.indexes.indexes.items():
+        yield Needed(CAPABILITY, FILE, index.table, (), index.optional, ("indexes", name))

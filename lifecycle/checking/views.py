@@ -16,7 +16,7 @@ MATERIALIZED: Final = "m"
 def needed_views(application: Application) -> Iterator[Needed]:
     """The declared materialized views."""
     for name, view in application.views.materialized.items():
-        yield Needed(CAPABILITY, FILE, name, (), view.optional)
+        yield Needed(CAPABILITY, FILE, name, (), view.optional, ("materialized", str(name)))
 
 
 def view_mismatches(application: Application, catalog: Catalog) -> Iterator[Mismatch]:
