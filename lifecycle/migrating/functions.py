@@ -208,14 +208,14 @@ def _take_away(conn: Connection, signature: str) -> Dependents:
 def _open_to(conn: Connection, oid: int, signature: str, roles: Sequence[str]) -> None:
     """Default privileges may have opened a new function to everyone, PUBLIC always is: exactly these roles keep it."""
     for (grantee,) in rows(conn, GRANTEES, (oid,)):
-        conn.execute(f"revoke all on function {signature} from {grantee}".encode())
+        conn.execute(f"revoke all on routine {signature} from {grantee}".encode())
     for role in roles:
-        conn.execute(sql.SQL("grant execute on function {} to {}").format(sql.SQL(signature), sql.Identifier(role)))  # type: ignore[arg-type]
+        conn.execute(sql.SQL("grant execute on routine {} to {}").format(sql.SQL(signature), sql.Identifier(role)))  # type: ignore[arg-type]
 
 
 def _drop(conn: Connection, signature: str) -> None:
     try:
-        conn.execute(f"drop function if exists {signature}".encode())
+        conn.execute(f"drop routine if exists {signature}".encode())
     except psycopg.errors.DependentObjectsStillExist as error:
         raise RefusedError(
             f"function {signature} has to go, and {error.diag.message_detail or 'something depends on it'}. "
