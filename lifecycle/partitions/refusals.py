@@ -138,7 +138,7 @@ INVALID_INDEXES = """
 select format('index %%s is invalid and will not be kept', indexrelid::regclass) from pg_index
  where indrelid = %(oid)s and not indisvalid and indexrelid::regclass::text not like '%%\\_legacy\\_pkey'
 """
-MIGRATIONS_AFTERWARDS = "docs/how-to/convert-event-tables.md#migrations-afterwards"
+MIGRATIONS_AFTERWARDS = "docs/reference/partitioned-tables.md"
 KNOWN = """
 select exists (select from lifecycle.event_table_policies where schema_name = %s and table_name = %s)
 """
