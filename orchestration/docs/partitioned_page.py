@@ -17,13 +17,13 @@ EXAMPLE: Final = {
 PAGE: Final = """\
 # Migrations of the application on a partitioned table
 
-They run as before, with the exceptions of PostgreSQL's below. The plan names them before the conversion; a test runs each,
-and everything else that migrations are made of, on a converted table and on a plain one. `\\gexec` is psql's: run what the
-query returns.
+They run as before, with the exceptions of PostgreSQL's below. The plan names them before the conversion; a test runs
+each, and everything else that migrations are made of, on a converted table and on a plain one. `\\gexec` is psql's: run
+what the query returns.
 
-A column that is renamed, a table that is renamed, moved to another schema or dropped: the migration runs. When that was the
-declared table or its time column, rotation says that it does not exist and touches nothing, until `event_tables.yaml` names
-the new one and `lifecycle migrate` has run.
+A column that is renamed, a table that is renamed, moved to another schema or dropped: the migration runs. When that was
+the declared table or its time column, rotation says that it does not exist and touches nothing, until
+`event_tables.yaml` names the new one and `lifecycle migrate` has run.
 
 {statements}
 """
@@ -31,7 +31,7 @@ the new one and `lifecycle migrate` has run.
 
 def _entry(changed: ChangedStatement) -> str:
     until = f" before PostgreSQL {changed.until}" if changed.until else ""
-    head = f"## {changed.what}\n\nFails with SQLSTATE {changed.error}{until}."
+    head = f"## {changed.what}\n\nFails with SQLSTATE {' or '.join(changed.errors)}{until}."
     if not changed.instead:
         return (
             f"{head} Nothing replaces it while the table is partitioned: turn it back into a plain table\n"
