@@ -90,7 +90,8 @@ STATE = {
     " where c.relnamespace::regnamespace::text in ('public', 'elsewhere') and c.relkind in ('r', 'p', 'v', 'm')"
     " and a.attnum > 0 and not a.attisdropped order by 1, 2",
     # Printed and read again, a constant of a later UNION branch is named after its type.
-    "views": "select c.oid::regclass::text, replace(pg_get_viewdef(c.oid), '::text AS text', '::text') from pg_class c where c.relkind in ('v', 'm')"
+    "views": "select c.oid::regclass::text, replace(pg_get_viewdef(c.oid), '::text AS text', '::text')"
+    " from pg_class c where c.relkind in ('v', 'm')"
     " and c.relnamespace = 'public'::regnamespace order by 1",
     "constraints": "select k.conname, k.conrelid::regclass::text, pg_get_constraintdef(k.oid), k.convalidated"
     " from pg_constraint k where k.contype in ('c', 'f') and k.connamespace = 'public'::regnamespace"

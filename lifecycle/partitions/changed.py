@@ -11,8 +11,8 @@ from typing import Final
 class ChangedStatement:
     """One kind of statement. In `statement` and `instead` {table}, {time}, {key}, {column} and {index} stand for names.
 
-    `errors` are the SQLSTATEs of the versions. `instead` is empty where nothing but the way back (docs/how-to/undo.md) helps. From
-    PostgreSQL `until` on it works again.
+    `errors` are the SQLSTATEs, which differ by version. `instead` is empty where nothing but the way back
+    (docs/how-to/undo.md) helps. From PostgreSQL `until` on it works again.
     """
 
     what: str
