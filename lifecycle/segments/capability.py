@@ -125,7 +125,7 @@ def watch_tables(conn: Connection, application: Application) -> Iterator[str]:
     yield from make_triggers(conn, application)
     with conn.transaction():
         rows(conn, FORGET_PROBLEMS)
-        if not segments.targets:
+        if not application.segments.targets:
             return
         rows(conn, LOOK)
         if value(conn, NOTE_DECLARATION):
