@@ -129,6 +129,14 @@ select format('publication %%s of schema %%s: changes will be published under pa
   from pg_publication_namespace s join pg_publication p on p.oid = s.pnpubid join pg_namespace n on n.oid = s.pnnspid
  where not p.pubviaroot and s.pnnspid = (select relnamespace from pg_class where oid = %(oid)s)
 """
+# wal2json, which Realtime polls, writes the partition's name and knows no publish_via_partition_root.
+REALTIME = """
+select format('publication %%s: Supabase''s Realtime will deliver no change of this table any more', p.pubname)
+  from pg_publication p where p.pubname = 'supabase_realtime' and exists (
+    select from pg_publication_tables t join pg_class c on c.relname = t.tablename
+      join pg_namespace n on n.oid = c.relnamespace and n.nspname = t.schemaname
+     where t.pubname = p.pubname and c.oid = %(oid)s)
+"""
 RESTRICTING_KEYS = """
 select format('while months are built, a row of %%s may not be deleted right after its last event: foreign key %%s'
               ' checks the copies too', confrelid::regclass, conname)
@@ -226,6 +234,7 @@ def warnings(conn: Connection, table: MonthlyTable, old: TableStructure) -> list
     params = {"oid": old.oid}
     found += [row[0] for row in rows(conn, OTHER_PARENTS_IN_PUBLICATION, params)]
     found += [row[0] for row in rows(conn, SCHEMA_PUBLICATIONS, params)]
+    found += [row[0] for row in rows(conn, REALTIME, params)]
     found += [row[0] for row in rows(conn, RESTRICTING_KEYS, params)]
     found += [row[0] for row in rows(conn, INVALID_INDEXES, params)]
     return found
