@@ -209,10 +209,11 @@ begin
         raise exception 'refresh_account_segments already runs in another session'
             using errcode = 'lock_not_available', hint = 'Wait until it is done; nothing was changed.';
     end if;
-    if not exists (select from lifecycle.segment_policy) then
-        raise exception 'lifecycle.segment_policy is empty' using hint = 'Run lifecycle migrate.';
-    end if;
     begin
+        if not exists (select from lifecycle.segment_policy) then
+            -- Without it nobody would have tastes, and all segments would go.
+            raise exception 'lifecycle.segment_policy is empty' using hint = 'Run lifecycle migrate.';
+        end if;
         target := lifecycle.segment_target();
         perform lifecycle.note_segment_target(target);
         if target.table_name is null then
