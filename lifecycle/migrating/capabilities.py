@@ -4,7 +4,10 @@ from collections.abc import Mapping
 from typing import Final
 
 from lifecycle.access.capability import ACCESS
+from lifecycle.archive.capability import ARCHIVE
 from lifecycle.declarations.application import Application
+from lifecycle.erasures.capability import ERASURES
+from lifecycle.expiry.capability import EXPIRY
 from lifecycle.indexes.capability import INDEXES
 from lifecycle.ledger.capability import LEDGER
 from lifecycle.migrating.capability import Capability
@@ -23,7 +26,10 @@ CAPABILITIES: Final = (
     *BASE,
     PARTITIONS,
     VIEWS,
+    ARCHIVE,
+    EXPIRY,
     SEGMENTS,
+    ERASURES,
     INDEXES,
     ACCESS,
     REVIEW,
