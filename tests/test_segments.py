@@ -53,7 +53,8 @@ def test_the_first_refresh_computes_every_account_that_consented(db: str) -> Non
         status = segments_status(conn)
         assert disagreements(conn) == []
         computed = value(
-            conn, "select count(*) from lifecycle.compute_segments(array(select account_id::text from account_profiles))"
+            conn,
+            "select count(*) from lifecycle.compute_segments(array(select account_id::text from account_profiles))",
         )
         assert result.written == status.with_segments == computed > 100
         assert result.accounts_seen == status.consented < value(conn, "select count(*) from account_profiles")
@@ -333,7 +334,14 @@ def test_tastes_come_from_results_and_the_newest_answer_to_a_question_wins(conn:
     refresh_segments(conn)
     assert segments(conn, person).keys() == {"halal", "nature"}
     held = preferences(conn, person)["segments"]["tags"]
-    assert {tag["slug"]: tag["tastes"] for tag in held} == {"halal": ["quiz_answers"], "nature": ["quiz_results"]}
+    assert {tag["slug"]: tag["tastes"] for tag in held} == {
+        "halal": ["dietary_preferences"],
+        "nature": ["photo_subjects"],
+    }
+    answers = preferences(conn, person)["segments"]["answers"]
+    assert {question: given["source"] for question, given in answers.items()} == {
+        "dietary_preferences": "quiz_answers", "photo_subjects": "quiz_results"
+    }  # fmt: skip
     conn.execute("update quiz_results set photo_subjects = null where account_id = %s", (person.account,))
     refresh_segments(conn)
     assert segments(conn, person).keys() == {"halal"}
