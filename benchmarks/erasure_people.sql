@@ -8,7 +8,8 @@ $$;
 create temp view people as select i from generate_series(1, current_setting('benchmark.accounts')::int) i;
 
 insert into accounts (id, created_at) select pg_temp.made('account', i::text), now() - interval '3 years' from people;
-insert into auth.users (id, email) select pg_temp.made('user', i::text), 'user' || i || '@mail.example' from people;
+insert into auth.users (id, email, email_confirmed_at)
+select pg_temp.made('user', i::text), 'user' || i || '@mail.example', now() from people;
 insert into account_linkages (account_id, supabase_user_id)
 select pg_temp.made('account', i::text), pg_temp.made('user', i::text) from people;
 insert into account_profiles (account_id, display_name, preferences)
@@ -42,8 +43,8 @@ insert into chat_sessions (id, account_id, title, started_at, last_activity_at)
 select pg_temp.made('chat', i || '/' || n), pg_temp.made('account', i::text), '東尋坊への旅',
        now() - (i * 37 + n * 1009) % 130000 * interval '1 minute', now() - (i * 37 + n * 1009) % 130000 * interval '1 minute'
   from people, generate_series(0, 1) n;
-insert into chat_messages (session_id, role, content, tool_calls, latency_ms, created_at)
-select s.id, (array['user', 'assistant', 'tool'])[1 + n % 3], repeat('福井の旅をおすすめします。', 6),
+insert into chat_messages (session_id, sequence, role, content, tool_calls, latency_ms, created_at)
+select s.id, n, (array['user', 'assistant', 'tool'])[1 + n % 3], repeat('福井の旅をおすすめします。', 6),
        case when n % 3 = 2 then '[{"tool": "search_activities"}]'::jsonb end, case when n % 3 = 1 then 900 end,
        s.started_at + n * interval '1 minute'
   from chat_sessions s, generate_series(0, 5) n;
