@@ -25,7 +25,7 @@ select case when n % 15 <> 0 then pg_temp.made('account', i::text) end, pg_temp.
        now() - random() * interval '700 days', '/experiences/' || (n * 37 + i) % 300,
        'Mozilla/5.0 (Linux; Android 15; Pixel 9) AppleWebKit/537.36 Chrome/131.0 Mobile Safari/537.36',
        'https://search.example/', '[{"t": 5014, "type": "click", "target": "#b14"}]', '{"cls": 0.07, "lcp": 1973}',
-       '{"timeOnPage": 11.3, "scrollDepth": 2}'
+       '{"timeOnPage": 11, "scrollDepth": 2}'
   from people, generate_series(0, 21) n;
 insert into business_metrics_events (account_id, session_id, event_timestamp, page_url, revenue_metrics, user_journey)
 select pg_temp.made('account', i::text), pg_temp.visit(i, n), now() - random() * interval '700 days', '/booking',
