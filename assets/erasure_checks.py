@@ -8,8 +8,8 @@ from typing import Final
 
 import dagster as dg
 
-from assets.partition_checks import Finding, checks_of_one_look, listed
 from assets.erasures import KEY
+from assets.partition_checks import Finding, checks_of_one_look, listed
 from lifecycle.erasures.status import ErasureHealth, erasure_health
 
 

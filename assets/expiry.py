@@ -7,8 +7,8 @@ import dagster as dg
 
 from assets.application import application_key
 from assets.archive import POOL
-from lifecycle.policy import VOUCHERS
 from lifecycle.expiry.delete import delete_expired_vouchers as delete_all
+from lifecycle.policy import VOUCHERS
 from resources.postgres import ApplicationDatabase, retried_when_busy
 
 GROUP: Final = "retention"

@@ -11,9 +11,9 @@ from assets.partition_checks import Finding, listed
 from assets.progress import log_progress
 from assets.units import size_text
 from lifecycle.database import connect_directly
+from lifecycle.indexes.build import IndexBuild, build_indexes
 from lifecycle.indexes.hot_queries import IndexState, IndexStatus, index_statuses
 from lifecycle.indexes.policy import HOT_QUERY_INDEXES, UNUSED_AFTER_DAYS
-from lifecycle.indexes.build import IndexBuild, build_indexes
 from lifecycle.indexes.redundant import RedundantIndexes, redundant_indexes
 from resources.postgres import ApplicationDatabase, errors_for_dagster, retried_when_busy
 

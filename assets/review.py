@@ -9,8 +9,8 @@ from assets.application import application_key
 from assets.erasures import KEY as ERASURES_KEY
 from assets.storage_history import GROUP, OWNERS, POOL, STORAGE_KEY, storage_history
 from assets.units import size_text
-from lifecycle.review.storage import RelationGrowth, record_storage
 from lifecycle.review.report import delta_text, duration_text, percent_text, record_weekly_review, top_relations
+from lifecycle.review.storage import RelationGrowth, record_storage
 from lifecycle.review.weekly import DeletionsDue, JobReview, Outbox, WeeklyReview, deletions_due, outbox, weekly_review
 from resources.postgres import ApplicationDatabase, retried_when_busy
 from resources.timetable import Timetable

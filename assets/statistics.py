@@ -11,7 +11,6 @@ from pydantic import Field
 from assets.application import application_key, snapshot_column_schema
 from assets.refreshing import HOURLY, OWNERS, POOL, outcome_metadata, raise_failures
 from lifecycle.database import Connection
-from lifecycle.views.refreshing import RefreshOutcome
 from lifecycle.statistics import (
     ROLL_UPS,
     STATISTICS,
@@ -20,6 +19,7 @@ from lifecycle.statistics import (
     refresh_statistics,
     relation_facts,
 )
+from lifecycle.views.refreshing import RefreshOutcome
 from resources.postgres import ApplicationDatabase, retried_when_busy
 
 GROUP: Final = "statistics"

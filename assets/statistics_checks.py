@@ -8,8 +8,8 @@ import dagster as dg
 
 from assets.application import application_key
 from assets.statistics import RECONCILIATION_KEY, roll_up_key
-from lifecycle.views.materialized import REFRESHED_VIEWS
 from lifecycle.statistics import STATISTICS, data_quality_warnings, hours_behind, last_reconciliation, refresh_ages
+from lifecycle.views.materialized import REFRESHED_VIEWS
 from resources.postgres import ApplicationDatabase, retried_when_busy
 
 # The schedules run every hour; two misses in a row are a fault.

@@ -6,9 +6,9 @@ import dagster as dg
 
 from assets.application import application_key, snapshot_column_schema
 from assets.refreshing import HOURLY, OWNERS, POOL, outcome_metadata
-from lifecycle.views.materialized import ROLLED_UP_VIEW, refresh_view
 from lifecycle.policy import MATERIALIZED_VIEWS, MaterializedView
 from lifecycle.statistics import relation_facts
+from lifecycle.views.materialized import ROLLED_UP_VIEW, refresh_view
 from resources.postgres import ApplicationDatabase, retried_when_busy
 
 GROUP: Final = "materialized_views"

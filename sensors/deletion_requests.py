@@ -9,6 +9,7 @@ import dagster as dg
 from lifecycle.erasures.queue import DueJob, due_jobs, enqueue, queue_status
 from lifecycle.policy import ERASURE
 from resources.postgres import ApplicationDatabase
+from sensors.outages import waits_while_away
 
 JOB: Final = "erase_personal_data"
 # Two workers share the queue without meeting; more would only wait for each other's disk.
@@ -49,6 +50,7 @@ def runs_under_way(instance: dg.DagsterInstance) -> int:
     minimum_interval_seconds=30,
     description="Makes jobs of new deletion requests and starts a run for each batch that is due.",
 )
+@waits_while_away
 def deletion_requests(context: dg.SensorEvaluationContext, database: ApplicationDatabase) -> dg.SensorResult:
     """Enqueue what is new, and ask for runs as long as fewer than two are under way."""
     free = max(0, MOST_RUNS - runs_under_way(context.instance))

@@ -26,6 +26,11 @@ NEXT_STEPS: Final = {
 }
 DEFAULT_STEP: Final = "Cure what the error names, launch the job again."
 STALE_STEP: Final = "Stale: do its job's runs succeed, is its schedule on, does the daemon run?"
+OUTAGE_STEPS: Final = (
+    "Is the server up, its disk full, its address or password changed, its project paused?",
+    "Runs try again for three minutes, then fail; sensors wait. No message is lost: they come when it answers.",
+    f"All errors and checks: {PAGE}",
+)
 CHECK_STEP: Final = "Check: look up its name in the page below."
 
 

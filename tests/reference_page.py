@@ -6,6 +6,7 @@ from pathlib import Path
 import dagster as dg
 
 from orchestration.definitions import build_definitions
+from orchestration.limits import HOUR, MAX_RUNTIME_TAG
 
 PAGE = Path(__file__).parents[1] / "docs/reference/assets-jobs-schedules.md"
 INTRODUCTION = """# Assets, jobs, schedules
@@ -53,7 +54,11 @@ def reference_page() -> str:
         INTRODUCTION
         + _assets(definitions)
         + _checks(definitions)
-        + _table("Jobs", "job, what it does", [(f"`{job.name}`", job.description) for job in jobs])
+        + _table(
+            "Jobs",
+            "job, ended after, what it does",
+            [(f"`{job.name}`", f"{int(job.tags[MAX_RUNTIME_TAG]) // HOUR} h", job.description) for job in jobs],
+        )
         + _table(
             "Schedules",
             "schedule, job, cron, time zone, at the start, why",

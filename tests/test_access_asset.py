@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 from assets.access import KEY
 from lifecycle.database import connect
 from lifecycle.migrating.migrate import upgrade
-from orchestration.cli import app
+from orchestration.cli.main import app
 from orchestration.definitions import build_definitions
 from resources.postgres import ApplicationDatabase
 from resources.variables import URL_VARIABLE

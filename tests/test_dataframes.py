@@ -14,8 +14,8 @@ from psycopg import sql
 from sqlalchemy import text
 
 from lifecycle.errors import RefusedError
-from lifecycle.views.materialized import REFRESHED_VIEWS
 from lifecycle.statistics import ROLL_UPS, STATISTICS
+from lifecycle.views.materialized import REFRESHED_VIEWS
 from orchestration.definitions import build_definitions
 from resources import dataframes
 from resources.dataframes import DataFrames

@@ -16,7 +16,7 @@ from dagster_webserver.cli import dagster_webserver
 from typer.core import TyperGroup
 
 from lifecycle.policy import EVENT_TABLES
-from orchestration.cli import app
+from orchestration.cli.main import app
 from orchestration.definitions import build_definitions
 from tests.conftest import MakeApplicationDb
 from tests.docs_pages import ROOT, blocks, convert

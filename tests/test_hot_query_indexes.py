@@ -12,12 +12,12 @@ from assets.indexes import KEY, hot_query_indexes_chosen, no_redundant_indexes
 from lifecycle import indexes
 from lifecycle.database import Connection, connect, operation_lock, rows, value
 from lifecycle.errors import AlreadyRunningError, BusyError, RefusedError
+from lifecycle.indexes.build import build_indexes
 from lifecycle.indexes.hot_queries import IndexState, index_statuses
 from lifecycle.indexes.policy import HOT_QUERY_INDEXES, INDEXES, UNUSED_AFTER_DAYS, Index
 from lifecycle.indexes.progress import share_done
-from lifecycle.indexes.build import build_indexes
 from lifecycle.indexes.redundant import redundant_indexes
-from orchestration.cli import app
+from orchestration.cli.main import app
 from orchestration.definitions import build_definitions
 from resources.postgres import ApplicationDatabase
 from resources.variables import URL_VARIABLE

@@ -9,8 +9,8 @@ import pytest
 
 from lifecycle.database import Connection, connect, rows, value
 from lifecycle.errors import BusyError, LifecycleError
-from lifecycle.views.materialized import REFRESHED_VIEWS, refresh_view
 from lifecycle.migrating.migrate import upgrade
+from lifecycle.views.materialized import REFRESHED_VIEWS, refresh_view
 from tests.conftest import MakeApplicationDb
 from tests.statistics_agreement import differences
 from tests.statistics_changes import CHANGES, SOME_SESSION

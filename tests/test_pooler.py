@@ -19,7 +19,7 @@ from lifecycle.errors import RefusedError
 from lifecycle.migrating.migrate import upgrade
 from lifecycle.partitions.convert import convert_table
 from lifecycle.policy import EVENT_TABLES
-from orchestration.plan_report import collect_plan
+from orchestration.cli.plan_report import collect_plan
 
 CONFIGURATION = """
 [databases]

@@ -13,7 +13,7 @@ from lifecycle.change_over import COLUMNS, ChangeOver, plan_change_overs
 from lifecycle.database import Connection, connect, rows, value
 from lifecycle.migrating.migrate import upgrade
 from lifecycle.views.plan import RefreshPlan, plan_refreshes
-from orchestration.plan_report import collect_plan, plan_json, print_plan
+from orchestration.cli.plan_report import collect_plan, plan_json, print_plan
 from tests.conftest import MakeApplicationDb
 
 pytestmark = pytest.mark.one_server

@@ -7,8 +7,8 @@ import pytest
 
 from lifecycle.database import Connection, connect, rows, value
 from lifecycle.errors import RefreshError
-from lifecycle.policy import VOUCHERS
 from lifecycle.expiry.delete import delete_expired_vouchers
+from lifecycle.policy import VOUCHERS
 from tests.conftest import MakeApplicationDb
 
 MAKE = """

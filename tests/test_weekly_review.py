@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from psycopg.types.json import Jsonb
 
 from assets.pictures import png
-from assets.review_chart import review_chart
 from assets.review import deletions_result
+from assets.review_chart import review_chart
 from lifecycle.database import Connection, connect, rows
 from lifecycle.policy import EVENT_TABLES
 from lifecycle.review.report import JOB, report_content

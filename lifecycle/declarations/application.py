@@ -7,6 +7,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from lifecycle.declarations.database import Database
 from lifecycle.declarations.event_tables import EventTable, EventTables
+from lifecycle.declarations.relations import Relation
+from lifecycle.declarations.segments import Segments
+from lifecycle.declarations.views import Views
 from lifecycle.names import QualifiedName
 
 
@@ -22,14 +25,17 @@ class SqlFile(BaseModel):
 class Application(BaseModel):
     """One field per file `<field>.yaml`; a file that is missing declares nothing.
 
-    `functions` are the files `*.sql`, in order of their names.
+    `functions` are the files `*.sql`, in order of their names; `relations` is schema.json, which a command writes.
     """
 
     model_config = ConfigDict(frozen=True, ignored_types=(cached_property,))
 
     database: Database = Field(default_factory=Database)
     event_table_file: EventTables = Field(default_factory=EventTables, alias="event_tables")
+    views: Views = Field(default_factory=Views)
+    segments: Segments = Field(default_factory=Segments)
     functions: tuple[SqlFile, ...] = ()
+    relations: tuple[Relation, ...] = ()
 
     @property
     def event_tables(self) -> dict[QualifiedName, EventTable]:
@@ -37,7 +43,8 @@ class Application(BaseModel):
         return self.event_table_file.root
 
 
+NOT_YAML: Final = ("functions", "relations")
 # The files of the folder, by name without `.yaml`, with the model of each.
 FILES: Final = {
-    (field.alias or name): field.annotation for name, field in Application.model_fields.items() if name != "functions"
+    (field.alias or name): field.annotation for name, field in Application.model_fields.items() if name not in NOT_YAML
 }

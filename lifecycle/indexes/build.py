@@ -10,12 +10,6 @@ from psycopg import sql
 
 from lifecycle.database import Connection, operation_lock
 from lifecycle.errors import BusyError, RefusedError
-from lifecycle.indexes.extensions import (
-    EXTENSIONS_SCHEMA,
-    MissingExtensionError,
-    create_extension_statement,
-    require_extension,
-)
 from lifecycle.indexes.catalog import (
     index_body,
     on_empty_copy,
@@ -23,6 +17,12 @@ from lifecycle.indexes.catalog import (
     serving,
     table_exists,
     what_has_the_name,
+)
+from lifecycle.indexes.extensions import (
+    EXTENSIONS_SCHEMA,
+    MissingExtensionError,
+    create_extension_statement,
+    require_extension,
 )
 from lifecycle.indexes.policy import INDEXES, Index
 from lifecycle.indexes.progress import Progress, no_progress, watched_build

@@ -9,7 +9,6 @@ import psycopg
 
 from lifecycle.database import Connection, rows
 from lifecycle.errors import BusyError
-from lifecycle.indexes.extensions import EXTENSIONS_SCHEMA, extension_schema, missing_extension
 from lifecycle.indexes.catalog import (
     fits_its_query,
     on_empty_copy,
@@ -18,6 +17,7 @@ from lifecycle.indexes.catalog import (
     table_exists,
     what_has_the_name,
 )
+from lifecycle.indexes.extensions import EXTENSIONS_SCHEMA, extension_schema, missing_extension
 from lifecycle.indexes.policy import HOT_QUERY_INDEXES, REPRESENTATIVE_ROWS, Index
 from lifecycle.indexes.query_plans import QueryPlan, explain
 

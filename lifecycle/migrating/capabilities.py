@@ -5,6 +5,9 @@ from typing import Final
 from lifecycle.declarations.application import Application
 from lifecycle.ledger.capability import LEDGER
 from lifecycle.migrating.capability import Capability
+from lifecycle.review.capability import REVIEW
+from lifecycle.segments.capability import SEGMENTS
+from lifecycle.views.capability import VIEWS
 
 # Where a migration remembers what it applied; made first.
 STATE: Final = Capability("migrating", declared=lambda _: True)
@@ -12,6 +15,9 @@ STATE: Final = Capability("migrating", declared=lambda _: True)
 CAPABILITIES: Final = (
     STATE,
     LEDGER,
+    VIEWS,
+    SEGMENTS,
+    REVIEW,
 )
 
 

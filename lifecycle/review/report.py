@@ -8,8 +8,8 @@ from psycopg.types.json import Jsonb
 
 from lifecycle.database import Connection
 from lifecycle.review.storage import RelationGrowth
-from lifecycle.units import size_text
 from lifecycle.review.weekly import DeletionsDue, JobReview, WeeklyReview
+from lifecycle.units import size_text
 
 JOB: Final = "weekly_job_review"
 # Slack cuts a block of text at 3,000 characters, the fence around it included.

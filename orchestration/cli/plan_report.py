@@ -14,11 +14,11 @@ from lifecycle.access.report import Difference, access_differences
 from lifecycle.change_over import ChangeOver, plan_change_overs
 from lifecycle.database import connect
 from lifecycle.erasures.queue import QueueStatus, queue_status
+from lifecycle.expiry.plan import RetentionPlan, plan_retention
 from lifecycle.partitions.facts import DatabaseFacts, probe_database
 from lifecycle.partitions.plan import ConversionPlan, RotationPlan, plan_conversion, plan_rotation
 from lifecycle.policy import EVENT_TABLES
 from lifecycle.views.plan import RefreshPlan, plan_refreshes
-from lifecycle.expiry.plan import RetentionPlan, plan_retention
 
 # For one transaction only: behind a pooler, a session setting would stay for the application.
 READ_ONLY = "set transaction read only"

@@ -7,7 +7,7 @@ from typing import Annotated, Final
 import typer
 from rich.console import Console
 
-from orchestration.command_session import command_session
+from orchestration.cli.session import command_session
 
 GROUP: Final = "access"
 access = typer.Typer(help="Who may see what.", no_args_is_help=True)
@@ -19,7 +19,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tabl
 def matrix(as_json: AsJson = False) -> None:
     """Show what each role may do with each object now. Changes nothing."""
     from lifecycle.access.matrix import access_matrix
-    from orchestration.access_report import matrix_table
+    from orchestration.cli.access_report import matrix_table
 
     with command_session(GROUP) as conn:
         found = access_matrix(conn)
@@ -33,7 +33,7 @@ def matrix(as_json: AsJson = False) -> None:
 def check(as_json: AsJson = False) -> None:
     """Compare the database with what is declared and accepted; exit 1 when anything differs. Changes nothing."""
     from lifecycle.access.report import access_report
-    from orchestration.access_report import report_json, report_tables
+    from orchestration.cli.access_report import report_json, report_tables
 
     with command_session(GROUP) as conn:
         report = access_report(conn)

@@ -10,7 +10,7 @@ from uuid import UUID
 import typer
 from rich.console import Console
 
-from orchestration.command_session import command_session
+from orchestration.cli.session import command_session
 
 GROUP: Final = "erasure"
 erasure = typer.Typer(help="Carry out deletion requests and prove it.", no_args_is_help=True)
@@ -24,7 +24,7 @@ Reason = Annotated[str, typer.Option(help="Why; kept with the request. No person
 def plan(request_id: RequestId, as_json: AsJson = False) -> None:
     """Show what would be done for a request now. Changes nothing."""
     from lifecycle.erasures.proof import plan_erasure
-    from orchestration.erasure_report import plan_table
+    from orchestration.cli.erasure_report import plan_table
 
     with command_session(GROUP) as conn:
         steps = plan_erasure(conn, str(request_id))
@@ -38,7 +38,7 @@ def plan(request_id: RequestId, as_json: AsJson = False) -> None:
 def receipt(request_id: RequestId, as_json: AsJson = False) -> None:
     """Print the proof of a request, and whether the chain of all receipts is whole."""
     from lifecycle.erasures.proof import broken_receipts, receipts
-    from orchestration.erasure_report import receipts_json, receipts_tables
+    from orchestration.cli.erasure_report import receipts_json, receipts_tables
 
     with command_session(GROUP) as conn:
         found, broken = receipts(conn, str(request_id)), broken_receipts(conn)
@@ -54,7 +54,7 @@ def receipt(request_id: RequestId, as_json: AsJson = False) -> None:
 def status(as_json: AsJson = False) -> None:
     """Show how many requests are in which state, and the open ones, the most urgent first."""
     from lifecycle.erasures.queue import queue_status
-    from orchestration.erasure_report import status_tables
+    from orchestration.cli.erasure_report import status_tables
 
     with command_session(GROUP) as conn:
         found = queue_status(conn)
@@ -103,8 +103,8 @@ def cancel(request_id: RequestId, reason: Reason) -> None:
 @erasure.command()
 def run() -> None:
     """Carry out every request that is due, with the proof, without Dagster. Exit code 1 when one failed."""
-    from orchestration.cli import errors_as_messages, required_url
-    from orchestration.erasure_report import run_everything
+    from orchestration.cli.erasure_report import run_everything
+    from orchestration.cli.session import errors_as_messages, required_url
 
     url = required_url()
     with errors_as_messages():

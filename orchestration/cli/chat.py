@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from lifecycle.policy import CHAT_ARCHIVE
-from orchestration.command_session import command_session
+from orchestration.cli.session import command_session
 
 GROUP: Final = "chat"
 chat = typer.Typer(help="Read past conversations, bring them back.", no_args_is_help=True)

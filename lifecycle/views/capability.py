@@ -1,0 +1,57 @@
+"""Refreshed views in a migration."""
+
+from collections.abc import Iterator
+from typing import Final
+
+from psycopg import sql
+
+from lifecycle.database import Connection
+from lifecycle.declarations.application import Application
+from lifecycle.declarations.model import interval
+from lifecycle.migrating.capability import Capability, Statements
+
+FORGET: Final = sql.SQL("delete from lifecycle.materialized_view_policies")
+WRITE: Final = sql.SQL(
+    "insert into lifecycle.materialized_view_policies (schema_name, view_name, max_age, optional) values ({}, {}, {}, {})"
+)
+# What is known of a view that is no longer declared would be taken for the state of a later one of that name, and what
+# fails of it would never be reported well again.
+FORGET_STATES: Final = """
+delete from lifecycle.refresh_states s
+ where not exists (select from lifecycle.materialized_view_policies p
+                    where s.name = format('%I.%I', p.schema_name, p.view_name))
+"""
+FORGET_PROBLEMS: Final = r"""
+select lifecycle.report_outcome(p.job, p.cause, null) from lifecycle.open_problems p
+ where p.job = 'refresh_analytics_hourly' and p.cause <> '' and p.cause !~ '^(run of|check|stale) '
+   and not exists (select from lifecycle.materialized_view_policies v
+                    where p.cause = format('%I.%I', v.schema_name, v.view_name))
+"""
+
+
+def view_policies(application: Application) -> Statements:
+    """Which materialized views are refreshed, and the age that they may have."""
+    views = [
+        WRITE.format(
+            sql.Literal(name.schema), sql.Literal(name.name), interval(view.max_age), sql.Literal(view.optional)
+        )
+        for name, view in application.views.materialized.items()
+    ]
+    return FORGET, *views
+
+
+def forget_undeclared(conn: Connection, _application: Application) -> Iterator[str]:
+    """Drop what is known about views that are no longer declared."""
+    with conn.transaction():
+        conn.execute(FORGET_STATES.encode())
+        conn.execute(FORGET_PROBLEMS.encode())
+    yield from ()
+
+
+VIEWS: Final = Capability(
+    "views",
+    declared=lambda application: bool(application.views.materialized),
+    files=("views.sql",),
+    policies=view_policies,
+    objects=forget_undeclared,
+)
