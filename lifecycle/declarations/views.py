@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from lifecycle.declarations.model import Declared, DeclaredObject, Interval
+from lifecycle.declarations.model import Column, Declared, DeclaredObject, Interval
 from lifecycle.names import QualifiedName
 
 
@@ -14,7 +14,24 @@ class MaterializedView(DeclaredObject):
     )
 
 
+class KeptView(DeclaredObject):
+    """A view of the application that answers from a table of ours, refreshed by the view's own definition."""
+
+    every: Interval = Field(default="1 hour", description="how old a figure may get")
+    key: Column | None = Field(
+        default=None, description="refreshed by the changed values of this column; derived where it is left out"
+    )
+    history: Interval | None = Field(default=None, description="keep what the view said at each refresh for so long")
+
+
 class Views(Declared):
     """Views by name."""
 
+    time_zone: str = Field(default="UTC", description="in which a definition reads current_date; the database's own")
+    times: dict[QualifiedName, Column] = Field(
+        default_factory=dict,
+        description="tables whose new rows carry the present time in this column, with an index on it: only late and "
+        "corrected rows are noted. Of other tables every change is",
+    )
+    kept: dict[QualifiedName, KeptView] = Field(default_factory=dict)
     materialized: dict[QualifiedName, MaterializedView] = Field(default_factory=dict)

@@ -51,7 +51,7 @@ def forget_undeclared(conn: Connection, _application: Application) -> Iterator[s
 VIEWS: Final = Capability(
     "views",
     declared=lambda application: bool(application.views.materialized),
-    files=("views.sql",),
+    files=("views.sql", "kept.sql"),
     policies=view_policies,
     objects=forget_undeclared,
 )

@@ -9,7 +9,7 @@ PostgreSQL drops the second branch while it plans, so a reader sees a scan of th
 privileges and pg_depend go on meaning the definition, and nothing beside the view has to remember it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -91,7 +91,7 @@ def _over_outputs(item: exp.Expression, shown: list[tuple[exp.Expression, str]])
     return f"{term.sql(DIALECT)}{' DESC' if descending else ''}{nulls}"
 
 
-def _outermost_replaced(node: exp.Expression, replace: "callable") -> exp.Expression:  # type: ignore[valid-type]
+def _outermost_replaced(node: exp.Expression, replace: Callable[[exp.Expression], exp.Expression]) -> exp.Expression:
     made = replace(node)
     if made is not node:
         return made

@@ -113,8 +113,13 @@ declare
     safe       constant timestamptz := lifecycle.safe_until();
     overlap    constant interval := interval '2 hours';
     started    constant timestamptz := clock_timestamp();
+    zone       constant text := current_setting('timezone');
+    sources    constant oid[] := array(
+        select to_regclass(format('%I.%I', r.source_schema, r.source_name))::oid from lifecycle.kept_view_sources r
+         where (r.schema_name, r.view_name) = (view.schema_name, view.view_name));
     changes    numeric;
     definition text;
+    has_null   boolean;
     columns    constant text := (select string_agg(quote_ident(c), ', ') from unnest(view.column_names) c);
     held       bigint;
 begin
@@ -128,7 +133,7 @@ begin
         raise exception 'the application replaced view %.%: it answers by its new definition, on every read', view.schema_name, view.view_name
             using errcode = 'object_not_in_prerequisite_state', hint = 'lifecycle migrate lets it answer from its table again.';
     end if;
-    changes := lifecycle.source_changes(target);
+    changes := lifecycle.source_changes(sources);
     note := case
         when force_whole then 'asked for'
         when view.refreshed_at is null then 'first refresh'
@@ -170,21 +175,25 @@ begin
             lifecycle.fresh_rows_query(view, definition, format('where d.%I = any (array(select key from keys))', view.key_column)),
             kept, view.key_column, columns)
            into written using view.seen, view.safe_until - overlap;
-        execute format(
-            'with fresh as materialized (%1$s),
-                  gone as (delete from %2$s k
-                            where k.%3$I is null
-                              and not exists (select from fresh f where (f.lifecycle_hash, f.lifecycle_copy) = (k.lifecycle_hash, k.lifecycle_copy))
-                           returning 1),
-                  made as (insert into %2$s (%4$s, lifecycle_hash, lifecycle_copy)
-                           select %4$s, f.lifecycle_hash, f.lifecycle_copy from fresh f
-                            where not exists (select from %2$s k where (f.lifecycle_hash, f.lifecycle_copy) = (k.lifecycle_hash, k.lifecycle_copy))
-                           returning 1)
-             select $3 + (select count(*) from gone) + (select count(*) from made) from (select $1, $2) unused',
-            lifecycle.fresh_rows_query(view, definition, format('where d.%I is null and exists (select from (%s) c where c.key is null)',
-                                                                view.key_column, view.key_query)),
-            kept, view.key_column, columns)
-           into written using view.seen, view.safe_until - overlap, written;
+        -- NULL is a key of its own, which equals nothing.
+        execute format('select exists (select from (%s) c where c.key is null)', view.key_query)
+           into has_null using view.seen, view.safe_until - overlap;
+        if has_null then
+            execute format(
+                'with fresh as materialized (%1$s),
+                      gone as (delete from %2$s k
+                                where k.%3$I is null
+                                  and not exists (select from fresh f where (f.lifecycle_hash, f.lifecycle_copy) = (k.lifecycle_hash, k.lifecycle_copy))
+                               returning 1),
+                      made as (insert into %2$s (%4$s, lifecycle_hash, lifecycle_copy)
+                               select %4$s, f.lifecycle_hash, f.lifecycle_copy from fresh f
+                                where not exists (select from %2$s k where (f.lifecycle_hash, f.lifecycle_copy) = (k.lifecycle_hash, k.lifecycle_copy))
+                               returning 1)
+                 select $1 + (select count(*) from gone) + (select count(*) from made)',
+                lifecycle.fresh_rows_query(view, definition, format('where d.%I is null', view.key_column)),
+                kept, view.key_column, columns)
+               into written using written;
+        end if;
     else
         mode := 'skipped';
     end if;
@@ -194,5 +203,32 @@ begin
            whole_due = null, row_count = coalesce(held, v.row_count),
            definition_ms = case when mode = 'whole' then lifecycle.milliseconds_since(started) else v.definition_ms end
      where (v.schema_name, v.view_name) = (view.schema_name, view.view_name);
+    perform set_config('timezone', zone, true);
     return next;
+end $$;
+
+-- The first rows of a kept view, before the view answers from them. What is written meanwhile is found by the first refresh.
+create or replace function lifecycle.fill_kept_view(view lifecycle.kept_views, definition text) returns bigint
+language plpgsql set search_path = '' set row_security = off
+as $$
+declare
+    snapshot constant pg_snapshot := pg_current_snapshot();
+    safe     constant timestamptz := lifecycle.safe_until();
+    started  constant timestamptz := clock_timestamp();
+    zone     constant text := current_setting('timezone');
+    filled   bigint;
+begin
+    perform set_config('timezone', view.time_zone, true);
+    execute format('delete from lifecycle.%I', view.kept_table);
+    execute format('insert into lifecycle.%I (%s, lifecycle_hash, lifecycle_copy) %s', view.kept_table,
+                   (select string_agg(quote_ident(c), ', ') from unnest(view.column_names) c),
+                   lifecycle.fresh_rows_query(view, definition, ''));
+    get diagnostics filled = row_count;
+    perform set_config('timezone', zone, true);
+    update lifecycle.kept_views v
+       set seen = snapshot, safe_until = safe, refreshed_at = now(), row_count = filled, rows_written = filled,
+           refresh_ms = lifecycle.milliseconds_since(started), definition_ms = lifecycle.milliseconds_since(started),
+           source_changes = null, whole_due = null
+     where (v.schema_name, v.view_name) = (view.schema_name, view.view_name);
+    return filled;
 end $$;

@@ -56,3 +56,12 @@ create table lifecycle.changed_rows (
     written_by    xid8 not null default pg_current_xact_id()
 );
 comment on table lifecycle.changed_rows is 'Rows that came late, were corrected or went: what they held in the columns by which keys are found. Ordinary new rows leave none. Gone once every view has seen them.';
+
+create table lifecycle.watched_tables (
+    source_schema text not null,
+    source_name   text not null,
+    time_column   text,
+    column_names  text[] not null,
+    primary key (source_schema, source_name)
+);
+comment on table lifecycle.watched_tables is 'Tables with triggers of ours that note changed rows, and by which columns.';
