@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import dagster as dg
 
+from assets import checking, partitions
 from assets.application import application_assets
 from assets.bundle import Bundle
 from lifecycle.declarations.application import Application
@@ -37,7 +38,10 @@ from sensors.notifications import notifications
 from sensors.run_outcomes import run_outcomes
 
 # What each capability shows, by the name of its folder in lifecycle/.
-BUNDLES: Final[Mapping[str, Callable[[Application], Bundle]]] = {}
+BUNDLES: Final[Mapping[str, Callable[[Application], Bundle]]] = {
+    "partitions": partitions.bundle,
+    "checking": checking.bundle,
+}
 
 
 def environment_variable(name: str) -> str:

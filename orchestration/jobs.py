@@ -11,6 +11,7 @@ import dagster as dg
 
 from assets.bundle import Bundle
 from lifecycle.declarations.application import Application
+from orchestration.conversion import conversion_job
 from orchestration.executor import living_in_process_executor
 from orchestration.limits import limits
 from orchestration.maintenance import maintenance_job
@@ -103,7 +104,7 @@ def _asset_job(row: AssetJob, bundle: Bundle) -> Job:
 
 def build_jobs(application: Application, bundles: Mapping[str, Bundle]) -> list[Job]:
     """The jobs of what is declared, in the order of the table above."""
-    jobs: list[Job] = []
+    jobs: list[Job] = [conversion_job(application)] if application.event_tables else []
     jobs += [_asset_job(row, bundles[row.capability]) for row in ASSET_JOBS if row.capability in bundles]
     if application.database.maintenance:
         jobs.append(maintenance_job(application.database.maintenance))

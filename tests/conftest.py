@@ -32,6 +32,7 @@ from sandbox.application import clone_database, create_application_database, dro
 from sandbox.binaries import Binaries, available_binaries, find_binaries
 from sandbox.generate import generate
 from sandbox.server import LOGIN_ROLES, SUPERUSER, Server
+from tests.declared import APPLICATION
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 AsRole = Callable[..., AbstractContextManager[Connection]]
@@ -140,7 +141,7 @@ def templates(server: Server, now: datetime) -> Callable[[bool, bool, bool], str
             name = f"template_{'rows' if rows else 'empty'}_{'auto' if auto_grant else 'explicit'}"
             if migrated:
                 url = clone_database(server, template(rows, auto_grant, False), f"{name}_migrated")
-                upgrade(url)
+                upgrade(url, APPLICATION)
                 name = f"{name}_migrated"
             else:
                 url = create_application_database(server, name, auto_grant=auto_grant)

@@ -18,8 +18,9 @@ from typing import Any
 
 from lifecycle.errors import AlreadyRunningError
 from lifecycle.partitions.convert import ConversionResult, convert_table
-from lifecycle.policy import EventTable, event_table
+from lifecycle.partitions.tables import MonthlyTable
 from tests.conversion_load import Deadline, convert
+from tests.declared import event_table
 
 ENDED = "ended "
 
@@ -33,7 +34,7 @@ class Executioner:
     def convert(
         self,
         url: str,
-        table: EventTable,
+        table: MonthlyTable,
         now: datetime,
         *,
         kill_at: int | None = None,
@@ -63,7 +64,7 @@ def executioner() -> Iterator[Executioner]:
         yield Executioner(process)
 
 
-def rerun(url: str, table: EventTable, now: datetime) -> ConversionResult:
+def rerun(url: str, table: MonthlyTable, now: datetime) -> ConversionResult:
     """Convert again as soon as the server has noticed that the dead process is gone."""
     deadline = Deadline.after(20)
     while True:

@@ -9,9 +9,9 @@ import pytest
 from lifecycle.database import Connection, connect
 from lifecycle.partitions.convert import convert_table
 from lifecycle.partitions.months import add_months, month_start
-from lifecycle.policy import EVENT_TABLES
 from sandbox.application import clone_database, drop_database
 from sandbox.server import Server
+from tests.declared import EVENT_TABLES
 from tests.partitioned import MONTHS_BACK, REPLAYS, MakePartitionedDb, insert_events
 
 NUMBERS = count(1)

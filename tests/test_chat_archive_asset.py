@@ -10,8 +10,8 @@ from assets.archive import KEY, SPACE, archive_readable, nothing_overdue
 from lifecycle.archive.status import overdue_messages, sample_archive
 from lifecycle.database import connect, rows, value
 from orchestration.cli.main import app
-from orchestration.definitions import build_definitions
 from orchestration.cli.plan_report import collect_plan
+from orchestration.definitions import build_definitions
 from resources.postgres import ApplicationDatabase
 from resources.variables import URL_VARIABLE
 from tests.archived import archive, archived, due, live, make_session, say

@@ -11,12 +11,12 @@ from pathlib import Path
 import dagster as dg
 import psycopg
 import pytest
+from assets.schema_snapshot import snapshot_text
 
 from assets.application import SNAPSHOT
 from assets.partition_checks import CHECKS
 from assets.partitions import PARTITION_ASSETS
 from assets.pictures import png
-from assets.schema_snapshot import snapshot_text
 from assets.timeline import timeline_figure
 from lifecycle.database import connect
 from lifecycle.errors import BusyError, RefusedError

@@ -8,8 +8,8 @@ from psycopg import sql
 
 from lifecycle.database import Connection, connect, value
 from lifecycle.partitions.convert import convert_table
-from lifecycle.policy import EVENT_TABLES
 from tests.conftest import MakeApplicationDb
+from tests.declared import EVENT_TABLES
 from tests.partitioned import BEHAVIOR, BUSINESS, REPLAYS, insert_events, plain_session, server_clock
 
 pytest_plugins = ("tests.partitioned_fixtures",)

@@ -9,7 +9,8 @@ import pytest
 from lifecycle.database import Connection, connect, value
 from lifecycle.partitions.months import add_months, month_range, month_start, partition_name
 from lifecycle.partitions.rotate import rotate
-from lifecycle.policy import EVENT_TABLES, EventTable
+from lifecycle.partitions.tables import MonthlyTable
+from tests.declared import EVENT_TABLES
 from tests.partitioned import (
     BEHAVIOR,
     BUSINESS,
@@ -35,13 +36,13 @@ TOKYO = ZoneInfo("Asia/Tokyo")
 
 
 @pytest.mark.parametrize("table", EVENT_TABLES, ids=lambda table: table.name)
-def test_conversion_leaves_nothing_to_rotate(partitioned: Connection, table: EventTable) -> None:
+def test_conversion_leaves_nothing_to_rotate(partitioned: Connection, table: MonthlyTable) -> None:
     actions = rotate(partitioned, table)
     assert [(action.action, action.outcome) for action in actions] == [("unchanged", "success")]
 
 
 @pytest.mark.parametrize("table", EVENT_TABLES, ids=lambda table: table.name)
-def test_months_ahead_at_the_microseconds_around_a_month_edge(partitioned: Connection, table: EventTable) -> None:
+def test_months_ahead_at_the_microseconds_around_a_month_edge(partitioned: Connection, table: MonthlyTable) -> None:
     edge = add_months(month_start(server_clock(partitioned)), 3)
     rotate_all(partitioned, edge - MICROSECOND)
     assert max(months(partitioned, table)) == add_months(edge, table.months_ahead - 1)

@@ -13,7 +13,7 @@ import pytest
 from lifecycle.database import Connection, connect, value
 from lifecycle.partitions.months import add_months, month_start, partition_name
 from lifecycle.partitions.rotate import RotationAction, rotate
-from lifecycle.policy import EVENT_TABLES
+from tests.declared import EVENT_TABLES
 from tests.partitioned import (
     BEHAVIOR,
     BUSINESS,

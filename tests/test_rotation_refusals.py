@@ -9,8 +9,8 @@ from lifecycle.database import Connection, connect, value
 from lifecycle.partitions.convert import convert_table
 from lifecycle.partitions.months import add_months, month_start, partition_name
 from lifecycle.partitions.rotate import rotate
-from lifecycle.policy import EVENT_TABLES
 from tests.conftest import AsRole, MakeApplicationDb
+from tests.declared import EVENT_TABLES
 from tests.partitioned import (
     BUSINESS,
     REPLAYS,

@@ -8,11 +8,11 @@ import psycopg
 import pytest
 
 from lifecycle.database import Connection, connect, rows, value
-from lifecycle.policy import EVENT_TABLES
 from lifecycle.review.report import report_content
 from lifecycle.review.storage import RelationGrowth, StorageGrowth, record_storage, storage_growth
 from lifecycle.review.weekly import weekly_review
 from tests.conftest import MakeApplicationDb
+from tests.declared import EVENT_TABLES
 
 pytestmark = pytest.mark.one_server
 

@@ -8,8 +8,9 @@ import psycopg
 import pytest
 
 from lifecycle.migrating.migrate import upgrade
-from lifecycle.policy import EVENT_TABLES, EventTable, event_table
+from lifecycle.partitions.tables import MonthlyTable
 from tests.conftest import MakeApplicationDb
+from tests.declared import EVENT_TABLES, event_table
 from tests.docs_pages import ROOT, blocks, convert
 
 UNDO = ROOT / "docs/how-to/undo.md"
@@ -66,20 +67,20 @@ create view summary_of_days as select event_date, count(*) from daily_user_behav
 """
 
 
-def block(start: str, table: EventTable) -> str:
+def block(start: str, table: MonthlyTable) -> str:
     """The one SQL block of undo.md that begins with `start`, for `table`."""
     found = [text for text in blocks(UNDO, "sql") if text.startswith(start)]
     assert len(found) == 1
     return found[0].replace("user_behavior_events", table.name)
 
 
-def facts(conn: psycopg.Connection[Any], table: EventTable) -> set[tuple[Any, ...]]:
+def facts(conn: psycopg.Connection[Any], table: MonthlyTable) -> set[tuple[Any, ...]]:
     """Count and checksum of the table's rows, and the catalog of schema public."""
     rows = f"select 'rows', count(*), sum(hashtextextended(e::text, 0)) from public.{table.name} e"
     return {*conn.execute(rows.encode()).fetchall(), *conn.execute(CATALOG.encode()).fetchall()}
 
 
-def undo(conn: psycopg.Connection[Any], table: EventTable, *, split: bool) -> None:
+def undo(conn: psycopg.Connection[Any], table: MonthlyTable, *, split: bool) -> None:
     """Run the recipe as the page says, block by block in one session."""
     if not split:
         conn.execute(block("create unique index concurrently", table).encode())

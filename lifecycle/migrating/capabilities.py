@@ -5,19 +5,23 @@ from typing import Final
 from lifecycle.declarations.application import Application
 from lifecycle.ledger.capability import LEDGER
 from lifecycle.migrating.capability import Capability
-from lifecycle.review.capability import REVIEW
 from lifecycle.segments.capability import SEGMENTS
 from lifecycle.views.capability import VIEWS
+from lifecycle.partitions.capability import PARTITIONS
 
 # Where a migration remembers what it applied; made first.
 STATE: Final = Capability("migrating", declared=lambda _: True)
+
+# What all others stand on, whatever is declared.
+BASE: Final = (STATE, LEDGER)
 
 CAPABILITIES: Final = (
     STATE,
     LEDGER,
     VIEWS,
     SEGMENTS,
-    REVIEW,
+    *BASE,
+    PARTITIONS,
 )
 
 

@@ -12,12 +12,13 @@ from psycopg import sql
 
 from lifecycle.database import Connection, politely, rows, run_all, value
 from lifecycle.errors import BusyError
+from lifecycle.locks import LockPolicy
 from lifecycle.partitions.catalog import Names, TableStructure
 from lifecycle.partitions.dependents import direct_dependents, replacements
 from lifecycle.partitions.drift import bring_access_over, present_structures, refuse_changed_structure
 from lifecycle.partitions.parent import TRIGGERS, create_parent
 from lifecycle.partitions.snapshots import index_build_blockers
-from lifecycle.policy import PARTITION_SCHEMA, LockPolicy
+from lifecycle.partitions.tables import PARTITION_SCHEMA
 
 # NAMEDATALEN - 1
 MAX_NAME_BYTES = 63
@@ -119,9 +120,9 @@ def remember_storage_options(conn: Connection, names: Names, old: TableStructure
     Later runs find autovacuum switched off by an earlier one.
     """
     conn.execute(
-        "insert into lifecycle.partition_conversions (table_name, storage_options) values (%s, %s)"
-        " on conflict (table_name) do nothing",
-        (names.table.qualified_name, list(old.storage_options)),
+        "insert into lifecycle.partition_conversions (schema_name, table_name, storage_options) values (%s, %s, %s)"
+        " on conflict (schema_name, table_name) do nothing",
+        (names.table.schema, names.table.name, list(old.storage_options)),
     )
 
 
@@ -168,8 +169,9 @@ def attach_whole(conn: Connection, names: Names, old: TableStructure) -> float:
                     names.parent_before_swap, names.public
                 ),
                 sql.SQL(
-                    "update lifecycle.partition_conversions set attached_at = clock_timestamp() where table_name = {}"
-                ).format(sql.Literal(table.qualified_name)),
+                    "update lifecycle.partition_conversions set attached_at = clock_timestamp()"
+                    " where schema_name = {} and table_name = {}"
+                ).format(sql.Literal(table.schema), sql.Literal(table.name)),
             ],
         )
 

@@ -4,7 +4,7 @@ from lifecycle.database import Connection, rows, value
 from lifecycle.partitions.catalog import TableStructure
 from lifecycle.partitions.dependents import affected_dependents, ambiguous_names, names_kept_by_the_server
 from lifecycle.partitions.statements import upserts_by_old_key
-from lifecycle.policy import EventTable
+from lifecycle.partitions.tables import MonthlyTable
 
 # Each row is a reason; %(oid)s is the table. What PostgreSQL cannot keep on a partitioned table, or we do not.
 REFUSALS = (
@@ -121,14 +121,22 @@ INVALID_INDEXES = """
 select format('index %%s is invalid and will not be kept', indexrelid::regclass) from pg_index
  where indrelid = %(oid)s and not indisvalid and indexrelid::regclass::text not like '%%\\_legacy\\_pkey'
 """
+KNOWN = """
+select exists (select from lifecycle.event_table_policies where schema_name = %s and table_name = %s)
+"""
 
 
 def migrated(conn: Connection) -> bool:
-    """Whether `lifecycle migrate` has been run on this database."""
+    """Whether `lifecycle migrate` has been run on this database with event tables declared."""
     return bool(value(conn, "select to_regclass('lifecycle.event_table_policies') is not null"))
 
 
-def refusals(conn: Connection, table: EventTable, old: TableStructure) -> list[str]:
+def known(conn: Connection, table: MonthlyTable) -> bool:
+    """Whether `lifecycle migrate` has told the database of this table."""
+    return migrated(conn) and bool(value(conn, KNOWN, (table.schema, table.name)))
+
+
+def refusals(conn: Connection, table: MonthlyTable, old: TableStructure) -> list[str]:
     """Reasons to refuse, each with what to do about it; empty when the table can be converted."""
     found: list[str] = []
     if old.kind != "r":
@@ -166,7 +174,7 @@ def refusals(conn: Connection, table: EventTable, old: TableStructure) -> list[s
     return found + ambiguous_names(conn, old.oid, affected)
 
 
-def warnings(conn: Connection, table: EventTable, old: TableStructure) -> list[str]:
+def warnings(conn: Connection, table: MonthlyTable, old: TableStructure) -> list[str]:
     """What keeps working differently after the conversion."""
     found = []
     if table.time_column not in old.primary_key and old.primary_key:

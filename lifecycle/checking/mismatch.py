@@ -1,0 +1,17 @@
+"""A place where declarations and database disagree."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Mismatch:
+    """`object` is what it is about, `told` what is wrong and what to do about it.
+
+    `lines` go into the file `file` of the declarations, keys and all; empty where pasting cures nothing.
+    """
+
+    capability: str
+    object: str
+    told: str
+    file: str = ""
+    lines: str = ""
