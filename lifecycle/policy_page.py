@@ -3,24 +3,18 @@
 from typing import Final
 
 from lifecycle.indexes.extensions import EXTENSIONS_SCHEMA
-from lifecycle.indexes.policy import HOT_QUERY_INDEXES, SUPPORTING_INDEXES, Index
+from lifecycle.indexes.policy import HOT_QUERY_INDEXES, Index
 from lifecycle.policy import (
     CALENDAR,
     CHAT_ARCHIVE,
-    DATA_QUALITY,
     DELETION_DEADLINE,
     EVENT_TABLES,
-    LATE_AFTER,
     LOCKS,
-    MATERIALIZED_VIEWS,
     PARTITION_SCHEMA,
     ROTATION_LOCKS,
-    SEGMENTS,
     STATE_SCHEMA,
     VOUCHERS,
-    DataQualityThreshold,
     EventTable,
-    MaterializedView,
 )
 
 PAGE: Final = """\
@@ -28,8 +22,7 @@ PAGE: Final = """\
 
 Written by `lifecycle/policy_page.py` from `lifecycle/policy.py`; a test compares the two. Change the policy, not this
 page, then run `lifecycle migrate`: it copies the values into tables of schema `{state}` (`event_table_policies`,
-`data_quality_thresholds`, `materialized_view_policies`, `segment_policy`, `retention_policies`), where the database
-functions read them.
+`retention_policies`), where the database functions read them.
 
 ## Event tables
 
@@ -46,32 +39,6 @@ functions read them.
   month that it makes, and deletes those past retention.
 - A table that is not partitioned yet is cleaned by `run_daily_maintenance()`, row by row, by the same policy.
 
-## Data quality
-
-| metric of the last 24 hours | healthy when | why |
-|---|---|---|
-{thresholds}
-
-The check `data_quality_healthy` warns of the others. The view `{state}.data_quality_history` judges the past by the
-thresholds of today.
-
-## Materialized views
-
-| view | sources | refreshed after at most | what it shows |
-|---|---|---|---|
-{views}
-
-Refreshed every hour when a source changed; when none did, once the view is as old as that.
-
-## Statistics
-
-Rows younger than {late_hours} hours are counted again by every refresh; older ones fire a trigger when they come,
-change or go. Roll-ups follow their rows; only the counts of data quality stay when rotation drops a month.
-
-| index built for them | on | why |
-|---|---|---|
-{indexes}
-
 ## Hot queries
 
 | index of the application's own queries | on | why |
@@ -79,18 +46,6 @@ change or go. Roll-ups follow their rows; only the counts of data quality stay w
 {hot_indexes}
 
 Built where no other index serves: [hot-query indexes](../how-to/hot-query-indexes.md).
-
-## Segments
-
-| what | value |
-|---|---|
-| taste questions | {questions} |
-| an interaction weighs | {weights}; others do not count |
-| weight halves every | {half_life} |
-| score of a tag | {quiz_weight} when it was chosen in the quiz + up to {interaction_weight} for interactions |
-| version of the document | {version} |
-
-Only accounts with consent to personalization have any. [How they are computed](../explanation/segments.md).
 
 ## Chat messages and vouchers
 
@@ -133,16 +88,6 @@ def _row(table: EventTable) -> str:
     return f"| {name} | `{table.time_column}` | {table.retention} | {table.months_ahead} | {table.reason} |"
 
 
-def _threshold(quality: DataQualityThreshold) -> str:
-    direction = {"at_least": "at least", "at_most": "at most"}[quality.healthy_if]
-    return f"| `{quality.metric_name}` | {direction} {quality.threshold:,g} | {quality.reason} |"
-
-
-def _view(view: MaterializedView) -> str:
-    sources = ", ".join(f"`{source}`" for source in view.sources)
-    return f"| `{view.schema}.{view.name}` | {sources} | {view.max_age} | {view.reason} |"
-
-
 def _index(index: Index) -> str:
     keys = index.keys.format(extension=EXTENSIONS_SCHEMA)
     method = "" if index.method == "btree" else f" using {index.method}"
@@ -156,17 +101,7 @@ def retention_page() -> str:
         state=STATE_SCHEMA,
         partitions=PARTITION_SCHEMA,
         tables="\n".join(map(_row, EVENT_TABLES)),
-        thresholds="\n".join(map(_threshold, DATA_QUALITY)),
-        views="\n".join(map(_view, MATERIALIZED_VIEWS)),
-        late_hours=round(LATE_AFTER.total_seconds() / 3600),
-        indexes="\n".join(map(_index, SUPPORTING_INDEXES)),
         hot_indexes="\n".join(map(_index, HOT_QUERY_INDEXES)),
-        questions=", ".join(f"`{question}`" for question in SEGMENTS.questions),
-        weights=", ".join(f"{kind} {weight}" for kind, weight in SEGMENTS.interaction_weights.items()),
-        half_life=SEGMENTS.half_life,
-        quiz_weight=SEGMENTS.quiz_weight,
-        interaction_weight=SEGMENTS.interaction_weight,
-        version=SEGMENTS.version,
         chat_days=CHAT_ARCHIVE.keep_for.days,
         chat_reason=CHAT_ARCHIVE.reason,
         chat_batch=f"{CHAT_ARCHIVE.batch_size:,}",

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import dagster as dg
 
-from assets import checking, partitions
+from assets import access, checking, indexes, partitions, review, segments, views
 from assets.application import application_assets
 from assets.bundle import Bundle
 from lifecycle.declarations.application import Application
@@ -40,6 +40,11 @@ from sensors.run_outcomes import run_outcomes
 # What each capability shows, by the name of its folder in lifecycle/.
 BUNDLES: Final[Mapping[str, Callable[[Application], Bundle]]] = {
     "partitions": partitions.bundle,
+    "indexes": indexes.bundle,
+    "access": access.bundle,
+    "views": views.bundle,
+    "segments": segments.bundle,
+    "review": review.bundle,
     "checking": checking.bundle,
 }
 

@@ -6,10 +6,12 @@ from typing import Any, LiteralString, Protocol
 import psycopg
 from psycopg import sql
 
-from lifecycle.database import Connection, rows, value
+from lifecycle.database import Connection, connect, rows, value
+from lifecycle.partitions.convert import convert_table
+from lifecycle.partitions.months import add_months, month_start
 from lifecycle.partitions.rotate import RotationAction
 from lifecycle.partitions.tables import PARTITION_SCHEMA, MonthlyTable
-from tests.declared import event_table
+from tests.declared import EVENT_TABLES, event_table
 
 BEHAVIOR = event_table("user_behavior_events")
 BUSINESS = event_table("business_metrics_events")
@@ -55,6 +57,17 @@ def insert_events(
     """Insert events through the parent, as the application does."""
     query = sql.SQL(REPLAY if table is REPLAYS else PAGE_VIEW).format(sql.Identifier(table.schema, table.name))
     conn.execute(query, {"session": session, "moment": moment, "rows": rows})
+
+
+def partition(url: str, now: datetime) -> None:
+    """Put an event into each of the last months and convert every event table."""
+    with connect(url) as conn:
+        conn.execute("insert into accounts (id) select gen_random_uuid() from generate_series(1, 3)")
+        for table in EVENT_TABLES:
+            for back in range(MONTHS_BACK if table is not REPLAYS else 2, -1, -1):
+                insert_events(conn, table, add_months(month_start(now), -back), session="template")
+    for table in EVENT_TABLES:
+        convert_table(url, table, now=now, progress=lambda _message, _fraction: None)
 
 
 def rotate_all(

@@ -70,17 +70,13 @@ REFUSED = {
         ("no column event_timestamp",),
     ),
     "time without zone": (
-        "drop view user_retention, weekly_cohort_analysis, lifecycle.original_daily_active_users,"
-        " lifecycle.original_weekly_monthly_active_users, lifecycle.original_user_engagement_scores,"
-        " lifecycle.original_data_quality_metrics; drop materialized view daily_user_behavior_summary;"
-        "drop trigger lifecycle_late_insert on user_behavior_events; drop trigger lifecycle_late_update on"
-        " user_behavior_events; drop trigger lifecycle_late_delete on user_behavior_events;"
-        "alter table user_behavior_events alter column event_timestamp type timestamp",
+        "drop table user_behavior_events cascade;"
+        "create table user_behavior_events (id uuid primary key, event_timestamp timestamp not null)",
         ("event_timestamp must be timestamptz NOT NULL, and is timestamp without time zone",),
     ),
     "nullable time": (
         "alter table user_behavior_events alter column event_timestamp drop not null",
-        ("event_timestamp must be timestamptz NOT NULL",),
+        ("event_timestamp must be timestamptz NOT NULL, and may be null",),
     ),
     "serial column": (
         "alter table user_behavior_events add column number bigserial",

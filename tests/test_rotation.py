@@ -188,9 +188,9 @@ def test_a_psql_user_needs_nothing_but_the_function(partitioned_db: str) -> None
         insert_events(conn, BEHAVIOR, "1999-01-01", session="old")
         found = conn.execute("select table_name, action, outcome from rotate_event_partitions()").fetchall()
     assert found == [
-        ("business_metrics_events", "unchanged", "success"),
-        ("session_replay_events", "unchanged", "success"),
-        ("user_behavior_events", "purge", "success"),
+        ("public.business_metrics_events", "unchanged", "success"),
+        ("public.session_replay_events", "unchanged", "success"),
+        ("public.user_behavior_events", "purge", "success"),
     ]
 
 

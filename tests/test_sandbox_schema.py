@@ -13,9 +13,9 @@ def test_the_replica_has_the_applications_catalog(empty_application_db):
     assert replica_catalog.found(empty_application_db) == replica_catalog.expected("november")
 
 
-def test_december_leads_to_the_applications_catalog(empty_application_db):
-    apply_december(empty_application_db)
-    assert replica_catalog.found(empty_application_db) == replica_catalog.expected("december")
+def test_december_leads_to_the_applications_catalog(make_application_db):
+    url = make_application_db(rows=False, december=True)
+    assert replica_catalog.found(url) == replica_catalog.expected("december")
 
 
 def test_every_view_answers_with_rows(application_db):

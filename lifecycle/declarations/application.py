@@ -5,8 +5,10 @@ from typing import Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from lifecycle.declarations.access import AccessDeclarations
 from lifecycle.declarations.database import Database
 from lifecycle.declarations.event_tables import EventTable, EventTables
+from lifecycle.declarations.indexes import IndexDeclarations
 from lifecycle.declarations.relations import Relation
 from lifecycle.declarations.segments import Segments
 from lifecycle.declarations.views import Views
@@ -34,6 +36,8 @@ class Application(BaseModel):
     event_table_file: EventTables = Field(default_factory=EventTables, alias="event_tables")
     views: Views = Field(default_factory=Views)
     segments: Segments = Field(default_factory=Segments)
+    access: AccessDeclarations = Field(default_factory=AccessDeclarations)
+    indexes: IndexDeclarations = Field(default_factory=IndexDeclarations)
     functions: tuple[SqlFile, ...] = ()
     relations: tuple[Relation, ...] = ()
 

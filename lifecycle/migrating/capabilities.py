@@ -1,13 +1,17 @@
 """All capabilities, in the order in which a migration takes them. One that is not declared creates nothing."""
 
+from collections.abc import Mapping
 from typing import Final
 
+from lifecycle.access.capability import ACCESS
 from lifecycle.declarations.application import Application
+from lifecycle.indexes.capability import INDEXES
 from lifecycle.ledger.capability import LEDGER
 from lifecycle.migrating.capability import Capability
+from lifecycle.partitions.capability import PARTITIONS
+from lifecycle.review.capability import REVIEW
 from lifecycle.segments.capability import SEGMENTS
 from lifecycle.views.capability import VIEWS
-from lifecycle.partitions.capability import PARTITIONS
 
 # Where a migration remembers what it applied; made first.
 STATE: Final = Capability("migrating", declared=lambda _: True)
@@ -16,15 +20,25 @@ STATE: Final = Capability("migrating", declared=lambda _: True)
 BASE: Final = (STATE, LEDGER)
 
 CAPABILITIES: Final = (
-    STATE,
-    LEDGER,
-    VIEWS,
-    SEGMENTS,
     *BASE,
     PARTITIONS,
+    VIEWS,
+    SEGMENTS,
+    INDEXES,
+    ACCESS,
+    REVIEW,
 )
 
 
 def declared_capabilities(application: Application) -> tuple[Capability, ...]:
     """Those that this application asks for, in order."""
     return tuple(capability for capability in CAPABILITIES if capability.declared(application))
+
+
+def declared_executors(application: Application) -> Mapping[str, tuple[str, ...]]:
+    """Which roles may execute which function of ours, by its signature; nobody may execute another one."""
+    return {
+        signature: roles
+        for capability in declared_capabilities(application)
+        for signature, roles in capability.executors.items()
+    }

@@ -37,7 +37,8 @@ class Capability:
     copy the declarations into the policy tables; they run before the functions exist. `objects` makes what depends on
     the declared tables (triggers, views, archives, indexes, grants), is safe to repeat and yields a line per change.
     `undo` takes that back, so that functions and tables can go; it raises RefusedError, before it changes anything,
-    where rows would be lost. `script` is what of `objects` needs no look at the catalog, as SQL to read.
+    where rows would be lost. `script` is what of `objects` needs no look at the catalog, as SQL to
+    read; `script_in_transaction` says whether it runs in a transaction.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Capability:
     objects: Callable[[Connection, Application], Iterator[str]] = no_objects
     undo: Callable[[Connection, Application], Iterator[str]] = no_objects
     script: Callable[[Application], str] = no_script
+    script_in_transaction: bool = True
 
     @property
     def folder(self) -> Path:

@@ -65,11 +65,15 @@ select signature, file from lifecycle.own_functions where split_part(file, '/', 
 
 @dataclass(frozen=True)
 class SqlText:
-    """A file of functions: `name` is capability/file, `executors` maps signatures to roles."""
+    """A file of functions: `name` is capability/file, `executors` maps signatures or names to roles."""
 
     name: str
     text: str
     executors: Mapping[str, tuple[str, ...]]
+
+    def executors_of(self, signature: str) -> tuple[str, ...]:
+        """The roles that may execute one of its functions, beside the owner."""
+        return self.executors.get(signature, self.executors.get(signature.partition("(")[0], ()))
 
     @property
     def hash(self) -> bytes:
@@ -83,8 +87,20 @@ def function_files(application: Application, capabilities: Sequence[Capability])
         for capability in capabilities
         for file in capability.files
     )
-    theirs = (SqlText(f"{APPLICATION}/{file.name}", file.text, {}) for file in application.functions)
+    theirs = (
+        SqlText(f"{APPLICATION}/{file.name}", file.text, _declared_executors(application, file.text))
+        for file in application.functions
+    )
     return (*ours, *theirs)
+
+
+def _declared_executors(application: Application, text: str) -> Mapping[str, tuple[str, ...]]:
+    """By name alone, which signatures begin with: a declaration is for all functions of a name."""
+    return {
+        str(name): routine.roles
+        for name, routine in application.access.routines.items()
+        if routine.granted and f"function {name}(" in text
+    }
 
 
 def apply_functions(conn: Connection, files: Sequence[SqlText], capabilities: Sequence[Capability]) -> Iterator[str]:
@@ -150,7 +166,7 @@ def _run(
         made = {oid: signature for oid, signature, _ in rows(conn, MADE_JUST_NOW)}
         known_roles = {role for (role,) in rows(conn, ROLES)}
         for oid, signature in made.items():
-            _open_to(conn, oid, signature, [r for r in file.executors.get(signature, ()) if r in known_roles])
+            _open_to(conn, oid, signature, [r for r in file.executors_of(signature) if r in known_roles])
         for signature in sorted(set(recorded) - set(made.values())):
             if not drop_first:
                 moved[signature] = take_off(conn, signature)

@@ -43,10 +43,17 @@ end $grant$;
 
 @dataclass(frozen=True)
 class Section:
-    """One transaction of the script."""
+    """One transaction of the script, or statements that may stand in none."""
 
     title: str
     text: str
+    in_transaction: bool = True
+
+    @property
+    def statements(self) -> str:
+        """What is run."""
+        text = self.text.strip()
+        return f"begin;\n{text}\ncommit;\n" if self.in_transaction else f"{text}\n"
 
 
 def _sections(application: Application) -> Iterator[Section]:
@@ -70,15 +77,12 @@ def _sections(application: Application) -> Iterator[Section]:
         yield Section(f"functions: {file.name}", settings + file.text.strip() + "\n" + CLOSE + grants)
     for capability in capabilities:
         if text := capability.script(application):
-            yield Section(f"objects: {capability.name}", text)
+            yield Section(f"objects: {capability.name}", text, capability.script_in_transaction)
 
 
 def migration_script(application: Application) -> str:
-    """The whole script, each section in a transaction of its own."""
+    """The whole script."""
     sections = list(enumerate(_sections(application), 1))
     contents = "\n".join(f"--   {number:>2}. {section.title}" for number, section in sections)
-    parts = (
-        f"\n-- {number}. {section.title}\n-- {'-' * 100}\nbegin;\n{section.text.strip()}\ncommit;\n"
-        for number, section in sections
-    )
+    parts = (f"\n-- {number}. {section.title}\n-- {'-' * 100}\n{section.statements}" for number, section in sections)
     return HEAD.format(release=release(), contents=contents) + "".join(parts)

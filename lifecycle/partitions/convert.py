@@ -28,7 +28,7 @@ from lifecycle.partitions.attach import (
 from lifecycle.partitions.capture import forget_truncation, start_capture, stop_capture, was_truncated
 from lifecycle.partitions.catalog import Names, TableStructure, is_partition_of_ours, table_structure
 from lifecycle.partitions.dependents import switch_dependents
-from lifecycle.partitions.exchange import add_foreign_keys, catch_up, exchange
+from lifecycle.partitions.exchange import add_foreign_keys, catch_up, exchange, require_capture
 from lifecycle.partitions.plan import plan_conversion
 from lifecycle.partitions.split import (
     analyze_indexed,
@@ -205,6 +205,7 @@ def _split(conn: Connection, url: str, names: Names, now: datetime, progress: Pr
         add_foreign_keys(conn, names, old, targets)
         catch_up(conn, names, old, targets)
         progress(f"{table.name}: changes replayed, foreign keys valid", 0.85)
+        require_capture(conn, names)
         checked = verify_copies(conn, url, names, old, targets)
         progress(f"{table.name}: {checked:,} rows agree in count and checksum", 0.93)
         # Now, over the one old partition; after the exchange it would read each new one again.

@@ -1,5 +1,7 @@
 """Why an event table cannot be partitioned, and what will change for the application's statements. Reads only."""
 
+from psycopg import sql
+
 from lifecycle.database import Connection, rows, value
 from lifecycle.partitions.catalog import TableStructure
 from lifecycle.partitions.dependents import affected_dependents, ambiguous_names, names_kept_by_the_server
@@ -150,8 +152,13 @@ def refusals(conn: Connection, table: MonthlyTable, old: TableStructure) -> list
     time_column = next((column for column in old.columns if column.name == table.time_column), None)
     if time_column is None:
         found.append(f"it has no column {table.time_column}")
-    elif time_column.type != "timestamp with time zone" or not time_column.not_null:
+    elif time_column.type != "timestamp with time zone":
         found.append(f"column {table.time_column} must be timestamptz NOT NULL, and is {time_column.type}")
+    elif not time_column.not_null:
+        found.append(
+            f"column {table.time_column} must be timestamptz NOT NULL, and may be null; run ALTER COLUMN"
+            f" {sql.Identifier(table.time_column).as_string(conn)} SET NOT NULL first"
+        )
     elif time_column.generated:
         found.append(f"column {table.time_column} is generated, which a partition key cannot be")
     if old.force_row_security and not value(conn, BYPASSES_ROW_SECURITY):

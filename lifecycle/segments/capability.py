@@ -13,16 +13,18 @@ from lifecycle.declarations.model import interval
 from lifecycle.declarations.segments import Segments, Source, Target, Watch
 from lifecycle.migrating.capability import Capability, Statements
 from lifecycle.names import QualifiedName
-from lifecycle.segments.triggers import make_triggers
+from lifecycle.segments.triggers import drop_triggers, make_triggers
 
 WRITE_POLICY: Final = sql.SQL(
     """insert into lifecycle.segment_policy as held
-    (version, accounts_schema, accounts_table, accounts_key, weights, half_life, taste_weight, interaction_weight, declared)
+    (version, accounts_schema, accounts_table, accounts_key, weights, half_life, taste_weight, interaction_weight,
+     declared)
 values ({})
 on conflict (singleton) do update set
     version = excluded.version, accounts_schema = excluded.accounts_schema, accounts_table = excluded.accounts_table,
     accounts_key = excluded.accounts_key, weights = excluded.weights, half_life = excluded.half_life,
-    taste_weight = excluded.taste_weight, interaction_weight = excluded.interaction_weight, declared = excluded.declared"""
+    taste_weight = excluded.taste_weight, interaction_weight = excluded.interaction_weight,
+    declared = excluded.declared"""
 )
 FORGET: Final = (
     sql.SQL("delete from lifecycle.segment_targets"),
@@ -49,6 +51,7 @@ NOTE_DECLARATION: Final = """
 update lifecycle.segment_policy set noted = declared where noted is distinct from declared returning true
 """
 NOTE_EVERYBODY: Final = "insert into lifecycle.changed_segment_accounts default values"
+LOOK: Final = "select lifecycle.look_at_segment_sources(lifecycle.segment_target())"
 # What is lost of a source that nobody declares any more would never be found again.
 FORGET_PROBLEMS: Final = """
 select lifecycle.report_outcome(p.job, p.cause, null) from lifecycle.open_problems p
@@ -120,6 +123,7 @@ def watch_tables(conn: Connection, application: Application) -> Iterator[str]:
     yield from make_triggers(conn, application)
     with conn.transaction():
         rows(conn, FORGET_PROBLEMS)
+        rows(conn, LOOK)
         if value(conn, NOTE_DECLARATION):
             conn.execute(NOTE_EVERYBODY.encode())
             yield f"segments of {segments.targets[0].table}: the next refresh computes everybody's"
@@ -131,4 +135,5 @@ SEGMENTS: Final = Capability(
     files=("sources.sql", "segments.sql"),
     policies=segment_policies,
     objects=watch_tables,
+    undo=drop_triggers,
 )

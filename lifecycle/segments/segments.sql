@@ -219,8 +219,7 @@ begin
             accounts_seen := 0; written := 0; cleared := 0; unchanged := 0; skipped_busy := 0;
             remaining := (select count(*) from lifecycle.changed_segment_accounts);
         else
-            perform lifecycle.look_at_segment_sources(
-                lifecycle.column_type(target.schema_name, target.table_name, target.key_column));
+            perform lifecycle.look_at_segment_sources(target);
             select b.* into accounts_seen, written, cleared, unchanged, skipped_busy, remaining
               from lifecycle.refresh_segment_batch(batch_size, target) b;
         end if;

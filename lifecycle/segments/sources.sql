@@ -27,8 +27,8 @@ declare
 begin
     for target in select t.* from lifecycle.segment_targets t order by t.position loop
         if lifecycle.why_unreadable(format(
-            'select target.%I, target.%I::jsonb #> $1 as held, (%s)::boolean as may from %I.%I target',
-            target.key_column, target.document_column, target.consent, target.schema_name, target.table_name)) is null then
+            'select target.%I, target.%I::jsonb #> $1 as held from %I.%I target where (%s)', target.key_column,
+            target.document_column, target.schema_name, target.table_name, target.consent)) is null then
             return target;
         end if;
     end loop;
@@ -54,14 +54,18 @@ $$;
 
 -- Looks whether each source can be read and remembers it. One that is gone is told once, and once more when it is back;
 -- one that is new or back asks for everybody's segments.
-create or replace function lifecycle.look_at_segment_sources(key_type text) returns void
+create or replace function lifecycle.look_at_segment_sources(target lifecycle.segment_targets) returns void
 language plpgsql set search_path = ''
 as $$
 declare
-    source lifecycle.segment_sources;
-    reason text;
-    lost   boolean;
+    key_type constant text := lifecycle.column_type(target.schema_name, target.table_name, target.key_column);
+    source   lifecycle.segment_sources;
+    reason   text;
+    lost     boolean;
 begin
+    if key_type is null then
+        return;  -- without a place for segments nobody is looked for
+    end if;
     for source in select s.* from lifecycle.segment_sources s order by s.position for update loop
         reason := lifecycle.why_unreadable(lifecycle.segment_source_query(source, key_type));
         lost := reason is not null and (source.seen_at is not null or not source.optional);

@@ -62,7 +62,18 @@ def make_triggers(conn: Connection, application: Application) -> Iterator[str]:
             if found.get((table, trigger)) != (definition, True):
                 _run(conn, definition.replace("CREATE TRIGGER", "create or replace trigger", 1))
                 yield f"trigger {trigger} on {table}: {'changed' if (table, trigger) in found else 'made'}"
-    for table, trigger in sorted(set(found) - wanted):
+    yield from _drop(conn, set(found) - wanted)
+
+
+def drop_triggers(conn: Connection, _application: Application) -> Iterator[str]:
+    """Drop all of them; raises as `make_triggers`."""
+    yield from _drop(
+        conn, {(QualifiedName(schema, name), trigger) for schema, name, trigger, *_ in rows(conn, TRIGGERS)}
+    )
+
+
+def _drop(conn: Connection, triggers: set[tuple[QualifiedName, str]]) -> Iterator[str]:
+    for table, trigger in sorted(triggers):
         _run(conn, f"drop trigger {trigger} on {table}")
         yield f"trigger {trigger} on {table}: dropped"
 

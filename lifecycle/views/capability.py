@@ -12,7 +12,8 @@ from lifecycle.migrating.capability import Capability, Statements
 
 FORGET: Final = sql.SQL("delete from lifecycle.materialized_view_policies")
 WRITE: Final = sql.SQL(
-    "insert into lifecycle.materialized_view_policies (schema_name, view_name, max_age, optional) values ({}, {}, {}, {})"
+    """insert into lifecycle.materialized_view_policies (schema_name, view_name, max_age, optional)
+values ({}, {}, {}, {})"""
 )
 # What is known of a view that is no longer declared would be taken for the state of a later one of that name, and what
 # fails of it would never be reported well again.

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from lifecycle.database import Connection, rows, value
@@ -23,7 +23,13 @@ select s.refreshed_at, lifecycle.source_changes(to_regclass(s.name)) - s.source_
        s.refreshed_at > now() - %(max_age)s::interval
   from lifecycle.refresh_states s where s.name = %(name)s
 """
-AGES: Final = "select name, now() - refreshed_at from lifecycle.refresh_states"
+# When each view was found to be right, by a refresh or because nothing that it reads had changed.
+AGES: Final = """
+select format('%I.%I', p.schema_name, p.view_name), now() - s.right_at, v.view is null and p.optional
+  from lifecycle.materialized_view_policies p
+ cross join lateral (select to_regclass(format('%I.%I', p.schema_name, p.view_name)) as view) v
+  left join lifecycle.refresh_states s on s.name = format('%I.%I', p.schema_name, p.view_name)
+"""
 
 
 @dataclass(frozen=True)
@@ -37,6 +43,19 @@ class RefreshPlan:
     refreshed_at: datetime | None
     waiting: int
     would: str
+
+
+@dataclass(frozen=True)
+class ViewAge:
+    """How long ago a view was found to be right, None if never. `absent`: the application does not have it."""
+
+    age: timedelta | None
+    absent: bool
+
+
+def view_ages(conn: Connection) -> dict[str, ViewAge]:
+    """Every declared view by name."""
+    return {name: ViewAge(age, absent) for name, age, absent in rows(conn, AGES)}
 
 
 def plan_refreshes(conn: Connection, views: Mapping[QualifiedName, MaterializedView]) -> tuple[RefreshPlan, ...]:

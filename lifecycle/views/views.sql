@@ -104,6 +104,7 @@ begin
     end if;
     select s.* into last from lifecycle.refresh_states s where s.name = view_name;
     if found.relispopulated and last.source_changes = changes and last.refreshed_at > now() - policy.max_age then
+        update lifecycle.refresh_states s set right_at = now() where s.name = view_name;
         outcome := 'skipped'; rows := last.rows; error := null;
         return next; return;
     end if;
@@ -127,14 +128,12 @@ begin
             outcome := 'rewritten';
         end if;
         execute format('select count(*) from %s', view_name) into rows;
-        insert into lifecycle.refresh_states as s (name, refreshed_at, source_changes, rows)
-        values (view_name, now(), changes, rows)
+        insert into lifecycle.refresh_states as s (name, refreshed_at, right_at, source_changes, rows)
+        values (view_name, now(), now(), changes, rows)
         on conflict on constraint refresh_states_pkey do update
-           set refreshed_at = excluded.refreshed_at, source_changes = excluded.source_changes, rows = excluded.rows;
-        error := format('%s: readers waited while it was written', why_whole);
-        if why_whole is null then
-            error := null;
-        end if;
+           set refreshed_at = excluded.refreshed_at, right_at = excluded.right_at,
+               source_changes = excluded.source_changes, rows = excluded.rows;
+        error := why_whole || ': readers waited while it was written';
     exception
         when lock_not_available or deadlock_detected then
             outcome := 'busy';

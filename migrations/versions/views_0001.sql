@@ -10,7 +10,8 @@ comment on table lifecycle.materialized_view_policies is 'Materialized views as 
 create table lifecycle.refresh_states (
     name           text primary key,
     refreshed_at   timestamptz not null,
+    right_at       timestamptz not null,
     source_changes numeric,
     rows           bigint not null default 0
 );
-comment on table lifecycle.refresh_states is 'When each view (schema.name) was last brought up to date, and how many changes the tables that it reads had seen.';
+comment on table lifecycle.refresh_states is 'When each view (schema.name) was last brought up to date, and how many changes the tables that it reads had seen. right_at: when that, or that none of them changed, was last found.';

@@ -7,7 +7,7 @@ from typing import Annotated, Final
 import typer
 from rich.console import Console
 
-from orchestration.cli.session import command_session
+from orchestration.cli.session import command_session, declared_application, errors_as_messages
 
 GROUP: Final = "access"
 access = typer.Typer(help="Who may see what.", no_args_is_help=True)
@@ -18,11 +18,14 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tabl
 @access.command()
 def matrix(as_json: AsJson = False) -> None:
     """Show what each role may do with each object now. Changes nothing."""
+    from lifecycle.access.declared import declared_access
     from lifecycle.access.matrix import access_matrix
     from orchestration.cli.access_report import matrix_table
 
+    with errors_as_messages():
+        declared = declared_access(declared_application())
     with command_session(GROUP) as conn:
-        found = access_matrix(conn)
+        found = access_matrix(conn, declared)
     if as_json:
         typer.echo(json.dumps([asdict(row) for row in found], indent=2, ensure_ascii=False))
     else:
@@ -35,8 +38,10 @@ def check(as_json: AsJson = False) -> None:
     from lifecycle.access.report import access_report
     from orchestration.cli.access_report import report_json, report_tables
 
+    with errors_as_messages():
+        application = declared_application()
     with command_session(GROUP) as conn:
-        report = access_report(conn)
+        report = access_report(conn, application)
     if as_json:
         typer.echo(report_json(report))
     else:
@@ -49,7 +54,10 @@ def check(as_json: AsJson = False) -> None:
 def accept() -> None:
     """Take the application's own policies and grants as they are now; from then on a change of them is told."""
     from lifecycle.access.accepted import accept as accept_all
+    from lifecycle.access.declared import declared_access
 
+    with errors_as_messages():
+        declared = declared_access(declared_application())
     with command_session(GROUP) as conn:
-        taken = accept_all(conn, everything=True)
+        taken = accept_all(conn, declared, everything=True)
     typer.echo(f"{taken} policies and grants of the application accepted as they are.")

@@ -7,7 +7,7 @@ from orchestration.cli.session import declared_application, errors_as_messages
 
 def docs() -> None:
     """Write the generated pages of docs/ anew, from the code and the declarations."""
-    from orchestration.docs import write_pages
+    from orchestration.docs.pages import write_pages
 
     with errors_as_messages():
         changed = write_pages(declared_application())

@@ -1,25 +1,25 @@
-"""docs/reference/assets-jobs-schedules.md, made from the definitions. Write it anew: python -m tests.reference_page"""
+"""docs/reference/assets-jobs-schedules.md, made from the definitions."""
 
 from collections.abc import Iterable
-from pathlib import Path
+from typing import Final
 
 import dagster as dg
 
+from lifecycle.declarations.application import Application
 from orchestration.definitions import build_definitions
+from orchestration.docs.tables import table
 from orchestration.limits import HOUR, MAX_RUNTIME_TAG
 
-PAGE = Path(__file__).parents[1] / "docs/reference/assets-jobs-schedules.md"
-INTRODUCTION = """# Assets, jobs, schedules
+INTRODUCTION: Final = """# Assets, jobs, schedules
 
-Made from the code by `python -m tests.reference_page`; do not edit. What the checks mean and what to do when one fails:
+Written by `lifecycle docs` from the definitions with the declarations of `application/`; do not edit. What
+the checks mean and what to do when one fails:
 [read an alert or a failed run](../how-to/read-an-alert-or-a-failed-run.md).
 """
 
 
 def _table(title: str, columns: str, rows: Iterable[tuple[object, ...]]) -> str:
-    heading = columns.split(", ")
-    lines = [heading, ["---"] * len(heading), *([str(cell).replace("\n", " ") for cell in row] for row in rows)]
-    return f"\n## {title}\n\n" + "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    return f"\n## {title}\n\n{table(columns.split(', '), rows)}"
 
 
 def _assets(definitions: dg.Definitions) -> str:
@@ -44,9 +44,9 @@ def _checks(definitions: dg.Definitions) -> str:
     return _table("Asset checks", "check, what holds, on", rows)
 
 
-def reference_page() -> str:
+def assets_page(application: Application) -> str:
     """The whole page."""
-    definitions = build_definitions()
+    definitions = build_definitions(application)
     jobs = [definitions.resolve_job_def(job.name) for job in definitions.jobs or ()]
     schedules = [s for s in definitions.schedules or () if isinstance(s, dg.ScheduleDefinition)]
     sensors = [s for s in definitions.sensors or () if isinstance(s, dg.SensorDefinition)]
@@ -79,7 +79,3 @@ def reference_page() -> str:
             ],
         )
     )
-
-
-if __name__ == "__main__":
-    PAGE.write_text(reference_page(), encoding="utf-8")

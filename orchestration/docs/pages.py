@@ -1,0 +1,40 @@
+"""Every generated page by its path below the project's root."""
+
+import json
+from pathlib import Path
+from typing import Final
+
+from lifecycle.declarations.application import Application
+from lifecycle.declarations.schema import json_schemas
+from orchestration.docs.assets_page import assets_page
+from orchestration.docs.commands_page import commands_page
+from orchestration.docs.declarations_page import declarations_page
+
+ROOT: Final = Path(__file__).parents[2]
+REFERENCE: Final = "docs/reference"
+
+
+def pages(application: Application) -> dict[str, str]:
+    """The text of each page."""
+    schemas = {
+        f"{REFERENCE}/schemas/{name}.json": json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
+        for name, schema in json_schemas().items()
+    }
+    return {
+        f"{REFERENCE}/assets-jobs-schedules.md": assets_page(application),
+        f"{REFERENCE}/commands.md": commands_page(),
+        f"{REFERENCE}/declarations.md": declarations_page(),
+        **schemas,
+    }
+
+
+def write_pages(application: Application, root: Path = ROOT) -> list[str]:
+    """Write those that differ; a line per page that was written."""
+    changed = []
+    for name, text in pages(application).items():
+        file = root / name
+        if not file.is_file() or file.read_text(encoding="utf-8") != text:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text, encoding="utf-8")
+            changed.append(f"{name}: written")
+    return changed
