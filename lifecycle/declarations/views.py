@@ -33,5 +33,9 @@ class Views(Declared):
         description="tables whose new rows carry the present time in this column, with an index on it: only late and "
         "corrected rows are noted. Of other tables every change is",
     )
+    most_share: float = Field(
+        default=0.02, gt=0, le=1, description="part of the time that computing a view whole may take; a dearer one is "
+        "refreshed less often"
+    )
     kept: dict[QualifiedName, KeptView] = Field(default_factory=dict)
     materialized: dict[QualifiedName, MaterializedView] = Field(default_factory=dict)

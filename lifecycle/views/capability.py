@@ -9,6 +9,7 @@ from lifecycle.database import Connection
 from lifecycle.declarations.application import Application
 from lifecycle.declarations.model import interval
 from lifecycle.migrating.capability import Capability, Statements
+from lifecycle.views.keep import give_back, keep_views, kept_views
 
 FORGET: Final = sql.SQL("delete from lifecycle.materialized_view_policies")
 WRITE: Final = sql.SQL(
@@ -41,18 +42,25 @@ def view_policies(application: Application) -> Statements:
     return FORGET, *views
 
 
-def forget_undeclared(conn: Connection, _application: Application) -> Iterator[str]:
-    """Drop what is known about views that are no longer declared."""
+def view_objects(conn: Connection, application: Application) -> Iterator[str]:
+    """Keep the declared views, and forget what is known about those that are no longer declared."""
+    yield from keep_views(conn, application.views)
     with conn.transaction():
         conn.execute(FORGET_STATES.encode())
         conn.execute(FORGET_PROBLEMS.encode())
-    yield from ()
+
+
+def give_all_back(conn: Connection, _application: Application) -> Iterator[str]:
+    """Every kept view computes its rows itself again."""
+    yield from give_back(conn, list(kept_views(conn)))
 
 
 VIEWS: Final = Capability(
     "views",
-    declared=lambda application: bool(application.views.materialized),
+    declared=lambda application: bool(application.views.materialized or application.views.kept),
     files=("views.sql", "kept.sql"),
+    executors={"public.figures_as_of(view text)": ("ops", "service_role")},
     policies=view_policies,
-    objects=forget_undeclared,
+    objects=view_objects,
+    undo=give_all_back,
 )

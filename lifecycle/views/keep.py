@@ -1,10 +1,10 @@
 """Let a view answer from a table: make the table, fill it, note changes from then on, exchange the view's text.
 
 Nothing of the application's is dropped, and the view stays what it was to everybody who names it. A view that cannot be
-kept stays as it is; the reason is returned.
+kept stays as it is; the reason is told.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -13,40 +13,49 @@ from psycopg import sql
 from lifecycle.database import Connection, rows, value
 from lifecycle.declarations.views import KeptView, Views
 from lifecycle.errors import RefusedError
-from lifecycle.names import LONGEST, QualifiedName, quoted
+from lifecycle.names import QualifiedName
 from lifecycle.views.catalog import Source, View, foreign_functions, read_sources, read_view
 from lifecycle.views.definition import cut_definition, kept_view, order_over_outputs
-from lifecycle.views.keys import TABLE_KINDS, RefreshKey, derive_key, key_query, moves
+from lifecycle.views.keys import TABLE_KINDS, RefreshKey, change_query, derive_key, moves
+from lifecycle.views.tables import history_table, kept_table, make_history, make_table
 from lifecycle.views.unstable import unstable_columns
-from lifecycle.views.watch import watch_tables
+from lifecycle.views.watch import unwatch_tables, watch_tables
 
-STATE: Final = "lifecycle"
+MISSING: Final = "it does not exist"
 LOCK_TIMEOUT: Final = "set local lock_timeout = '500ms'"
 WRITE: Final = """
 insert into lifecycle.kept_views as v
-    (schema_name, view_name, kept_table, owner_name, place, column_names, stored_types, unstable, key_column, key_query,
-     moves, refresh_every, keep_history, time_zone, fingerprint, whole_due)
-values (%(schema)s, %(name)s, %(table)s, %(owner)s, %(place)s, %(columns)s, %(types)s, %(unstable)s, %(key)s, %(query)s,
-        %(moves)s, %(every)s::interval, %(history)s::interval, %(zone)s,
+    (schema_name, view_name, kept_table, owner_name, place, column_names, stored_types, unstable, key_column,
+     change_query, moves, refresh_every, most_share, keep_history, time_zone, fingerprint, whole_due)
+values (%(schema)s, %(name)s, %(table)s, %(owner)s, %(place)s, %(columns)s, %(types)s, %(unstable)s, %(key)s,
+        %(query)s, %(moves)s, %(every)s::interval, %(share)s, %(history)s::interval, %(zone)s,
         lifecycle.view_fingerprint(%(view)s::regclass, %(definition)s), 'first refresh')
 on conflict (schema_name, view_name) do update set
     owner_name = excluded.owner_name, place = excluded.place, column_names = excluded.column_names,
     stored_types = excluded.stored_types, unstable = excluded.unstable, key_column = excluded.key_column,
-    key_query = excluded.key_query, moves = excluded.moves, refresh_every = excluded.refresh_every,
-    keep_history = excluded.keep_history, time_zone = excluded.time_zone, fingerprint = excluded.fingerprint,
-    whole_due = case when v.fingerprint <> excluded.fingerprint or v.key_query is distinct from excluded.key_query
+    change_query = excluded.change_query, moves = excluded.moves, refresh_every = excluded.refresh_every,
+    most_share = excluded.most_share, keep_history = excluded.keep_history, time_zone = excluded.time_zone,
+    fingerprint = excluded.fingerprint,
+    whole_due = case when v.fingerprint <> excluded.fingerprint or v.change_query <> excluded.change_query
                      then 'its declaration or definition has changed' else v.whole_due end
+"""
+FORGET_SOURCES: Final = "delete from lifecycle.kept_view_sources where (schema_name, view_name) = (%s, %s)"
+WRITE_SOURCE: Final = "insert into lifecycle.kept_view_sources values (%s, %s, %s, %s)"
+FILL: Final = """
+select lifecycle.fill_kept_view(v, %(definition)s) from lifecycle.kept_views v
+ where (v.schema_name, v.view_name) = (%(schema)s, %(name)s)
 """
 # PostgreSQL may print the text differently once it stands inside of another.
 ADOPT: Final = """
 update lifecycle.kept_views v
-   set fingerprint = lifecycle.view_fingerprint(%(view)s::regclass, lifecycle.kept_definition(%(view)s::regclass, v.kept_table))
+   set fingerprint = lifecycle.view_fingerprint(%(view)s::regclass,
+                                                lifecycle.kept_definition(%(view)s::regclass, v.kept_table))
  where (v.schema_name, v.view_name) = (%(schema)s, %(name)s)
 """
-MISSING: Final = "it does not exist"
-FORGET_SOURCES: Final = "delete from lifecycle.kept_view_sources where (schema_name, view_name) = (%s, %s)"
-WRITE_SOURCE: Final = "insert into lifecycle.kept_view_sources values (%s, %s, %s, %s)"
-FILL: Final = "select lifecycle.fill_kept_view(v, %(definition)s) from lifecycle.kept_views v where (v.schema_name, v.view_name) = (%(schema)s, %(name)s)"
+KEPT: Final = "select schema_name, view_name, kept_table from lifecycle.kept_views order by place desc"
+FORGET: Final = "delete from lifecycle.kept_views where (schema_name, view_name) = (%s, %s)"
+# How far a view is from the tables: those go first that others read.
+DEPTH: Final = "select count(*) from lifecycle.relations_read(to_regclass(%s)) r where r.relkind = 'v'"
 
 
 @dataclass(frozen=True)
@@ -63,14 +72,6 @@ class Keeping:
     unstable: tuple[str, ...]
 
 
-def kept_table(view: QualifiedName) -> QualifiedName:
-    """Where a view's rows are kept; a dot cannot stand in a plain name, so no two views share a table."""
-    name = f"kept_{view.name}" if view.schema == "public" else f"kept_{view.schema}.{view.name}"
-    if len(name.encode()) > LONGEST:
-        raise RefusedError(f"its name is too long for a table of ours ({name})")
-    return QualifiedName(STATE, name)
-
-
 def plan_keeping(conn: Connection, name: QualifiedName, declared: KeptView) -> Keeping:
     """How a view would be kept, in the caller's transaction, whose search_path becomes empty. Reads only.
 
@@ -80,23 +81,21 @@ def plan_keeping(conn: Connection, name: QualifiedName, declared: KeptView) -> K
     view = read_view(conn, name)
     if view is None:
         raise RefusedError(MISSING)
-    table = kept_table(name)
     _refuse(view)
-    ours = cut_definition(view.plain)
-    definition = ours or view.plain.rstrip("; ")
-    readable = cut_definition(view.readable) if ours else view.readable
-    assert readable is not None  # noqa: S101 - both texts are of one view
+    kept = cut_definition(view.plain), cut_definition(view.readable)
+    definition, readable = kept[0] or view.plain.rstrip("; "), kept[1] or view.readable
     sources = read_sources(conn, name)
-    functions = foreign_functions(conn, name)
     columns = {source.name: source.columns for source in sources}
+    # The REFRESH of a materialized view notes no row.
+    always = any(source.kind == "m" for source in sources)
     return Keeping(
         view=view,
         definition=definition,
         order=order_over_outputs(readable, view.columns),
         key=derive_key(view, readable, sources, declared.key),
-        sources=tuple(source for source in sources if source.kind in (*TABLE_KINDS, "m")),
-        table=table,
-        moves=moves(readable, functions),
+        sources=tuple(source for source in sources if source.kind in TABLE_KINDS),
+        table=kept_table(name),
+        moves="always" if always else moves(readable, foreign_functions(conn, name)),
         unstable=unstable_columns(readable, columns, view.columns),
     )
 
@@ -112,25 +111,31 @@ def _refuse(view: View) -> None:
         raise RefusedError("rows can be written through it, which a view over a table of ours would refuse")
 
 
-def keep_views(conn: Connection, views: Views, order: Sequence[QualifiedName]) -> Iterator[str]:
-    """Keep the declared views, those first that others read; a line per view that was changed or cannot be kept.
+def keep_views(conn: Connection, views: Views) -> Iterator[str]:
+    """Keep the declared views, those first that others read, and give back those that are declared no longer.
 
-    A rerun finishes what was cut off, and adopts a definition that the application replaced.
+    A line per view that was changed or cannot be kept. A rerun finishes what was cut off, and adopts a definition that
+    the application replaced.
     """
+    yield from give_back(conn, [name for name in kept_views(conn) if name not in views.kept])
     keepings: list[tuple[Keeping, bool]] = []
+    order = sorted(views.kept, key=lambda name: (value(conn, DEPTH, (str(name),)), name))
     for place, name in enumerate(order):
         declared = views.kept[name]
         try:
             with conn.transaction():
                 keeping = plan_keeping(conn, name, declared)
-                made = _make_table(conn, keeping)
-                _write(conn, keeping, declared, views.times, place, views.time_zone)
+                key = keeping.key and keeping.key.column
+                made = make_table(conn, keeping.table, name, keeping.view.columns, keeping.definition, key)
+                if declared.history:
+                    make_history(conn, keeping.table, name, keeping.view.columns)
+                _write(conn, keeping, declared, views, place)
             keepings.append((keeping, made))
         except RefusedError as refused:
             if not (declared.optional and str(refused) == MISSING):
                 yield f"view {name} stays as it is: {refused}"
     # Before the first table is filled: what changes from then on is noted.
-    yield from watch_tables(conn, [keeping.key for keeping, _ in keepings if keeping.key], views.times)
+    yield from watch_tables(conn, watched_columns([keeping for keeping, _ in keepings]), views.times)
     for keeping, made in keepings:
         if made or cut_definition(keeping.view.plain) is None:
             try:
@@ -143,6 +148,7 @@ def exchange(conn: Connection, keeping: Keeping) -> str:
     """Fill the table, then let the view answer from it. RefusedError when the application replaces it meanwhile."""
     name = keeping.view.name
     conn.execute(FILL.encode(), {"definition": keeping.definition, "schema": name.schema, "name": name.name})
+    conn.execute(sql.SQL("analyze {}").format(keeping.table.identifier))
     with conn.transaction():
         conn.execute("set local search_path = ''")
         conn.execute(LOCK_TIMEOUT)
@@ -152,47 +158,57 @@ def exchange(conn: Connection, keeping: Keeping) -> str:
         if again is None or again.plain != keeping.view.plain:
             raise RefusedError("the application replaced it at this moment; run `lifecycle migrate` again")
         body = kept_view(keeping.table, keeping.view.columns, keeping.definition, keeping.order)
-        options = f" with ({keeping.view.options})" if keeping.view.options else ""
-        conn.execute(f"create or replace view {name}{options} as {body}".encode())
+        _replace(conn, keeping.view, body)
         conn.execute(ADOPT.encode(), {"view": str(name), "schema": name.schema, "name": name.name})
     return f"view {name} answers from {keeping.table}"
 
 
-def _make_table(conn: Connection, keeping: Keeping) -> bool:
-    held = value(conn, "select to_regclass(%s)::oid::bigint", (str(keeping.table),))
-    columns = keeping.view.columns
-    if held is not None:
-        known = rows(
-            conn,
-            "select column_names, stored_types from lifecycle.kept_views where kept_table = %s",
-            (keeping.table.name,),
-        )
-        if known and known[0] == ([c.name for c in columns], [c.stored_as for c in columns]):
-            return False
-        conn.execute(sql.SQL("drop table {}").format(keeping.table.identifier))
-    selected = ", ".join(f"d.{quoted(c.name)}::{c.stored_as} as {quoted(c.name)}" for c in columns)
-    conn.execute(
-        f"create table {keeping.table} as select {selected}, null::uuid as lifecycle_hash, null::int as lifecycle_copy"
-        f" from ({keeping.definition}) d with no data".encode()
-    )
-    conn.execute(f"alter table {keeping.table} add primary key (lifecycle_hash, lifecycle_copy)".encode())
-    if keeping.key is not None:
-        conn.execute(f"create index on {keeping.table} ({quoted(keeping.key.column)})".encode())
-    told = f"Rows of view {keeping.view.name}, as its own definition gives them. Written by its refresh."
-    conn.execute(sql.SQL("comment on table {} is {}").format(keeping.table.identifier, sql.Literal(told)))
-    return True
+def _replace(conn: Connection, view: View, body: str) -> None:
+    """PostgreSQL forgets the options of a view that is replaced without naming them."""
+    options = f" with ({view.options})" if view.options else ""
+    conn.execute(f"create or replace view {view.name}{options} as {body}".encode())
 
 
-def _write(
-    conn: Connection,
-    keeping: Keeping,
-    declared: KeptView,
-    times: Mapping[QualifiedName, str],
-    place: int,
-    time_zone: str,
-) -> None:
+def kept_views(conn: Connection) -> dict[QualifiedName, QualifiedName]:
+    """The views that are kept now and their tables, those last that others read."""
+    return {
+        QualifiedName(schema, name): QualifiedName("lifecycle", table) for schema, name, table in rows(conn, KEPT)
+    }
+
+
+def give_back(conn: Connection, names: Sequence[QualifiedName]) -> Iterator[str]:
+    """Let these views compute their rows themselves again, by the definition inside of them; a line per view.
+
+    One that the application replaced or dropped meanwhile stays what the application made of it. Their history stays.
+    """
+    tables = kept_views(conn)
+    for name in names:
+        with conn.transaction():
+            conn.execute("set local search_path = ''")
+            conn.execute(LOCK_TIMEOUT)
+            view = read_view(conn, name)
+            definition = view and cut_definition(view.plain)
+            if view and definition:
+                _replace(conn, view, definition)
+            conn.execute(sql.SQL("drop table if exists {}").format(tables[name].identifier))
+            conn.execute(FORGET.encode(), (name.schema, name.name))
+        kept = value(conn, "select to_regclass(%s)::text", (str(history_table(tables[name])),))
+        yield f"view {name} computes its rows itself again" + (f"; what it said stays in {kept}" if kept else "")
+    if names:
+        yield from unwatch_tables(conn)
+
+
+def watched_columns(keepings: Sequence[Keeping]) -> dict[QualifiedName, set[str]]:
+    """Of each table that is read, the columns that a changed row has to be noted with; none where no key needs one."""
+    found: dict[QualifiedName, set[str]] = {source.name: set() for keeping in keepings for source in keeping.sources}
+    for keeping in keepings:
+        for tie in keeping.key.ties if keeping.key else ():
+            found[tie.table].add(tie.column)
+    return found
+
+
+def _write(conn: Connection, keeping: Keeping, declared: KeptView, views: Views, place: int) -> None:
     name, key = keeping.view.name, keeping.key
-    columns = {source.name: source.columns for source in keeping.sources}
     conn.execute(
         WRITE.encode(),
         {
@@ -207,11 +223,12 @@ def _write(
             "types": [c.stored_as for c in keeping.view.columns],
             "unstable": list(keeping.unstable),
             "key": key and key.column,
-            "query": key and key_query(key.ties, columns, times),
+            "query": change_query(key, keeping.sources, views.times),
             "moves": keeping.moves,
             "every": declared.every,
+            "share": views.most_share,
             "history": declared.history,
-            "zone": time_zone,
+            "zone": views.time_zone,
         },
     )
     conn.execute(FORGET_SOURCES.encode(), (name.schema, name.name))

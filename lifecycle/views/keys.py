@@ -59,26 +59,37 @@ def derive_key(view: View, definition: str, sources: Sequence[Source], declared:
     return min(found, key=lambda each: each[:2])[2] if found else None
 
 
-def watched_columns(ties: Sequence[Tie]) -> dict[QualifiedName, tuple[str, ...]]:
-    """Of each table the columns that a changed row has to be noted with."""
-    found: dict[QualifiedName, set[str]] = {}
-    for tie in ties:
-        found.setdefault(tie.table, set()).add(tie.column)
-    return {table: tuple(sorted(columns)) for table, columns in found.items()}
+def change_query(
+    key: RefreshKey | None, sources: Sequence[Source], times: Mapping[QualifiedName, str]
+) -> str:
+    """A query of what can have changed, one column `key`: $1 is a snapshot, $2 a moment.
+
+    Without a key any row means that something has.
+    """
+    if key is None:
+        return " union all ".join(_any_change(source.name, times) for source in sources)
+    columns = {source.name: source.columns for source in sources}
+    return " union all ".join(_keys_of(tie, columns, times) for tie in key.ties)
 
 
-def key_query(ties: Sequence[Tie], columns: Columns, times: Mapping[QualifiedName, str]) -> str:
-    """A query of the keys (column `key`) whose rows can have changed: $1 is a snapshot, $2 a moment."""
-    return " union all ".join(_keys_of(tie, columns, times) for tie in ties)
+def _noted(table: QualifiedName, value: str) -> str:
+    return (
+        f"select {value} as key from lifecycle.changed_rows l"
+        f" where l.source_schema = {_literal(table.schema)} and l.source_name = {_literal(table.name)}"
+        " and not pg_catalog.pg_visible_in_snapshot(l.written_by, $1)"
+    )
+
+
+def _any_change(table: QualifiedName, times: Mapping[QualifiedName, str]) -> str:
+    query = _noted(table, "true")
+    if table in times:
+        query += f" union all (select true from {table} t where t.{quoted(times[table])} >= $2 limit 1)"
+    return query
 
 
 def _keys_of(tie: Tie, columns: Columns, times: Mapping[QualifiedName, str]) -> str:
     column, type_name = quoted(tie.column), columns[tie.table][tie.column]
-    query = (
-        f"select (l.held ->> {_literal(tie.column)})::{type_name} as key from lifecycle.changed_rows l"
-        f" where l.source_schema = {_literal(tie.table.schema)} and l.source_name = {_literal(tie.table.name)}"
-        " and not pg_catalog.pg_visible_in_snapshot(l.written_by, $1)"
-    )
+    query = _noted(tie.table, f"(l.held ->> {_literal(tie.column)})::{type_name}")
     if tie.table in times:
         query += f" union all select t.{column} from {tie.table} t where t.{quoted(times[tie.table])} >= $2"
     for hop in tie.hops:

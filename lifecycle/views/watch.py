@@ -5,14 +5,13 @@ hours of overlap included; only a row outside of these two hours, one whose key 
 trigger. Of a table without such a column every change is noted. A trigger names key and time columns and no others.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Final
 
 from psycopg import sql
 
 from lifecycle.database import Connection, rows, value
 from lifecycle.names import QualifiedName
-from lifecycle.views.keys import RefreshKey, watched_columns
 
 # As much as a refresh looks back: lifecycle.refresh_kept_view.
 RECENT: Final = "pg_catalog.now() - interval '2 hours'"
@@ -25,17 +24,22 @@ WRITE: Final = """
 insert into lifecycle.watched_tables as w values (%s, %s, %s, %s)
 on conflict (source_schema, source_name) do update set time_column = excluded.time_column, column_names = excluded.column_names
 """
+UNREAD: Final = """
+select w.source_schema, w.source_name from lifecycle.watched_tables w
+ where not exists (select from lifecycle.kept_view_sources s
+                    where (s.source_schema, s.source_name) = (w.source_schema, w.source_name)) order by 1, 2
+"""
+FORGET: Final = "delete from lifecycle.watched_tables where (source_schema, source_name) = (%s, %s)"
 NAMES: Final = ("insert", "update", "delete", "truncate")
 
 
 def watch_tables(
-    conn: Connection, keys: Sequence[RefreshKey], times: Mapping[QualifiedName, str]
+    conn: Connection, watched: Mapping[QualifiedName, Set[str]], times: Mapping[QualifiedName, str]
 ) -> Iterator[str]:
-    """Make the triggers that are missing or differ; a line per table. Waits for nobody longer than the lock timeout."""
-    watched: dict[QualifiedName, set[str]] = {}
-    for key in keys:
-        for table, columns in watched_columns(key.ties).items():
-            watched.setdefault(table, set()).update(columns)
+    """Make the triggers that are missing or differ on each table, to note these columns; a line per table.
+
+    Waits for nobody longer than the lock timeout.
+    """
     known = {QualifiedName(schema, name): (time, tuple(columns)) for schema, name, time, columns in rows(conn, WATCHED)}
     for table, found in sorted(watched.items()):
         columns, time = tuple(sorted(found)), times.get(table)
@@ -47,7 +51,7 @@ def watch_tables(
             for statement in trigger_statements(table, columns, time):
                 conn.execute(statement)
             conn.execute(WRITE.encode(), (table.schema, table.name, time, list(columns)))
-        yield f"table {table}: changed rows are noted by {', '.join(columns)}"
+        yield f"table {table}: changed rows are noted"
 
 
 def trigger_statements(table: QualifiedName, columns: Sequence[str], time: str | None) -> Iterator[sql.Composed]:
@@ -77,3 +81,20 @@ def trigger_statements(table: QualifiedName, columns: Sequence[str], time: str |
         "create or replace trigger lifecycle_changed_truncate after truncate on {} for each statement"
         " execute function lifecycle.note_truncated_table({})"
     ).format(table.identifier, sql.SQL(", ").join(map(sql.Literal, (table.schema, table.name))))
+
+
+def unwatch_tables(conn: Connection) -> Iterator[str]:
+    """Drop the triggers from tables that no kept view reads any more; a line per table."""
+    for schema, name in rows(conn, UNREAD):
+        table = QualifiedName(schema, name)
+        with conn.transaction():
+            conn.execute(LOCK_TIMEOUT)
+            if value(conn, "select to_regclass(%s) is not null", (str(table),)):
+                for verb in NAMES:
+                    conn.execute(
+                        sql.SQL("drop trigger if exists {} on {}").format(
+                            sql.Identifier(f"lifecycle_changed_{verb}"), table.identifier
+                        )
+                    )
+            conn.execute(FORGET.encode(), (schema, name))
+        yield f"table {table}: changed rows are no longer noted"

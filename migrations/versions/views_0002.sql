@@ -11,16 +11,16 @@ create table lifecycle.kept_views (
     stored_types    text[] not null,
     unstable        text[] not null default '{}',
     key_column      text,
-    key_query       text,
+    change_query    text not null,
     moves           text not null check (moves in ('never', 'daily', 'always')),
     refresh_every   interval not null check (refresh_every > interval '0'),
+    most_share      double precision not null check (most_share > 0),
     keep_history    interval,
     time_zone       text not null,
     fingerprint     bytea not null,
     whole_due       text,
     seen            pg_snapshot,
     safe_until      timestamptz,
-    source_changes  numeric,
     refreshed_at    timestamptz,
     refresh_ms      bigint,
     definition_ms   bigint,
@@ -28,11 +28,12 @@ create table lifecycle.kept_views (
     row_count       bigint,
     compared_at     timestamptz,
     differing       bigint,
-    primary key (schema_name, view_name),
-    check ((key_column is null) = (key_query is null))
+    primary key (schema_name, view_name)
 );
 comment on table lifecycle.kept_views is 'Views that answer from a table: how each is refreshed, written by `lifecycle migrate`, and what its last refresh and comparison came to.';
-comment on column lifecycle.kept_views.key_query is 'The keys whose rows can have changed: $1 is the snapshot of the last refresh, $2 the moment from which rows are looked at again.';
+comment on column lifecycle.kept_views.change_query is 'What can have changed, one column "key": $1 is the snapshot of the last refresh, $2 the moment from which rows are looked at again. With a key_column the values of that key; otherwise any row means that something has.';
+comment on column lifecycle.kept_views.unstable is 'Columns whose value depends on the order in which rows are read; no comparison looks at them.';
+comment on column lifecycle.kept_views.most_share is 'The part of the time that computing it whole may take; a dearer view is refreshed less often.';
 comment on column lifecycle.kept_views.moves is 'Whether the rows change as time goes by alone: never, at midnight, or always.';
 comment on column lifecycle.kept_views.whole_due is 'Why the next refresh has to compute everything; null when the changed keys are enough.';
 
