@@ -153,7 +153,12 @@ def segment_sources_present(status: SegmentsStatus, now: datetime) -> Finding:  
     return Finding(True, "all sources are there", {})
 
 
-CHECKS: Final = (segments_not_behind, no_segments_without_consent, segment_sources_present)
+# What is gone has been told to people once, by the refresh itself.
+CHECKS: Final = {
+    segments_not_behind: dg.AssetCheckSeverity.ERROR,
+    no_segments_without_consent: dg.AssetCheckSeverity.ERROR,
+    segment_sources_present: dg.AssetCheckSeverity.WARN,
+}
 
 
 @dg.multi_asset_check(
@@ -163,8 +168,8 @@ CHECKS: Final = (segments_not_behind, no_segments_without_consent, segment_sourc
 def account_segments_checks(database: ApplicationDatabase) -> Iterable[dg.AssetCheckResult]:
     with retried_when_busy(), database.connect() as conn:
         status = segments_status(conn)
-    for check in CHECKS:
-        yield check(status, datetime.now(UTC)).result(KEY, check.__name__)
+    for check, severity in CHECKS.items():
+        yield check(status, datetime.now(UTC)).result(KEY, check.__name__, severity)
 
 
 def bundle(application: Application) -> Bundle:

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import dagster as dg
 
-from assets import access, checking, indexes, partitions, review, segments, views
+from assets import access, archive, checking, expiry, indexes, partitions, review, segments, views
 from assets.application import application_assets
 from assets.bundle import Bundle
 from lifecycle.declarations.application import Application
@@ -40,6 +40,8 @@ from sensors.run_outcomes import run_outcomes
 # What each capability shows, by the name of its folder in lifecycle/.
 BUNDLES: Final[Mapping[str, Callable[[Application], Bundle]]] = {
     "partitions": partitions.bundle,
+    "archive": archive.bundle,
+    "expiry": expiry.bundle,
     "indexes": indexes.bundle,
     "access": access.bundle,
     "views": views.bundle,
@@ -81,7 +83,7 @@ def build_definitions(
     application = application or declared_application()
     bundles = build_bundles(application)
     jobs = build_jobs(application, bundles)
-    schedules = build_schedules({job.name for job in jobs}, application.database.calendar)
+    schedules = build_schedules({job.name for job in jobs}, application)
     url = environment_variable(URL_VARIABLE)
     resources = {
         "database": ApplicationDatabase(url=url),

@@ -9,7 +9,9 @@ from typing import Any, Final
 
 import dagster as dg
 
+from assets.archive import archive_key
 from assets.bundle import Bundle
+from lifecycle.archive.layout import archives_of
 from lifecycle.declarations.application import Application
 from orchestration.conversion import conversion_job
 from orchestration.executor import living_in_process_executor
@@ -30,6 +32,8 @@ class AssetJob:
     only: str = ""
 
 
+# Each of their jobs looks at its own asset only.
+ONE_JOB_A_DECLARATION: Final = ("archive", "expiry")
 ASSET_JOBS: Final = (
     AssetJob(
         "rotate_event_partitions",
@@ -45,16 +49,6 @@ ASSET_JOBS: Final = (
         "refresh_account_segments",
         "segments",
         "Compute the segments of accounts whose tastes, interactions or consent changed; then check.",
-    ),
-    AssetJob(
-        "archive_chat_messages",
-        "archive",
-        "Move rows past their time to the archive, their text compressed; then check.",
-    ),
-    AssetJob(
-        "delete_expired_vouchers",
-        "expiry",
-        "Delete rows past retention with what hangs on them, in batches.",
     ),
     AssetJob(
         "erase_personal_data",
@@ -91,11 +85,40 @@ ASSET_JOBS: Final = (
 )
 
 
+def declared_jobs(application: Application) -> tuple[AssetJob, ...]:
+    """The jobs that the declarations name: one for each archive, one for each entry of expiry.yaml."""
+    archives = (
+        AssetJob(
+            archive.job,
+            "archive",
+            f"Move rows of {archive.source} past their time to {archive.declared.archive}; then check.",
+            only=archive_key(archive).path[-1],
+        )
+        for archive in archives_of(application.archived_tables)
+    )
+    expiries = (
+        AssetJob(
+            job,
+            "expiry",
+            f"Delete rows older than {declared.keep} of {', '.join(map(str, declared.tables))}, in batches.",
+            only=job,
+        )
+        for job, declared in application.expiring_rows.items()
+    )
+    return (*archives, *expiries)
+
+
 def _asset_job(row: AssetJob, bundle: Bundle) -> Job:
     chosen = [asset for asset in bundle.assets if not row.only or any(key.path[-1] == row.only for key in asset.keys)]
+    made = {key for asset in chosen for key in asset.keys}
+    checks = [
+        check
+        for check in bundle.checks
+        if row.capability not in ONE_JOB_A_DECLARATION or made & {key.asset_key for key in check.check_keys}
+    ]
     return dg.define_asset_job(
         row.name,
-        selection=dg.AssetSelection.assets(*chosen) | dg.AssetSelection.checks(*bundle.checks),
+        selection=dg.AssetSelection.assets(*chosen) | dg.AssetSelection.checks(*checks),
         description=row.description,
         executor_def=living_in_process_executor,
         tags=limits(row.name),
@@ -103,9 +126,10 @@ def _asset_job(row: AssetJob, bundle: Bundle) -> Job:
 
 
 def build_jobs(application: Application, bundles: Mapping[str, Bundle]) -> list[Job]:
-    """The jobs of what is declared, in the order of the table above."""
+    """The jobs of what is declared."""
     jobs: list[Job] = [conversion_job(application)] if application.event_tables else []
-    jobs += [_asset_job(row, bundles[row.capability]) for row in ASSET_JOBS if row.capability in bundles]
+    asset_jobs = (*ASSET_JOBS, *declared_jobs(application))
+    jobs += [_asset_job(row, bundles[row.capability]) for row in asset_jobs if row.capability in bundles]
     if application.database.maintenance:
         jobs.append(maintenance_job(application.database.maintenance))
     return jobs

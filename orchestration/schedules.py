@@ -7,6 +7,9 @@ from typing import Any, Final
 
 import dagster as dg
 
+from lifecycle.archive.layout import archives_of
+from lifecycle.declarations.application import Application
+
 LOOK_FOR_RETURNED: Final = {"ops": {"personal_data_erasures": {"config": {"look_for_returned": True}}}}
 
 
@@ -53,18 +56,6 @@ TIMETABLE: Final = (
         "What the application's owners want to have run once a day.",
     ),
     Start(
-        "archive_chat_messages_daily",
-        "archive_chat_messages",
-        "40 3 * * *",
-        "The rows that became too old since yesterday; a backlog goes in portions.",
-    ),
-    Start(
-        "delete_expired_vouchers_daily",
-        "delete_expired_vouchers",
-        "55 3 * * *",
-        "What nobody can redeem or account for any more.",
-    ),
-    Start(
         "record_storage_daily",
         "record_storage",
         "20 4 * * *",
@@ -104,18 +95,31 @@ TIMETABLE: Final = (
 )
 
 
-def build_schedules(jobs: Collection[str], calendar: str) -> list[dg.ScheduleDefinition]:
-    """The schedules of the jobs that exist."""
+def declared_starts(application: Application) -> tuple[Start, ...]:
+    """Every night: what became too old since yesterday. A backlog of an archive goes in portions."""
+    archives = (
+        Start(f"{archive.job}_daily", archive.job, "40 3 * * *", f"The rows of {archive.source} that became too old.")
+        for archive in archives_of(application.archived_tables)
+    )
+    expiries = (
+        Start(f"{job}_daily", job, "55 3 * * *", "What nobody needs or has to account for any more.")
+        for job in application.expiring_rows
+    )
+    return (*archives, *expiries)
+
+
+def build_schedules(jobs: Collection[str], application: Application) -> list[dg.ScheduleDefinition]:
+    """The schedules of the jobs that exist, by the declared calendar."""
     return [
         dg.ScheduleDefinition(
             name=start.name,
             job_name=start.job,
             cron_schedule=start.cron,
-            execution_timezone=calendar,
+            execution_timezone=application.database.calendar,
             run_config=dict(start.run_config),
             default_status=dg.DefaultScheduleStatus.RUNNING,
             description=start.description,
         )
-        for start in TIMETABLE
+        for start in (*TIMETABLE, *declared_starts(application))
         if start.job in jobs
     ]

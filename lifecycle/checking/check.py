@@ -8,6 +8,8 @@ from lifecycle.checking.event_tables import needed_event_tables, unfit_event_tab
 from lifecycle.checking.migrated import not_migrated
 from lifecycle.checking.mismatch import Mismatch
 from lifecycle.checking.needed import Needed, gone
+from lifecycle.checking.segments import unfit_segments
+from lifecycle.checking.views import needed_views, unfit_views
 from lifecycle.database import Connection
 from lifecycle.declarations.application import Application
 
@@ -26,10 +28,13 @@ def check_declarations(conn: Connection, application: Application) -> tuple[Mism
 def _needed(application: Application) -> Iterator[Needed]:
     yield from needed_ledger(application)
     yield from needed_event_tables(application)
+    yield from needed_views(application)
 
 
 def _compared(conn: Connection, application: Application, catalog: Catalog) -> Iterator[Mismatch]:
     yield from gone(_needed(application), catalog)
     yield from maintenance_gone(application, catalog)
     yield from unfit_event_tables(application, catalog)
+    yield from unfit_views(application, catalog)
+    yield from unfit_segments(conn, application)
     yield from not_migrated(conn, application)

@@ -6,8 +6,10 @@ from typing import Final
 from pydantic import BaseModel, ConfigDict, Field
 
 from lifecycle.declarations.access import AccessDeclarations
+from lifecycle.declarations.archive import ArchivedTable, ArchivedTables
 from lifecycle.declarations.database import Database
 from lifecycle.declarations.event_tables import EventTable, EventTables
+from lifecycle.declarations.expiry import ExpiringRows, Expiry
 from lifecycle.declarations.indexes import IndexDeclarations
 from lifecycle.declarations.relations import Relation
 from lifecycle.declarations.segments import Segments
@@ -34,6 +36,8 @@ class Application(BaseModel):
 
     database: Database = Field(default_factory=Database)
     event_table_file: EventTables = Field(default_factory=EventTables, alias="event_tables")
+    archive: ArchivedTables = Field(default_factory=ArchivedTables)
+    expiry: Expiry = Field(default_factory=Expiry)
     views: Views = Field(default_factory=Views)
     segments: Segments = Field(default_factory=Segments)
     access: AccessDeclarations = Field(default_factory=AccessDeclarations)
@@ -45,6 +49,16 @@ class Application(BaseModel):
     def event_tables(self) -> dict[QualifiedName, EventTable]:
         """Event tables by name."""
         return self.event_table_file.root
+
+    @property
+    def archived_tables(self) -> dict[QualifiedName, ArchivedTable]:
+        """Tables whose old rows move to an archive, by name."""
+        return self.archive.root
+
+    @property
+    def expiring_rows(self) -> dict[str, ExpiringRows]:
+        """Jobs that delete rows past their time, by name."""
+        return self.expiry.root
 
 
 NOT_YAML: Final = ("functions", "relations")

@@ -42,10 +42,11 @@ class Watch(Declared):
 class Source(DeclaredObject):
     """A query; and the tables whose changes change its rows. A source that is gone clears nothing.
 
-    `optional` ones are not missed as long as they were never there.
+    `optional` ones are not missed as long as they were never there, `gone` ones never.
     """
 
     sql: Sql
+    gone: bool = Field(default=False, description="known to be gone: what came from it stays, and nobody is told")
     watches: dict[QualifiedName, Watch] = Field(default_factory=dict)
 
 

@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from typing import Final
 
 from lifecycle.access.capability import ACCESS
+from lifecycle.archive.capability import ARCHIVE
 from lifecycle.declarations.application import Application
+from lifecycle.expiry.capability import EXPIRY
 from lifecycle.indexes.capability import INDEXES
 from lifecycle.ledger.capability import LEDGER
 from lifecycle.migrating.capability import Capability
@@ -23,6 +25,8 @@ CAPABILITIES: Final = (
     *BASE,
     PARTITIONS,
     VIEWS,
+    ARCHIVE,
+    EXPIRY,
     SEGMENTS,
     INDEXES,
     ACCESS,

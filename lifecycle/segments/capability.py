@@ -36,9 +36,10 @@ WRITE_TARGET: Final = sql.SQL(
 )
 # Whether a source was ever there outlives a change of its text.
 WRITE_SOURCE: Final = sql.SQL(
-    """insert into lifecycle.segment_sources (name, kind, position, query, optional) values ({})
+    """insert into lifecycle.segment_sources (name, kind, position, query, optional, gone) values ({})
 on conflict (name) do update set
-    kind = excluded.kind, position = excluded.position, query = excluded.query, optional = excluded.optional"""
+    kind = excluded.kind, position = excluded.position, query = excluded.query, optional = excluded.optional,
+    gone = excluded.gone"""
 )
 FORGET_SOURCES: Final = sql.SQL("delete from lifecycle.segment_sources where name <> all ({}::text[])")
 WRITE_WATCH: Final = sql.SQL(
@@ -110,7 +111,7 @@ def segment_policies(application: Application) -> Statements:
         *(_target(position, target) for position, target in enumerate(segments.targets)),
         FORGET_SOURCES.format(sql.Literal([name for name, _, _ in sources])),
         *(
-            WRITE_SOURCE.format(_values(name, kind, position, source.sql, source.optional))
+            WRITE_SOURCE.format(_values(name, kind, position, source.sql, source.optional, source.gone))
             for position, (name, kind, source) in enumerate(sources)
         ),
         *(_watch(table, source, watch) for table, source, watch in (*own, *watched)),
@@ -119,14 +120,13 @@ def segment_policies(application: Application) -> Statements:
 
 def watch_tables(conn: Connection, application: Application) -> Iterator[str]:
     """Make the triggers, drop those of tables that are no longer declared, and ask for everybody after a change."""
-    segments = application.segments
     yield from make_triggers(conn, application)
     with conn.transaction():
         rows(conn, FORGET_PROBLEMS)
         rows(conn, LOOK)
         if value(conn, NOTE_DECLARATION):
             conn.execute(NOTE_EVERYBODY.encode())
-            yield f"segments of {segments.targets[0].table}: the next refresh computes everybody's"
+            yield "segments: the next refresh computes everybody's"
 
 
 SEGMENTS: Final = Capability(

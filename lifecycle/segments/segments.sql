@@ -220,6 +220,7 @@ begin
             remaining := (select count(*) from lifecycle.changed_segment_accounts);
         else
             perform lifecycle.look_at_segment_sources(target);
+            perform lifecycle.tell_unwatched_tables();
             select b.* into accounts_seen, written, cleared, unchanged, skipped_busy, remaining
               from lifecycle.refresh_segment_batch(batch_size, target) b;
         end if;
@@ -265,6 +266,23 @@ begin
     end if;
     insert into lifecycle.changed_segment_accounts default values;
     update lifecycle.segment_policy p set target = used;
+end $$;
+
+-- Told once, and once more when all are watched.
+create or replace function lifecycle.tell_unwatched_tables() returns void
+language plpgsql set search_path = ''
+as $$
+declare
+    unwatched constant text := array_to_string(lifecycle.unwatched_segment_tables(), ', ');
+    told      constant boolean := exists (select from lifecycle.open_problems p
+                                           where p.job = 'refresh_account_segments' and p.cause = 'triggers');
+begin
+    if unwatched <> '' and not told then
+        perform lifecycle.record_outcome('refresh_account_segments', 'triggers',
+                                         format('changes of %s are not noted; run lifecycle migrate', unwatched));
+    elsif unwatched = '' and told then
+        perform lifecycle.record_outcome('refresh_account_segments', 'triggers', null);
+    end if;
 end $$;
 
 create or replace function lifecycle.what_segments_lack(target lifecycle.segment_targets) returns text

@@ -68,12 +68,12 @@ begin
     end if;
     for source in select s.* from lifecycle.segment_sources s order by s.position for update loop
         reason := lifecycle.why_unreadable(lifecycle.segment_source_query(source, key_type));
-        lost := reason is not null and (source.seen_at is not null or not source.optional);
+        lost := reason is not null and not source.gone and (source.seen_at is not null or not source.optional);
         if lost and source.lost_reason is null then
             perform lifecycle.record_outcome('refresh_account_segments', 'source ' || source.name,
-                format('%s; tags that came from it stay as they are. Correct the source in segments.yaml, or take it '
-                       'out, then run lifecycle migrate', reason));
-        elsif reason is null and source.lost_reason is not null then
+                format('%s; tags that came from it stay as they are. Correct the source in segments.yaml, or add '
+                       'gone: true to it, then run lifecycle migrate', reason));
+        elsif not lost and source.lost_reason is not null then
             perform lifecycle.record_outcome('refresh_account_segments', 'source ' || source.name, null);
         end if;
         if reason is null and (source.seen_at is null or source.lost_reason is not null) then
@@ -87,11 +87,12 @@ begin
     end loop;
 end $$;
 
--- Sources that were there, or must be, and are not.
+-- Sources that are gone: what came from them is taken from the tags that an account holds.
 create or replace function lifecycle.lost_segment_sources() returns text[]
 language sql stable set search_path = ''
 as $$
-    select array(select s.name from lifecycle.segment_sources s where s.lost_reason is not null order by s.position)
+    select array(select s.name from lifecycle.segment_sources s
+                  where s.lost_reason is not null or s.gone and not s.readable order by s.position)
 $$;
 
 -- Declared tables that exist without our trigger: nobody notes what changes there.

@@ -31,6 +31,7 @@ create table lifecycle.segment_sources (
     position    int not null,
     query       text not null,
     optional    boolean not null,
+    gone        boolean not null,
     readable    boolean,
     seen_at     timestamptz,
     lost_reason text
