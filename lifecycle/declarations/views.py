@@ -1,6 +1,8 @@
 """views.yaml: what the application computes on every read or on demand, and how fresh it has to be."""
 
-from pydantic import Field
+from typing import Annotated
+
+from pydantic import Field, model_validator
 
 from lifecycle.declarations.model import Column, Declared, DeclaredObject, Interval
 from lifecycle.names import QualifiedName
@@ -21,7 +23,24 @@ class KeptView(DeclaredObject):
     key: Column | None = Field(
         default=None, description="refreshed by the changed values of this column; derived where it is left out"
     )
+    by: dict[QualifiedName, Column] = Field(
+        default_factory=dict,
+        description="for a key that cannot be derived: of each table that is read, the column that names the key; a "
+        "time names its day",
+    )
+    touches: Annotated[int, Field(ge=0, le=366)] = Field(
+        default=0, description="with a key that is a date: so many days after a changed row may differ, too"
+    )
     history: Interval | None = Field(default=None, description="keep what the view said at each refresh for so long")
+
+
+    @model_validator(mode="after")
+    def _has_a_key_to_name(self) -> "KeptView":
+        if (self.by or self.touches) and self.key is None:
+            raise ValueError("`by` and `touches` say how rows name a key: declare the key, too")
+        if self.touches and not self.by:
+            raise ValueError("`touches` counts from the days that `by` names: declare them, too")
+        return self
 
 
 class Views(Declared):

@@ -92,7 +92,7 @@ def plan_keeping(conn: Connection, name: QualifiedName, declared: KeptView) -> K
         view=view,
         definition=definition,
         order=order_over_outputs(readable, view.columns),
-        key=derive_key(view, readable, sources, declared.key),
+        key=derive_key(view, readable, sources, declared),
         sources=tuple(source for source in sources if source.kind in TABLE_KINDS),
         table=kept_table(name),
         moves="always" if always else moves(readable, foreign_functions(conn, name)),
