@@ -2,7 +2,6 @@
 
 from psycopg import sql
 
-from lifecycle.erasures.own_tables import erasure_policy_statements
 from lifecycle.policy import (
     CHAT_ARCHIVE,
     EVENT_TABLES,
@@ -30,7 +29,6 @@ def policy_statements() -> list[sql.SQL | sql.Composed]:
     return [
         *event_table_statements(),
         *_retention(),
-        *erasure_policy_statements(),
     ]
 
 

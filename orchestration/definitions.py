@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import dagster as dg
 
-from assets import access, archive, checking, expiry, indexes, partitions, review, segments, views
+from assets import access, archive, checking, erasures, expiry, indexes, partitions, review, segments, views
 from assets.application import application_assets
 from assets.bundle import Bundle
 from lifecycle.declarations.application import Application
@@ -32,7 +32,7 @@ from resources.variables import (
 )
 from sensors.database_outages import database_outages
 from sensors.dead_runs import dead_runs
-from sensors.deletion_requests import deletion_requests
+from sensors.deletion_requests import deletion_requests_sensor
 from sensors.freshness import freshness
 from sensors.notifications import notifications
 from sensors.run_outcomes import run_outcomes
@@ -40,6 +40,7 @@ from sensors.run_outcomes import run_outcomes
 # What each capability shows, by the name of its folder in lifecycle/.
 BUNDLES: Final[Mapping[str, Callable[[Application], Bundle]]] = {
     "partitions": partitions.bundle,
+    "erasures": erasures.bundle,
     "archive": archive.bundle,
     "expiry": expiry.bundle,
     "indexes": indexes.bundle,
@@ -107,7 +108,7 @@ def build_definitions(
             run_outcomes,
             freshness,
             notifications,
-            *([deletion_requests] if "erasures" in bundles else []),
+            *([deletion_requests_sensor(application)] if "erasures" in bundles else []),
             dead_runs,
             database_outages,
         ],

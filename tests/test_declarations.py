@@ -52,16 +52,18 @@ def test_the_shipped_folder_is_found_from_anywhere(tmp_path: Path, monkeypatch: 
 @pytest.mark.parametrize(
     ("file", "text", "says"),
     [
-        ("event_tables", "app.visits: {time: at, keep: 2 monts}\n", "event_tables.yaml:1: app.visits -> keep: '2 monts': "
-         "monts is no unit of time; did you mean months? (known: minutes, hours, days, weeks, months, years)"),
-        ("event_tables", "app.visits:\n  time: at\n  keep: soon\n", "event_tables.yaml:3: app.visits -> keep: 'soon' is "
-         "no length of time: write it as `90 days` or `1 year 6 months`"),
+        ("event_tables", "app.visits: {time: at, keep: 2 monts}\n",
+         "event_tables.yaml:1: app.visits -> keep: '2 monts': monts is no unit of time; "
+         "did you mean months? (known: minutes, hours, days, weeks, months, years)"),
+        ("event_tables", "app.visits:\n  time: at\n  keep: soon\n", "event_tables.yaml:3: app.visits -> keep: "
+         "'soon' is no length of time: write it as `90 days` or `1 year 6 months`"),
         ("event_tables", "app.visits:\n  time: at\n  keep: 0 days\n", "event_tables.yaml:3: app.visits -> keep: "
          "'0 days': 0 is no whole number above zero"),
         ("event_tables", "app.visits:\n  time: at\n", "event_tables.yaml:1: app.visits: keep is missing"),
-        ("event_tables", "app.visits:\n  tme: at\n  keep: 1 day\n  time: x\n", "event_tables.yaml:2: app.visits -> tme: "
-         "is no key here; did you mean time? (known: why, optional, time, keep"),
-        ("event_tables", "visits: {time: at, keep: 1 day}\n", "event_tables.yaml:1: visits: 'visits' is no schema.name"),
+        ("event_tables", "app.visits:\n  tme: at\n  keep: 1 day\n  time: x\n", "event_tables.yaml:2: app.visits -> "
+         "tme: is no key here; did you mean time? (known: why, optional, time, keep"),
+        ("event_tables", "visits: {time: at, keep: 1 day}\n",
+         "event_tables.yaml:1: visits: 'visits' is no schema.name"),
         ("event_tables", "App.Visits: {time: at, keep: 1 day}\n", "quotes around capitals"),
         ("event_tables", "app.visits: {time: at, keep: 1 day}\napp.visits: {time: at, keep: 1 day}\n",
          "event_tables.yaml:2: app.visits: is named twice"),

@@ -1,5 +1,6 @@
 """Migrations: repeatable, polite, reviewable, reversible; nothing of the application's changes but what is declared."""
 
+import re
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,13 @@ from lifecycle.errors import AlreadyRunningError, BusyError, RefusedError
 from lifecycle.migrating import migrate as migrating
 from lifecycle.migrating import state
 from lifecycle.migrating.capabilities import CAPABILITIES
-from lifecycle.migrating.functions import SqlText, apply_functions, function_drift
+from lifecycle.migrating.functions import (
+    SqlText,
+    apply_functions,
+    drop_leftovers,
+    function_drift,
+    function_files,
+)
 from lifecycle.migrating.migrate import upgrade
 from lifecycle.migrating.script import migration_script
 from lifecycle.migrating.undo import undo
@@ -25,6 +32,7 @@ from tests.declared import APPLICATION
 from tests.migrating import PG_TRGM, session, undo_all
 
 NOTHING = Application()
+THEIRS = function_files(APPLICATION, ())
 TABLES = """
 select n.nspname, c.relname from pg_class c join pg_namespace n on n.oid = c.relnamespace
  where n.nspname = 'public' and c.relkind = 'r'
@@ -36,7 +44,7 @@ select c.oid::regclass::text from pg_class c
 """
 # Everybody that may execute a function of ours beside its owner.
 EXECUTORS = """
-select f.signature, case when a.grantee = 0 then 'public' else pg_get_userbyid(a.grantee) end
+select f.file, f.signature, case when a.grantee = 0 then 'public' else pg_get_userbyid(a.grantee) end
   from lifecycle.own_functions f
   join (select p.*, quote_ident(n.nspname) || '.' || quote_ident(p.proname) || '(' ||
                pg_get_function_identity_arguments(p.oid) || ')' as signature
@@ -125,9 +133,7 @@ def test_what_is_declared_no_more_is_never_acted_on(make_application_db: MakeApp
         assert value(conn, "select count(*) from lifecycle.event_table_policies") == len(APPLICATION.event_tables)
 
 
-def test_an_older_release_refuses(
-    make_application_db: MakeApplicationDb, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_older_release_refuses(make_application_db: MakeApplicationDb, monkeypatch: pytest.MonkeyPatch) -> None:
     url = make_application_db(rows=False)
     monkeypatch.setattr(state, "release", lambda: "0.10.0")
     upgrade(url, NOTHING)
@@ -164,10 +170,10 @@ def test_what_uses_a_function_moves_to_the_next_edition(make_application_db: Mak
     url = make_application_db(rows=False, migrated=True)
     with session(url) as conn:
         file = SqlText("ledger/guards.sql", FIRST, {})
-        list(apply_functions(conn, [file], ()))
+        list(apply_functions(conn, [file, *THEIRS], ()))
         conn.execute(USED.encode())
         before = rows(conn, GUARDS)
-        changes = list(apply_functions(conn, [replace(file, text=later)], ()))
+        changes = list(apply_functions(conn, [replace(file, text=later), *THEIRS], ()))
         assert sorted(change.rpartition(": ")[2] for change in changes)[-1] in ("made", "changed")
         assert rows(conn, GUARDS) == [(line.replace("'x'::text", "'x'::text, ''::text"),) for (line,) in before] or (
             rows(conn, GUARDS) == before
@@ -175,20 +181,37 @@ def test_what_uses_a_function_moves_to_the_next_edition(make_application_db: Mak
         assert value(conn, "select count(*) from pg_proc where proname = 'is_allowed'") == 1
 
 
+def test_a_function_moves_from_file_to_file(make_application_db: MakeApplicationDb) -> None:
+    url = make_application_db(rows=False, migrated=True)
+    one, other = (SqlText(f"ledger/{name}.sql", FIRST, {}) for name in ("one", "other"))
+    with session(url) as conn:
+        list(apply_functions(conn, [one, *THEIRS], ()))
+        conn.execute(USED.encode())
+        before = catalog_snapshot(conn)
+        for files in ([replace(one, text=""), other], [one, replace(other, text="")]):
+            assert list(apply_functions(conn, [*files, *THEIRS], ())) != []
+            assert list(drop_leftovers(conn)) == []
+            assert catalog_snapshot(conn) == before
+        conn.execute("drop table public.guarded")
+        list(apply_functions(conn, [replace(one, text=""), *THEIRS], ()))
+        assert len(list(drop_leftovers(conn))) == 2
+        assert value(conn, "select to_regproc('lifecycle.is_allowed')") is None
+
+
 def test_what_cannot_move_is_refused_and_nothing_changes(make_application_db: MakeApplicationDb) -> None:
     url = make_application_db(rows=False, migrated=True)
     with session(url) as conn:
         file = SqlText("ledger/guards.sql", FIRST, {})
-        list(apply_functions(conn, [file], ()))
+        list(apply_functions(conn, [file, *THEIRS], ()))
         conn.execute(USED.encode())
         conn.execute("create view public.asked as select lifecycle.is_allowed('x')")
         before = catalog_snapshot(conn)
         with pytest.raises(RefusedError, match=r"lifecycle\.is_allowed.*view public\.asked"):
-            list(apply_functions(conn, [replace(file, text=SECOND)], ()))
+            list(apply_functions(conn, [replace(file, text=SECOND), *THEIRS], ()))
         conn.execute("drop view public.asked")
         without_default = SECOND.replace(" default ''", "")
         with pytest.raises(RefusedError, match=r"other parameters.*create policy allowed"):
-            list(apply_functions(conn, [replace(file, text=without_default)], ()))
+            list(apply_functions(conn, [replace(file, text=without_default), *THEIRS], ()))
         assert before - catalog_snapshot(conn) == {line for line in before if "public.asked" in line}
 
 
@@ -196,7 +219,10 @@ def test_the_printed_script_makes_the_same_tables_and_functions(make_application
     printed, migrated = make_application_db(rows=False), make_application_db(rows=False, migrated=True)
     script = migration_script(APPLICATION)
     with psycopg.connect(printed, autocommit=True) as conn:
-        conn.execute(script.encode())
+        for section in re.split(r"^-- \d+\. .*\n-- -+$", script, flags=re.MULTILINE)[1:]:
+            alone = [section] if "\nbegin;\n" in section else section.split(";\n")
+            for statement in alone:
+                conn.execute(statement.strip().removesuffix(";").encode())
     with session(printed) as one, session(migrated) as other:
         ours = {line for line in catalog_snapshot(other) if "lifecycle." in line.partition(" as ")[0]}
         made = ours - catalog_snapshot(one)
@@ -253,15 +279,12 @@ def test_one_migration_at_a_time(make_application_db: MakeApplicationDb) -> None
 
 def test_every_table_has_a_key_and_every_function_is_closed(make_application_db: MakeApplicationDb) -> None:
     url = make_application_db(rows=False, migrated=True)
-    executors = {
-        (signature, role)
-        for capability in CAPABILITIES
-        for signature, roles in capability.executors.items()
-        for role in roles
-    }
+    files = function_files(APPLICATION, CAPABILITIES)
     with session(url) as conn:
         assert rows(conn, KEYLESS) == []
-        assert set(rows(conn, EXECUTORS)) <= executors
+        for file, signature, role in rows(conn, EXECUTORS):
+            (text,) = [each for each in files if each.name == file]
+            assert role in text.executors_of(signature), signature
         assert value(conn, "select count(*) from lifecycle.own_functions") > 0
         unsafe = "select proname from pg_proc where pronamespace = 'lifecycle'::regnamespace and proconfig is null"
         assert rows(conn, unsafe) == []

@@ -7,7 +7,7 @@ from lifecycle.checking.mismatch import Mismatch
 from lifecycle.database import Connection
 from lifecycle.declarations.application import Application
 from lifecycle.migrating.capabilities import CAPABILITIES, declared_capabilities
-from lifecycle.migrating.functions import function_drift, function_files, outdated_files
+from lifecycle.migrating.functions import function_drift, function_files, leftovers, outdated_files
 from lifecycle.migrating.state import installed, is_migrated, unmigrated
 
 CAPABILITY: Final = "migrating"
@@ -27,6 +27,8 @@ def not_migrated(conn: Connection, application: Application) -> Iterator[Mismatc
         yield Mismatch(CAPABILITY, name, f"is another text than the one that was applied last: {AGAIN}")
     for signature, told in function_drift(conn):
         yield Mismatch(CAPABILITY, signature, f"{told} since it was applied: {AGAIN}, which makes it anew")
+    for signature in leftovers(conn):
+        yield Mismatch(CAPABILITY, signature, "is needed no more, but used: `drop function` tells by what")
     for capability in CAPABILITIES:
         if capability.name in there and capability not in declared:
             yield Mismatch(

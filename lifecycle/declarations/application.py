@@ -11,6 +11,7 @@ from lifecycle.declarations.database import Database
 from lifecycle.declarations.event_tables import EventTable, EventTables
 from lifecycle.declarations.expiry import ExpiringRows, Expiry
 from lifecycle.declarations.indexes import IndexDeclarations
+from lifecycle.declarations.personal_data import PersonalData
 from lifecycle.declarations.relations import Relation
 from lifecycle.declarations.segments import Segments
 from lifecycle.declarations.views import Views
@@ -36,6 +37,7 @@ class Application(BaseModel):
 
     database: Database = Field(default_factory=Database)
     event_table_file: EventTables = Field(default_factory=EventTables, alias="event_tables")
+    personal_data: PersonalData | None = None
     archive: ArchivedTables = Field(default_factory=ArchivedTables)
     expiry: Expiry = Field(default_factory=Expiry)
     views: Views = Field(default_factory=Views)

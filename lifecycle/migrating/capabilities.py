@@ -6,6 +6,7 @@ from typing import Final
 from lifecycle.access.capability import ACCESS
 from lifecycle.archive.capability import ARCHIVE
 from lifecycle.declarations.application import Application
+from lifecycle.erasures.capability import ERASURES
 from lifecycle.expiry.capability import EXPIRY
 from lifecycle.indexes.capability import INDEXES
 from lifecycle.ledger.capability import LEDGER
@@ -28,6 +29,7 @@ CAPABILITIES: Final = (
     ARCHIVE,
     EXPIRY,
     SEGMENTS,
+    ERASURES,
     INDEXES,
     ACCESS,
     REVIEW,

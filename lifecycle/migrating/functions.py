@@ -55,6 +55,9 @@ insert into lifecycle.own_functions as f (signature, file, hash) values (%s, %s,
 on conflict (signature) do update set file = excluded.file, hash = excluded.hash
 """
 FORGET_FUNCTION: Final = "delete from lifecycle.own_functions where signature = %s"
+# What no file makes any more belongs to no file.
+MARK_LEFTOVERS: Final = "update lifecycle.own_functions set file = '' where file = %s and signature <> all (%s::text[])"
+LEFTOVERS: Final = "select signature from lifecycle.own_functions where file = '' order by 1"
 FORGET_FILE: Final = "delete from lifecycle.sql_files where file = %s"
 
 
@@ -104,24 +107,44 @@ def _declared_executors(application: Application, text: str) -> Mapping[str, tup
 
 
 def apply_functions(conn: Connection, files: Sequence[SqlText], capabilities: Sequence[Capability]) -> Iterator[str]:
-    """Apply what differs, each file in a transaction of its own; a line per function that was made, changed or dropped.
+    """Apply what differs, each file in a transaction of its own; a line per function that was made or changed.
 
-    Triggers and policies that use a function move to what replaces it. Raises RefusedError when something else depends
-    on a function that has to go.
+    What no file makes any more is only marked: `drop_leftovers` drops it, once nothing of ours uses it. Raises
+    RefusedError when something of the application's depends on a function whose parameters changed.
     """
+    live = dict(rows(conn, LIVE, ([signature for signature, _, _ in rows(conn, RECORDED)],)))
     applied = dict(rows(conn, APPLIED))
-    recorded = {signature: (file, held) for signature, file, held in rows(conn, RECORDED)}
-    live = dict(rows(conn, LIVE, (list(recorded),)))
     for file in files:
-        theirs = {signature: held for signature, (name, held) in recorded.items() if name == file.name}
+        theirs = {signature: held for signature, name, held in rows(conn, RECORDED) if name == file.name}
         as_applied = all(live.get(signature) == held for signature, held in theirs.items())
         if applied.get(file.name) != file.hash or not as_applied:
             yield from _apply(conn, file, theirs, live)
-    current = {file.name for file in files}
     folders = {*(capability.name for capability in capabilities), APPLICATION}
-    for name in sorted(set(applied) - current):
-        if name.split("/")[0] in folders:
-            yield from drop_functions(conn, name, [s for s, (file_name, _) in recorded.items() if file_name == name])
+    gone = [name for name in applied if name.split("/")[0] in folders and name not in {file.name for file in files}]
+    with conn.transaction():
+        for name in gone:
+            conn.execute(MARK_LEFTOVERS, (name, []))
+            conn.execute(FORGET_FILE, (name,))
+
+
+def drop_leftovers(conn: Connection) -> Iterator[str]:
+    """Drop functions that no file makes any more, each in a transaction of its own; a line each.
+
+    One that something uses, such as a policy on a table that is declared no more, stays; `leftovers` names it.
+    """
+    for signature in leftovers(conn):
+        try:
+            with conn.transaction():
+                conn.execute(f"set local lock_timeout = '{LOCK_TIMEOUT}'".encode())
+                _drop(conn, signature)
+        except RefusedError:
+            continue
+        yield f"function {signature}: dropped"
+
+
+def leftovers(conn: Connection) -> list[str]:
+    """Functions of ours that no file makes any more."""
+    return [signature for (signature,) in rows(conn, LEFTOVERS)]
 
 
 def drop_functions(conn: Connection, file: str, signatures: Sequence[str]) -> Iterator[str]:
@@ -157,42 +180,50 @@ def _run(
         conn.execute("set local check_function_bodies = off")
         conn.execute("set local search_path = ''")
         conn.execute(f"set local lock_timeout = '{LOCK_TIMEOUT}'".encode())
-        moved: dict[str, Dependents] = {}
-        if drop_first:
-            for signature in recorded:
-                moved[signature] = take_off(conn, signature)
-                _drop(conn, signature)
+        moved = {signature: _take_away(conn, signature) for signature in recorded} if drop_first else {}
         conn.execute(file.text.encode())
         made = {oid: signature for oid, signature, _ in rows(conn, MADE_JUST_NOW)}
         known_roles = {role for (role,) in rows(conn, ROLES)}
         for oid, signature in made.items():
             _open_to(conn, oid, signature, [r for r in file.executors_of(signature) if r in known_roles])
-        for signature in sorted(set(recorded) - set(made.values())):
-            if not drop_first:
-                moved[signature] = take_off(conn, signature)
-                _drop(conn, signature)
-            told.append((signature, "dropped"))
+        names = {_name(signature) for signature in made.values()}
+        for signature in sorted(set(recorded) - set(made.values()) - set(moved)):
+            if _name(signature) in names:
+                # Another edition of it was made: what uses it moves there.
+                moved[signature] = _take_away(conn, signature)
         for signature, dependents in moved.items():
             dependents.put_back(conn, signature)
         for _, signature, held in rows(conn, AS_APPLIED, (list(made),)):
             conn.execute(REMEMBER_FUNCTION, (signature, file.name, held))
             if recorded.get(signature) != held or live.get(signature) != held:
                 told.append((signature, "changed" if signature in recorded else "made"))
+        told.extend((signature, "dropped") for signature in sorted(set(moved) - set(made.values())))
+        conn.execute(MARK_LEFTOVERS, (file.name, list(made.values())))
         conn.execute(REMEMBER_FILE, (file.name, file.hash))
     return told
+
+
+def _name(signature: str) -> str:
+    return signature.partition("(")[0]
+
+
+def _take_away(conn: Connection, signature: str) -> Dependents:
+    dependents = take_off(conn, signature)
+    _drop(conn, signature)
+    return dependents
 
 
 def _open_to(conn: Connection, oid: int, signature: str, roles: Sequence[str]) -> None:
     """Default privileges may have opened a new function to everyone, PUBLIC always is: exactly these roles keep it."""
     for (grantee,) in rows(conn, GRANTEES, (oid,)):
-        conn.execute(f"revoke all on function {signature} from {grantee}".encode())
+        conn.execute(f"revoke all on routine {signature} from {grantee}".encode())
     for role in roles:
-        conn.execute(sql.SQL("grant execute on function {} to {}").format(sql.SQL(signature), sql.Identifier(role)))  # type: ignore[arg-type]
+        conn.execute(sql.SQL("grant execute on routine {} to {}").format(sql.SQL(signature), sql.Identifier(role)))  # type: ignore[arg-type]
 
 
 def _drop(conn: Connection, signature: str) -> None:
     try:
-        conn.execute(f"drop function if exists {signature}".encode())
+        conn.execute(f"drop routine if exists {signature}".encode())
     except psycopg.errors.DependentObjectsStillExist as error:
         raise RefusedError(
             f"function {signature} has to go, and {error.diag.message_detail or 'something depends on it'}. "

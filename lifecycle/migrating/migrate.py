@@ -15,7 +15,7 @@ from lifecycle.declarations.application import Application
 from lifecycle.errors import BusyError
 from lifecycle.migrating.capabilities import CAPABILITIES
 from lifecycle.migrating.capability import Capability
-from lifecycle.migrating.functions import apply_functions, function_files
+from lifecycle.migrating.functions import apply_functions, drop_leftovers, function_files
 from lifecycle.migrating.revisions import LOCK_TIMEOUT, STATE_SCHEMA, run_revisions
 from lifecycle.migrating.state import installed, refuse_an_older_release, write_policies
 
@@ -53,6 +53,7 @@ def upgrade(
         for number, capability in enumerate(kept_up):
             progress(capability.name, number / len(kept_up))
             patiently(lambda made=capability: changes.extend(made.objects(conn, application)), sleep)  # type: ignore[misc]
+        patiently(lambda: changes.extend(drop_leftovers(conn)), sleep)
     return Migration(tuple(changes))
 
 

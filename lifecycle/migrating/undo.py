@@ -11,7 +11,7 @@ from lifecycle.declarations.application import Application
 from lifecycle.errors import RefusedError
 from lifecycle.migrating.capabilities import BASE, CAPABILITIES
 from lifecycle.migrating.capability import Capability
-from lifecycle.migrating.functions import APPLICATION, drop_functions, functions_of
+from lifecycle.migrating.functions import APPLICATION, drop_functions, drop_leftovers, functions_of
 from lifecycle.migrating.migrate import Migration, migrating_session, patiently
 from lifecycle.migrating.revisions import STATE_SCHEMA, undo_revisions
 from lifecycle.migrating.state import FORGET_CAPABILITY, installed, is_migrated, refuse_an_older_release
@@ -61,6 +61,7 @@ def _refuse_a_ground(conn: Connection, capability: Capability) -> None:
 
 def _drop(conn: Connection, url: str, capability: Capability) -> list[str]:
     changes: list[str] = []
+    changes.extend(drop_leftovers(conn))
     folders = [capability.name, *([APPLICATION] if capability is BASE[0] else [])]
     for folder in folders:
         for file, signatures in functions_of(conn, folder).items():

@@ -30,6 +30,7 @@ FORGET: Final = (
     sql.SQL("delete from lifecycle.segment_targets"),
     sql.SQL("delete from lifecycle.segment_watches"),
 )
+FORGET_POLICY: Final = sql.SQL("delete from lifecycle.segment_policy")
 WRITE_TARGET: Final = sql.SQL(
     """insert into lifecycle.segment_targets
     (position, schema_name, table_name, key_column, document_column, path, consent) values ({})"""
@@ -86,7 +87,8 @@ def _declared(segments: Segments) -> str:
 def segment_policies(application: Application) -> Statements:
     """Sources, targets, weights, and the tables to watch."""
     segments = application.segments
-    assert segments.accounts is not None  # noqa: S101 - the declarations say so where there is a target
+    if segments.accounts is None:
+        return (*FORGET, FORGET_SOURCES.format(sql.Literal([])), FORGET_POLICY)
     accounts, interactions = segments.accounts, segments.interactions
     sources: list[tuple[str, str, Source]] = list(segments.sources())
     policy = _values(
@@ -123,6 +125,8 @@ def watch_tables(conn: Connection, application: Application) -> Iterator[str]:
     yield from make_triggers(conn, application)
     with conn.transaction():
         rows(conn, FORGET_PROBLEMS)
+        if not application.segments.targets:
+            return
         rows(conn, LOOK)
         if value(conn, NOTE_DECLARATION):
             conn.execute(NOTE_EVERYBODY.encode())

@@ -55,9 +55,10 @@ def status(as_json: AsJson = False) -> None:
     """Show how many requests are in which state, and the open ones, the most urgent first."""
     from lifecycle.erasures.queue import queue_status
     from orchestration.cli.erasure_report import status_tables
+    from orchestration.cli.session import declared_application
 
     with command_session(GROUP) as conn:
-        found = queue_status(conn)
+        found = queue_status(conn, declared_application())
     if as_json:
         typer.echo(json.dumps(asdict(found), indent=2, ensure_ascii=False, default=str))
     else:
@@ -104,11 +105,11 @@ def cancel(request_id: RequestId, reason: Reason) -> None:
 def run() -> None:
     """Carry out every request that is due, with the proof, without Dagster. Exit code 1 when one failed."""
     from orchestration.cli.erasure_report import run_everything
-    from orchestration.cli.session import errors_as_messages, required_url
+    from orchestration.cli.session import declared_application, errors_as_messages, required_url
 
     url = required_url()
     with errors_as_messages():
-        failed = run_everything(url, Console())
+        failed = run_everything(url, declared_application(), Console())
     raise typer.Exit(1 if failed else 0)
 
 

@@ -12,6 +12,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from lifecycle.database import connect
+from lifecycle.declarations.application import Application
 from lifecycle.erasures.proof import BrokenReceipt, PlannedStep, Receipt
 from lifecycle.erasures.queue import QueueStatus, enqueue, queue_status
 from lifecycle.erasures.run import BatchResult, erase_batch
@@ -113,7 +114,7 @@ def _print_batch(batch: BatchResult, console: Console) -> None:
         console.print(f"[red]{escape(text)}[/]", highlight=False, soft_wrap=True)
 
 
-def run_everything(url: str, console: Console) -> int:
+def run_everything(url: str, application: Application, console: Console) -> int:
     """Enqueue, then batch after batch until none is due; how many requests failed. Raises psycopg.Error."""
     failed = batches = 0
     with connect(url, application_name="lifecycle erasure") as conn:
@@ -129,7 +130,7 @@ def run_everything(url: str, console: Console) -> int:
                 _print_batch(batch, bar.console)
                 failed += len(batch.failed)
                 batches += 1
-        held = queue_status(conn).held
+        held = queue_status(conn, application).held
     if not batches:
         console.print("No request is due.")
     if held:
