@@ -90,6 +90,12 @@ def read_sources(conn: Connection, name: QualifiedName) -> tuple[Source, ...]:
     )
 
 
+def read_table(conn: Connection, name: QualifiedName) -> Source:
+    """A table that a view is going to read."""
+    columns = {column.name: column.type for column in (ViewColumn(*row) for row in rows(conn, COLUMNS, (str(name),)))}
+    return Source(name, "r", columns)
+
+
 def foreign_functions(conn: Connection, name: QualifiedName) -> tuple[str, ...]:
     """Functions in the definition that are not PostgreSQL's own."""
     return tuple(signature for (signature,) in rows(conn, FOREIGN_FUNCTIONS, (str(name),)))

@@ -4,19 +4,22 @@ Nothing of the application's is dropped, and the view stays what it was to every
 kept stays as it is; the reason is told.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from psycopg import sql
 
+from lifecycle.archive.layout import Layout
 from lifecycle.database import Connection, rows, value
 from lifecycle.declarations.views import KeptView, Views
 from lifecycle.errors import RefusedError
 from lifecycle.names import QualifiedName
-from lifecycle.views.catalog import Source, View, foreign_functions, read_sources, read_view
+from lifecycle.views.archived import replace_view, require_changeable
+from lifecycle.views.catalog import Source, View, foreign_functions, read_sources, read_table, read_view
 from lifecycle.views.definition import cut_definition, kept_view, order_over_outputs
 from lifecycle.views.keys import TABLE_KINDS, RefreshKey, change_query, derive_key, moves
+from lifecycle.views.seam import inner_definition, over_both, read_both
 from lifecycle.views.tables import history_table, kept_table, make_history, make_table
 from lifecycle.views.unstable import unstable_columns
 from lifecycle.views.watch import unwatch_tables, watch_tables
@@ -72,8 +75,12 @@ class Keeping:
     unstable: tuple[str, ...]
 
 
-def plan_keeping(conn: Connection, name: QualifiedName, declared: KeptView) -> Keeping:
+def plan_keeping(
+    conn: Connection, name: QualifiedName, declared: KeptView, layouts: Mapping[QualifiedName, Layout]
+) -> Keeping:
     """How a view would be kept, in the caller's transaction, whose search_path becomes empty. Reads only.
+
+    `layouts` are the archives whose rows count as those of their tables.
 
     RefusedError says why it cannot be.
     """
@@ -81,17 +88,24 @@ def plan_keeping(conn: Connection, name: QualifiedName, declared: KeptView) -> K
     view = read_view(conn, name)
     if view is None:
         raise RefusedError(MISSING)
-    _refuse(view)
-    kept = cut_definition(view.plain), cut_definition(view.readable)
-    definition, readable = kept[0] or view.plain.rstrip("; "), kept[1] or view.readable
+    if view.kind != "v":
+        raise RefusedError("it is no view; a materialized view stays one, declare it under `materialized`")
+    require_changeable(view)
+    definition = cut_definition(view.plain) or view.plain.rstrip("; ")
+    readable = cut_definition(view.readable) or view.readable
+    order = order_over_outputs(inner_definition(readable) or readable, view.columns)
     sources = read_sources(conn, name)
+    if read := read_both(conn, name, layouts):
+        shown = [column.name for column in view.columns]
+        definition, readable = over_both(definition, shown, read), over_both(readable, shown, read)
+        sources += tuple(read_table(conn, both.layout.archive.declared.archive) for both in read)
     columns = {source.name: source.columns for source in sources}
     # The REFRESH of a materialized view notes no row.
     always = any(source.kind == "m" for source in sources)
     return Keeping(
         view=view,
         definition=definition,
-        order=order_over_outputs(readable, view.columns),
+        order=order,
         key=derive_key(view, readable, sources, declared),
         sources=tuple(source for source in sources if source.kind in TABLE_KINDS),
         table=kept_table(name),
@@ -100,18 +114,7 @@ def plan_keeping(conn: Connection, name: QualifiedName, declared: KeptView) -> K
     )
 
 
-def _refuse(view: View) -> None:
-    if view.kind != "v":
-        raise RefusedError("it is no view; a materialized view stays one, declare it under `materialized`")
-    if not view.is_ours_to_change:
-        raise RefusedError(f"it belongs to {view.owner}, with whose rights it reads; connect as {view.owner}")
-    if view.reads_as_caller:
-        raise RefusedError("security_invoker is on: each reader sees other rows, which one table cannot hold")
-    if view.is_written_through:
-        raise RefusedError("rows can be written through it, which a view over a table of ours would refuse")
-
-
-def keep_views(conn: Connection, views: Views) -> Iterator[str]:
+def keep_views(conn: Connection, views: Views, layouts: Mapping[QualifiedName, Layout]) -> Iterator[str]:
     """Keep the declared views, those first that others read, and give back those that are declared no longer.
 
     A line per view that was changed or cannot be kept. A rerun finishes what was cut off, and adopts a definition that
@@ -124,7 +127,7 @@ def keep_views(conn: Connection, views: Views) -> Iterator[str]:
         declared = views.kept[name]
         try:
             with conn.transaction():
-                keeping = plan_keeping(conn, name, declared)
+                keeping = plan_keeping(conn, name, declared, layouts)
                 key = keeping.key and keeping.key.column
                 made = make_table(conn, keeping.table, name, keeping.view.columns, keeping.definition, key)
                 if declared.history:
@@ -137,7 +140,7 @@ def keep_views(conn: Connection, views: Views) -> Iterator[str]:
     # Before the first table is filled: what changes from then on is noted.
     yield from watch_tables(conn, watched_columns([keeping for keeping, _ in keepings]), views.times)
     for keeping, made in keepings:
-        if made or cut_definition(keeping.view.plain) is None:
+        if made or cut_definition(keeping.view.plain) != keeping.definition:
             try:
                 yield exchange(conn, keeping)
             except RefusedError as refused:
@@ -152,21 +155,10 @@ def exchange(conn: Connection, keeping: Keeping) -> str:
     with conn.transaction():
         conn.execute("set local search_path = ''")
         conn.execute(LOCK_TIMEOUT)
-        # Keeps others from replacing it, and no reader out, while its text is compared.
-        conn.execute(sql.SQL("comment on view {} is {}").format(name.identifier, sql.Literal(keeping.view.comment)))
-        again = read_view(conn, name)
-        if again is None or again.plain != keeping.view.plain:
-            raise RefusedError("the application replaced it at this moment; run `lifecycle migrate` again")
         body = kept_view(keeping.table, keeping.view.columns, keeping.definition, keeping.order)
-        _replace(conn, keeping.view, body)
+        replace_view(conn, keeping.view, body)
         conn.execute(ADOPT.encode(), {"view": str(name), "schema": name.schema, "name": name.name})
     return f"view {name} answers from {keeping.table}"
-
-
-def _replace(conn: Connection, view: View, body: str) -> None:
-    """PostgreSQL forgets the options of a view that is replaced without naming them."""
-    options = f" with ({view.options})" if view.options else ""
-    conn.execute(f"create or replace view {view.name}{options} as {body}".encode())
 
 
 def kept_views(conn: Connection) -> dict[QualifiedName, QualifiedName]:
@@ -189,7 +181,7 @@ def give_back(conn: Connection, names: Sequence[QualifiedName]) -> Iterator[str]
             view = read_view(conn, name)
             definition = view and cut_definition(view.plain)
             if view and definition:
-                _replace(conn, view, definition)
+                replace_view(conn, view, definition)
             conn.execute(sql.SQL("drop table if exists {}").format(tables[name].identifier))
             conn.execute(FORGET.encode(), (name.schema, name.name))
         kept = value(conn, "select to_regclass(%s)::text", (str(history_table(tables[name])),))
