@@ -27,6 +27,8 @@ from lifecycle.errors import BusyError
 BATCH: Final = sql.Identifier("pg_temp", "lifecycle_archive_batch")
 PREPARE: Final = (
     "set local statement_timeout = 0",
+    # Kept views read both places: what moves changes none of their rows.
+    "set local lifecycle.moves_rows = 'yes'",
     # Stored as text, a value must read the same wherever it is cast back.
     "set local datestyle = 'ISO, YMD'",
     "set local intervalstyle = 'postgres'",

@@ -15,6 +15,7 @@ from lifecycle.database import Connection, rows, value
 from lifecycle.declarations.views import KeptView, Views
 from lifecycle.errors import RefusedError
 from lifecycle.names import QualifiedName
+from lifecycle.release import release
 from lifecycle.views.archived import replace_view, require_changeable
 from lifecycle.views.catalog import Source, View, foreign_functions, read_sources, read_table, read_view
 from lifecycle.views.definition import cut_definition, kept_view, order_over_outputs
@@ -24,21 +25,28 @@ from lifecycle.views.tables import history_table, kept_table, make_history, make
 from lifecycle.views.unstable import unstable_columns
 from lifecycle.views.watch import unwatch_tables, watch_tables
 
+# Nothing has to be derived anew while this finds a row.
+AS_IT_WAS: Final = """
+select 1 from lifecycle.kept_views v
+ where (v.schema_name, v.view_name) = (%(schema)s, %(name)s) and v.declared_as = %(declared)s and v.place = %(place)s
+   and v.fingerprint = lifecycle.view_fingerprint(to_regclass(%(view)s),
+                           lifecycle.kept_definition(to_regclass(%(view)s), v.kept_table))
+"""
 MISSING: Final = "it does not exist"
 LOCK_TIMEOUT: Final = "set local lock_timeout = '500ms'"
 WRITE: Final = """
 insert into lifecycle.kept_views as v
     (schema_name, view_name, kept_table, owner_name, place, column_names, stored_types, unstable, key_column,
-     change_query, moves, refresh_every, most_share, keep_history, time_zone, fingerprint, whole_due)
+     change_query, moves, refresh_every, most_share, keep_history, time_zone, fingerprint, declared_as, whole_due)
 values (%(schema)s, %(name)s, %(table)s, %(owner)s, %(place)s, %(columns)s, %(types)s, %(unstable)s, %(key)s,
         %(query)s, %(moves)s, %(every)s::interval, %(share)s, %(history)s::interval, %(zone)s,
-        lifecycle.view_fingerprint(%(view)s::regclass, %(definition)s), 'first refresh')
+        lifecycle.view_fingerprint(%(view)s::regclass, %(definition)s), %(declared)s, 'first refresh')
 on conflict (schema_name, view_name) do update set
     owner_name = excluded.owner_name, place = excluded.place, column_names = excluded.column_names,
     stored_types = excluded.stored_types, unstable = excluded.unstable, key_column = excluded.key_column,
     change_query = excluded.change_query, moves = excluded.moves, refresh_every = excluded.refresh_every,
     most_share = excluded.most_share, keep_history = excluded.keep_history, time_zone = excluded.time_zone,
-    fingerprint = excluded.fingerprint,
+    fingerprint = excluded.fingerprint, declared_as = excluded.declared_as,
     whole_due = case when v.fingerprint <> excluded.fingerprint or v.change_query <> excluded.change_query
                      then 'its declaration or definition has changed' else v.whole_due end
 """
@@ -125,6 +133,8 @@ def keep_views(conn: Connection, views: Views, layouts: Mapping[QualifiedName, L
     order = sorted(views.kept, key=lambda name: (value(conn, DEPTH, (str(name),)), name))
     for place, name in enumerate(order):
         declared = views.kept[name]
+        if _is_as_it_was(conn, name, views, layouts, place):
+            continue
         try:
             with conn.transaction():
                 keeping = plan_keeping(conn, name, declared, layouts)
@@ -132,7 +142,7 @@ def keep_views(conn: Connection, views: Views, layouts: Mapping[QualifiedName, L
                 made = make_table(conn, keeping.table, name, keeping.view.columns, keeping.definition, key)
                 if declared.history:
                     make_history(conn, keeping.table, name, keeping.view.columns)
-                _write(conn, keeping, declared, views, place)
+                _write(conn, keeping, views, layouts, place)
             keepings.append((keeping, made))
         except RefusedError as refused:
             if not (declared.optional and str(refused) == MISSING):
@@ -199,8 +209,33 @@ def watched_columns(keepings: Sequence[Keeping]) -> dict[QualifiedName, set[str]
     return found
 
 
-def _write(conn: Connection, keeping: Keeping, declared: KeptView, views: Views, place: int) -> None:
+def _declared_as(name: QualifiedName, views: Views, layouts: Mapping[QualifiedName, Layout]) -> str:
+    """Everything beside the catalog that a keeping is derived from."""
+    archives = [f"{source} {layout.archive.declared.archive} {layout.fingerprint}" for source, layout in layouts.items()]
+    shared = views.model_dump_json(include={"times", "time_zone", "most_share"})
+    return " ".join([release(), views.kept[name].model_dump_json(exclude={"why"}), shared, *sorted(archives)])
+
+
+def _is_as_it_was(
+    conn: Connection, name: QualifiedName, views: Views, layouts: Mapping[QualifiedName, Layout], place: int
+) -> bool:
+    values = {
+        "schema": name.schema,
+        "name": name.name,
+        "view": str(name),
+        "declared": _declared_as(name, views, layouts),
+        "place": place,
+    }
+    with conn.transaction():
+        conn.execute("set local search_path = ''")
+        return bool(rows(conn, AS_IT_WAS, values))
+
+
+def _write(
+    conn: Connection, keeping: Keeping, views: Views, layouts: Mapping[QualifiedName, Layout], place: int
+) -> None:
     name, key = keeping.view.name, keeping.key
+    declared = views.kept[name]
     conn.execute(
         WRITE.encode(),
         {
@@ -221,6 +256,7 @@ def _write(conn: Connection, keeping: Keeping, declared: KeptView, views: Views,
             "share": views.most_share,
             "history": declared.history,
             "zone": views.time_zone,
+            "declared": _declared_as(name, views, layouts),
         },
     )
     conn.execute(FORGET_SOURCES.encode(), (name.schema, name.name))

@@ -16,7 +16,7 @@ begin
     end if;
     start := first + strpos(substr(body, first), 'FROM (') - 1 + length('FROM (');
     until := length(body) - strpos(reverse(body), reverse(') lifecycle_definition')) - length(') lifecycle_definition') + 2;
-    return substr(body, start, until - start);
+    return btrim(substr(body, start, until - start), E' \n');
 end $$;
 
 -- What a view's answer depends on besides rows: its text, and the columns of everything that it reads.

@@ -16,6 +16,8 @@ from lifecycle.names import QualifiedName
 # As much as a refresh looks back: lifecycle.refresh_kept_view.
 RECENT: Final = "pg_catalog.now() - interval '2 hours'"
 LOCK_TIMEOUT: Final = "set local lock_timeout = '500ms'"
+# A row that goes to the archive or comes back changes no figure.
+NO_MOVE: Final = "pg_catalog.current_setting('lifecycle.moves_rows', true) is distinct from 'yes'"
 WATCHED: Final = "select source_schema, source_name, time_column, column_names from lifecycle.watched_tables"
 TRIGGERS: Final = """
 select count(*) from pg_trigger where tgrelid = to_regclass(%s) and tgname like 'lifecycle\\_changed\\_%%' and tgparentid = 0
@@ -41,8 +43,11 @@ def watch_tables(
     Waits for nobody longer than the lock timeout.
     """
     known = {QualifiedName(schema, name): (time, tuple(columns)) for schema, name, time, columns in rows(conn, WATCHED)}
-    for table, found in sorted(watched.items()):
+    for table in sorted({*known, *watched}):
+        found = {*watched.get(table, ()), *(known[table][1] if table in known else ())}
         columns, time = tuple(sorted(found)), times.get(table)
+        if not value(conn, "select to_regclass(%s) is not null", (str(table),)):
+            continue
         stand = value(conn, TRIGGERS, (str(table),)) == len(NAMES)
         if stand and known.get(table) == (time, columns):
             continue
@@ -57,7 +62,7 @@ def watch_tables(
 def trigger_statements(table: QualifiedName, columns: Sequence[str], time: str | None) -> Iterator[sql.Composed]:
     """The four triggers of a table."""
     recent = sql.SQL(RECENT)
-    conditions: dict[str, sql.Composable] = {"insert": sql.SQL("true"), "update": sql.SQL("true")}
+    conditions: dict[str, sql.Composable] = {verb: sql.SQL("true") for verb in ("insert", "update", "delete")}
     if time is not None:
         at = sql.Identifier(time)
         moved = [sql.SQL("old.{c} is distinct from new.{c}").format(c=sql.Identifier(c)) for c in columns]
@@ -74,7 +79,7 @@ def trigger_statements(table: QualifiedName, columns: Sequence[str], time: str |
             name=sql.Identifier(f"lifecycle_changed_{verb}"),
             verb=sql.SQL(verb),
             table=table.identifier,
-            condition=sql.SQL("when ({})").format(conditions[verb]) if verb in conditions else sql.SQL(""),
+            condition=sql.SQL("when ({} and ({}))").format(sql.SQL(NO_MOVE), conditions[verb]),
             arguments=arguments,
         )
     yield sql.SQL(

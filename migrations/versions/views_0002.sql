@@ -18,6 +18,7 @@ create table lifecycle.kept_views (
     keep_history    interval,
     time_zone       text not null,
     fingerprint     bytea not null,
+    declared_as     text not null,
     whole_due       text,
     seen            pg_snapshot,
     safe_until      timestamptz,
@@ -31,6 +32,7 @@ create table lifecycle.kept_views (
     primary key (schema_name, view_name)
 );
 comment on table lifecycle.kept_views is 'Views that answer from a table: how each is refreshed, written by `lifecycle migrate`, and what its last refresh and comparison came to.';
+comment on column lifecycle.kept_views.declared_as is 'What `lifecycle migrate` derived the rest from, to see whether it has to be derived anew.';
 comment on column lifecycle.kept_views.change_query is 'What can have changed, one column "key": $1 is the snapshot of the last refresh, $2 the moment from which rows are looked at again. With a key_column the values of that key; otherwise any row means that something has.';
 comment on column lifecycle.kept_views.unstable is 'Columns whose value depends on the order in which rows are read; no comparison looks at them.';
 comment on column lifecycle.kept_views.most_share is 'The part of the time that computing it whole may take; a dearer view is refreshed less often.';
