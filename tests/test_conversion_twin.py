@@ -78,7 +78,7 @@ GONE = {
     "drop the table": "the declared table does not exist",
     "rename the time column": "is not partitioned by its declared time column",
 }
-COLUMNS = {BEHAVIOR.name: ("language", "page_url"), "business_metrics_events": ("language", "page_url")}
+COLUMNS = {BEHAVIOR.name: ("language", "page_url"), "business_metrics_events": ("page_url", "session_id")}
 OTHER_COLUMNS = ("session_id", "event_type")
 STATE = {
     "relations": "select c.oid::regclass::text from pg_class c where c.relnamespace::regnamespace::text in"
@@ -90,7 +90,8 @@ STATE = {
     " where c.relnamespace::regnamespace::text in ('public', 'elsewhere') and c.relkind in ('r', 'p', 'v', 'm')"
     " and a.attnum > 0 and not a.attisdropped order by 1, 2",
     # Printed and read again, a constant of a later UNION branch is named after its type.
-    "views": "select c.oid::regclass::text, replace(pg_get_viewdef(c.oid), '::text AS text', '::text') from pg_class c where c.relkind in ('v', 'm')"
+    "views": "select c.oid::regclass::text, replace(pg_get_viewdef(c.oid), '::text AS text', '::text')"
+    " from pg_class c where c.relkind in ('v', 'm')"
     " and c.relnamespace = 'public'::regnamespace order by 1",
     "constraints": "select k.conname, k.conrelid::regclass::text, pg_get_constraintdef(k.oid), k.convalidated"
     " from pg_constraint k where k.contype in ('c', 'f') and k.connamespace = 'public'::regnamespace"
@@ -219,7 +220,7 @@ def test_the_list_of_what_postgresql_refuses(twins: Twins, subtests: pytest.Subt
                 conn.execute("insert into accounts (id) select id from business_metrics_events on conflict do nothing")
             statement = changed.statement.format(**known)
             assert outcome(twins.plain, statement) is None
-            assert outcome(twins.converted, statement) == (changed.error if changed in refused else None)
+            assert outcome(twins.converted, statement) in (changed.errors if changed in refused else (None,))
             for instead in changed.instead if changed in refused else ():
                 assert outcome(twins.converted, instead.format(**known)) is None, instead
     valid = "select indisvalid from pg_index where indexrelid = 'an_index'::regclass"

@@ -17,7 +17,7 @@ TABLES: Final = ("r", "p")
 def needed_event_tables(application: Application) -> Iterator[Needed]:
     """Event tables with their time columns."""
     for name, table in application.event_tables.items():
-        yield Needed(CAPABILITY, FILE, name, (table.time,), table.optional)
+        yield Needed(CAPABILITY, FILE, name, (table.time,), table.optional, (str(name),))
 
 
 def unfit_event_tables(application: Application, catalog: Catalog) -> Iterator[Mismatch]:

@@ -10,24 +10,33 @@ from lifecycle.declarations.application import Application
 
 FILE: Final = "views.yaml"
 CAPABILITY: Final = "views"
+MATERIALIZED: Final = "m"
 
 
 def needed_views(application: Application) -> Iterator[Needed]:
-    """Materialized views that are refreshed."""
+    """The declared materialized views."""
     for name, view in application.views.materialized.items():
-        yield Needed(CAPABILITY, FILE, name, optional=view.optional)
+        yield Needed(CAPABILITY, FILE, name, (), view.optional, ("materialized", str(name)))
 
 
-def unfit_views(application: Application, catalog: Catalog) -> Iterator[Mismatch]:
-    """What cannot be refreshed, and materialized views that nobody refreshes."""
-    if not application.views.materialized:
+def view_mismatches(application: Application, catalog: Catalog) -> Iterator[Mismatch]:
+    """Declared ones that are no materialized views, and materialized views that nobody declared."""
+    declared = application.views.materialized
+    if not declared:
         return
-    for name in application.views.materialized:
-        live = catalog.relations.get(name)
-        if live is not None and live.kind != "m":
-            yield Mismatch(CAPABILITY, str(name), f"is no materialized view: take its entry out of {FILE}", FILE)
     for name, live in catalog.relations.items():
-        known = name in application.views.materialized or name.schema in application.database.managed_schemas
-        if live.kind == "m" and not known:
-            lines = f"materialized:\n  {name}: {{max_age: 1 day}}"
-            yield Mismatch(CAPABILITY, str(name), "is a materialized view that nothing refreshes", FILE, lines)
+        if name in declared and live.kind != MATERIALIZED:
+            yield Mismatch(CAPABILITY, str(name), f"is no materialized view: take its entry out of {FILE}", FILE)
+        elif name not in declared and live.kind == MATERIALIZED and name.schema not in _not_asked(application):
+            yield Mismatch(
+                CAPABILITY,
+                str(name),
+                "is a materialized view that nobody refreshes here",
+                FILE,
+                ("materialized",),
+                f"{name}: {{max_age: 1 day}}",
+            )
+
+
+def _not_asked(application: Application) -> tuple[str, ...]:
+    return (*application.database.managed_schemas, "lifecycle")

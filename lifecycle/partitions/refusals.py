@@ -3,10 +3,11 @@
 from psycopg import sql
 
 from lifecycle.database import Connection, rows, value
-from lifecycle.partitions.catalog import TableStructure
+from lifecycle.partitions.catalog import Names, TableStructure
+from lifecycle.partitions.changed import changed_statements
 from lifecycle.partitions.dependents import affected_dependents, ambiguous_names, names_kept_by_the_server
 from lifecycle.partitions.statements import upserts_by_old_key
-from lifecycle.partitions.tables import MonthlyTable
+from lifecycle.partitions.tables import PARTITION_SCHEMA, MonthlyTable
 
 # Each row is a reason; %(oid)s is the table. What PostgreSQL cannot keep on a partitioned table, or we do not.
 REFUSALS = (
@@ -98,6 +99,20 @@ REFUSALS = (
         " where r.prrelid = %(oid)s and not pg_has_role(p.pubowner, 'usage')"
     ),
 )
+# Names that the conversion needs for a while. What stands there and is no unfinished work of ours stays untouched.
+TAKEN_NAMES = """
+select format('%%s already exists, and the conversion needs that name; finish the conversion of the other table of'
+              ' that name, or rename it', c.oid::regclass)
+  from pg_class c
+ where c.relnamespace = to_regnamespace(%(partitions)s) and c.relname = any (%(waiting)s)
+ union all
+select format('%%s already exists, and the conversion needs that name; rename it', c.oid::regclass)
+  from pg_class c left join pg_index i on i.indexrelid = c.oid
+ where c.relnamespace = to_regnamespace(quote_ident(%(schema)s)) and c.relname = %(index)s
+   and not coalesce(i.indrelid = %(oid)s and i.indisunique and i.indpred is null and %(key)s::name[] = array(
+        select a.attname from unnest(i.indkey) with ordinality k(number, place)
+          join pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.number order by k.place), false)
+"""
 OTHER_PARENTS_IN_PUBLICATION = """
 select format('publication %%s: changes will be published under partition names, because'
               ' publish_via_partition_root is off and the publication holds other partitioned tables', p.pubname)
@@ -123,6 +138,7 @@ INVALID_INDEXES = """
 select format('index %%s is invalid and will not be kept', indexrelid::regclass) from pg_index
  where indrelid = %(oid)s and not indisvalid and indexrelid::regclass::text not like '%%\\_legacy\\_pkey'
 """
+MIGRATIONS_AFTERWARDS = "docs/reference/partitioned-tables.md"
 KNOWN = """
 select exists (select from lifecycle.event_table_policies where schema_name = %s and table_name = %s)
 """
@@ -178,7 +194,20 @@ def refusals(conn: Connection, table: MonthlyTable, old: TableStructure) -> list
         if not view.owned_by_us
     ]
     found += names_kept_by_the_server(conn, table, affected)
+    found += [row[0] for row in rows(conn, TAKEN_NAMES, _our_names(table, old))]
     return found + ambiguous_names(conn, old.oid, affected)
+
+
+def _our_names(table: MonthlyTable, old: TableStructure) -> dict[str, object]:
+    names = Names(table)
+    return {
+        "oid": old.oid,
+        "schema": table.schema,
+        "waiting": [table.name, names.legacy_name],
+        "partitions": PARTITION_SCHEMA,
+        "index": names.new_key_index,
+        "key": list(old.new_key(table.time_column)),
+    }
 
 
 def warnings(conn: Connection, table: MonthlyTable, old: TableStructure) -> list[str]:
@@ -192,6 +221,8 @@ def warnings(conn: Connection, table: MonthlyTable, old: TableStructure) -> list
             *(f"would fail: {upsert}" for upsert in upserts_by_old_key(conn, table, old.primary_key)),
             f"UPDATE and DELETE by {key} alone visit every partition; add {table.time_column} to the condition",
         ]
+    failing = ", ".join(each.what for each in changed_statements(conn.info.server_version // 10_000))
+    found.append(f"will fail in migrations: {failing}; what to write instead: {MIGRATIONS_AFTERWARDS}")
     params = {"oid": old.oid}
     found += [row[0] for row in rows(conn, OTHER_PARENTS_IN_PUBLICATION, params)]
     found += [row[0] for row in rows(conn, SCHEMA_PUBLICATIONS, params)]

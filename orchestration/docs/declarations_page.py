@@ -10,9 +10,9 @@ HEAD: Final = """\
 # Declarations
 
 Written by `lifecycle docs` from `lifecycle/declarations/`; do not edit. `LIFECYCLE_APPLICATION` names the folder,
-without it `application/` of this project. A file that is missing declares nothing, and what is not declared creates nothing.
-Every entry may carry `why`, the reason; an entry about an object may carry `optional: true`, and then `lifecycle check`
-does not miss it. Names are `schema.name`, quoted where PostgreSQL would quote.
+without it `application/` of this project. A file that is missing declares nothing, and what is not declared creates
+nothing. Every entry may carry `why`, the reason; an entry about an object may carry `optional: true`, and then
+`lifecycle check` does not miss it. Names are `schema.name`, quoted where PostgreSQL would quote.
 
 An editor completes and checks a file that begins with
 `# yaml-language-server: $schema=` and the path of its [JSON Schema](schemas/). After a change run `lifecycle migrate`.

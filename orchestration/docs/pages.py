@@ -9,6 +9,7 @@ from lifecycle.declarations.schema import json_schemas
 from orchestration.docs.assets_page import assets_page
 from orchestration.docs.commands_page import commands_page
 from orchestration.docs.declarations_page import declarations_page
+from orchestration.docs.partitioned_page import partitioned_page
 
 ROOT: Final = Path(__file__).parents[2]
 REFERENCE: Final = "docs/reference"
@@ -24,6 +25,7 @@ def pages(application: Application) -> dict[str, str]:
         f"{REFERENCE}/assets-jobs-schedules.md": assets_page(application),
         f"{REFERENCE}/commands.md": commands_page(),
         f"{REFERENCE}/declarations.md": declarations_page(),
+        f"{REFERENCE}/partitioned-tables.md": partitioned_page(),
         **schemas,
     }
 

@@ -16,7 +16,10 @@ def session_lines(material: Material) -> Iterator[str]:
     for dialogue in material.dialogues():
         last = dialogue.time_of(len(dialogue.messages))
         title = dialogue.messages[0]["content"][:40]
-        yield line(dialogue.id, dialogue.account, title, dialogue.start, last, last, {"source": "JMultiWOZ-TC"})
+        calls = [call["name"] for message in dialogue.messages for call in message.get("tool_calls", ())]
+        figures = {"totalMessages": len(dialogue.messages) + len(calls), "functionsUsed": sorted(set(calls))}
+        metadata = {"source": "JMultiWOZ-TC", "metrics": figures}
+        yield line(dialogue.id, dialogue.account, title, dialogue.start, last, last, metadata)
 
 
 def message_lines(material: Material) -> Iterator[str]:

@@ -31,6 +31,7 @@ SOURCES: Final[tuple[Source[Material], ...]] = (
     Source("activity_tags", "id slug name", commerce.tags),
     Source("activities", "id slug title summary description status metadata is_active", commerce.activities),
     Source("activity_tag_map", "activity_id tag_id", commerce.tag_map),
+    Source("reviews", "id activity_id account_id comment created_at updated_at", survey.reviews),
     Source("vendors", "id name contact_phone metadata", commerce.vendors),
     Source(
         "form_submissions",

@@ -85,6 +85,14 @@ def business_events(material: Material) -> Iterator[str]:
         )
 
 
+def reviews(material: Material) -> Iterator[str]:
+    """reviews: id, activity_id, account_id, comment, created_at, updated_at. What people wrote about their stay."""
+    areas = {row["エリア名"]: row_id("area", row["id"]) for row in csv_rows(material.folder, files.AREAS)}
+    for place, row, account, _session, at in _answers(material):
+        if row["満足度の理由"]:
+            yield line(row_id("review", place), areas.get(row["回答エリア"]), account, row["満足度の理由"], at, at)
+
+
 def replays(material: Material) -> Iterator[str]:
     """session_replay_events: id, session_id, event_type, event_data, timestamp.
 
