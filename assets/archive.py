@@ -16,10 +16,11 @@ from assets.progress import log_progress
 from assets.units import size_text
 from lifecycle.archive.access import AccessDifference, access_differences
 from lifecycle.archive.layout import Archive, archives_of, read_layout
-from lifecycle.archive.move import ArchiveRun, archive_rows, bring_in_step
+from lifecycle.archive.move import ArchiveRun, archive_rows
 from lifecycle.archive.pace import PACE
 from lifecycle.archive.readers import Reader, changed_readers
 from lifecycle.archive.status import Sample, Sizes, months, overdue_rows, sample_archive, table_sizes
+from lifecycle.archive.structure import bring_in_step
 from lifecycle.database import Connection
 from lifecycle.declarations.application import Application
 from resources.postgres import ApplicationDatabase, retried_when_busy

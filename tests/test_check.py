@@ -59,7 +59,7 @@ def test_december_is_named_and_the_lines_cure_it(make_application_db: MakeApplic
     assert check(url, load_application(folder)) == ()
     apply_december(url)
     found = check(url, load_application(folder))
-    assert NEW | GONE <= objects(found)
+    assert objects(found) >= NEW | GONE
     assert "public.chat_messages_archive" in objects(found)
     for mismatch in found:
         assert mismatch.told

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ POOL = "a_pool"
 JOB = "erase_personal_data"
 
 
-def watched(signs: list[str | None], apart: timedelta = LOOK) -> list[bool]:
+def watched(signs: Sequence[str | None], apart: timedelta = LOOK) -> list[bool]:
     """Whether a run counts as dead after each of these looks."""
     seen, answers = Seen(), []
     for number, sign in enumerate(signs):
@@ -187,7 +187,7 @@ def test_signs_go_on_while_the_run_waits_and_survive_a_storage_that_is_away(
     instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     storage = instance.daemon_cursor_storage
-    found = set()
+    found: set[str] = set()
     with signs_of_life(instance, "run", every=0.02):
         with monkeypatch.context() as away:
 

@@ -34,7 +34,8 @@ class World:
     def __init__(self, server: Server, name: str, instance: dg.DagsterInstance, slack: Slack) -> None:
         self.server, self.name, self.instance, self.slack = server, name, instance, slack
         self.url = make_url(server.url()).set(database=name).render_as_string(hide_password=False)
-        self.now, self.cursor = STARTS, None
+        self.now = STARTS
+        self.cursor: str | None = None
 
     def look(self, after: timedelta = timedelta(seconds=10)) -> str:
         self.now += after

@@ -18,6 +18,18 @@ def test_december_leads_to_the_applications_catalog(make_application_db):
     assert replica_catalog.found(url) == replica_catalog.expected("december")
 
 
+def test_december_runs_on_an_adopted_database_as_on_any_other(make_application_db):
+    url = make_application_db(migrated=True)
+    apply_december(url)
+    found = replica_catalog.found(url)["relations"]
+    for relation, parts in replica_catalog.expected("december")["relations"].items():
+        assert found[relation]["columns"] == parts["columns"], relation
+        assert found[relation]["kind"].split(",")[0] == parts["kind"].split(",")[0], relation
+        for part in ("constraints", "indexes", "triggers", "policies"):
+            # Ours may stand beside them.
+            assert set(parts.get(part, ())) <= set(found[relation].get(part, ())), (relation, part)
+
+
 def test_every_view_answers_with_rows(application_db):
     with psycopg.connect(application_db) as conn:
         for view in _views(conn):

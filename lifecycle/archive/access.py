@@ -27,7 +27,7 @@ select 'reader', pg_get_userbyid(a.grantee),
        'may read the archive and not execute lifecycle.readable_groups: sees no row'
   from pg_class c cross join lateral aclexplode(c.relacl) a
  where c.oid = to_regclass(%(archive)s) and a.privilege_type = 'SELECT' and a.grantee not in (0, c.relowner)
-   and not has_function_privilege(a.grantee, 'lifecycle.readable_groups(text,text,text,text,text,text)', 'execute')
+   and not has_function_privilege(a.grantee, 'lifecycle.readable_groups(text,text,text,text,text,text,text)', 'execute')
  order by 1, 2, 3
 """
 

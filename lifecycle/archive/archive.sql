@@ -2,8 +2,11 @@
 -- Evaluated anew at each query under the caller's own rights, from the text of the application's policies: a policy of
 -- ours that held their expressions would keep the application from changing its columns and functions. A policy that
 -- reads more of a row than its group cannot be asked here: left out where it opens, closed where it restricts.
+-- `reader_path` is the reader's search_path, which functions of the application may count on; within a function of ours
+-- it is empty, and then it is that of the session.
 create or replace function lifecycle.readable_groups(source_schema text, source_table text, group_column text,
-                                                     groups_schema text, groups_table text, groups_id text)
+                                                     groups_schema text, groups_table text, groups_id text,
+                                                     reader_path text)
 returns setof text
 language plpgsql stable set search_path = ''
 as $$
@@ -31,12 +34,17 @@ begin
                   from pg_catalog.pg_policy o
                  where o.polrelid = source and o.polcmd in ('r', '*') and o.polqual is not null
                    and exists (select from unnest(o.polroles) r
-                                where r = 0 or pg_catalog.pg_has_role(current_user, r, 'usage'))) p;
+                                where case when r = 0 then true
+                                           else pg_catalog.pg_has_role(current_user, r, 'usage') end)) p;
     end if;
     if opens is null then
         return;
     end if;
-    return query execute format(
+    if reader_path in ('', '""') then
+        select s.reset_val into reader_path from pg_catalog.pg_settings s where s.name = 'search_path';
+    end if;
+    perform pg_catalog.set_config('search_path', reader_path, true);
+    return query execute pg_catalog.format(
         'select g.%1$I::text from %2$s g
           where exists (select from (select g.%1$I) as %3$I(%4$I) where (%5$s) and (%6$s))',
         groups_id, groups, source_table, group_column, opens, coalesce(closes, 'true'));

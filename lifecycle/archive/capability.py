@@ -27,7 +27,7 @@ ARCHIVE: Final = Capability(
     files=("archive.sql",),
     executors={
         "lifecycle.readable_groups(source_schema text, source_table text, group_column text, groups_schema text, "
-        "groups_table text, groups_id text)": READERS
+        "groups_table text, groups_id text, reader_path text)": READERS
     },
     objects=make_archives,
     undo=take_archives_back,

@@ -27,7 +27,7 @@ select md5(string_agg(concat_ws('.', a.attnum, a.attname, a.atttypid, a.atttypmo
 COLUMNS: Final = """
 select a.attnum::int, a.attname::text, format('%%I.%%I', n.nspname, t.typname),
        n.nspname = 'pg_catalog' and t.oid < 16384, a.attnotnull, a.attgenerated <> '',
-       pg_get_expr(d.adbin, d.adrelid), (a.attmissingval::text::text[])[1]
+       pg_get_expr(d.adbin, d.adrelid), (a.attmissingval::text::text[])[1], format_type(a.atttypid, a.atttypmod)
   from pg_attribute a
   join pg_type t on t.oid = a.atttypid join pg_namespace n on n.oid = t.typnamespace
   left join pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum
@@ -42,8 +42,9 @@ select k.confdeltype::text from pg_constraint k
    and a.attname = %s and g.attname = %s and k.conparentid = 0
 """
 MOMENTS: Final = {
+    # As PostgreSQL quotes them: one of them is a keyword.
     "pg_catalog.timestamptz": sql.SQL("{}::timestamptz"),
-    "pg_catalog.timestamp": sql.SQL("({}::timestamptz at time zone 'UTC')"),
+    'pg_catalog."timestamp"': sql.SQL("({}::timestamptz at time zone 'UTC')"),
     "pg_catalog.date": sql.SQL("({}::timestamptz at time zone 'UTC')::date"),
 }
 
@@ -61,7 +62,13 @@ class ArchivedColumn:
     generated: bool
     default: str | None
     missing: str | None
+    printed: str
     compressed: bool
+
+    @property
+    def exact(self) -> str:
+        """The type with its length. One of the application has none that a cast would need."""
+        return self.printed if self.built_in else self.type
 
     @property
     def stored(self) -> str:

@@ -16,13 +16,12 @@ import psycopg
 from psycopg import sql
 
 from lifecycle.archive.batches import Due, Place, count_due
-from lifecycle.archive.layout import FINGERPRINT, GZIP, SHA256, Archive, ArchivedColumn, Layout, read_layout
+from lifecycle.archive.layout import GZIP, SHA256, Archive, ArchivedColumn, Layout
 from lifecycle.archive.pace import PACE, Pace
 from lifecycle.archive.read_ahead import Batch, claimed_batches
-from lifecycle.archive.structure import keep_in_step
+from lifecycle.archive.structure import LayoutChangedError, bring_in_step, hold_columns
 from lifecycle.archive.sweep import delete_orphans
-from lifecycle.database import Connection, politely, run_all, value
-from lifecycle.errors import BusyError
+from lifecycle.database import Connection, politely, run_all
 
 BATCH: Final = sql.Identifier("pg_temp", "lifecycle_archive_batch")
 PREPARE: Final = (
@@ -63,10 +62,6 @@ with found as materialized (
 )
 select count(*), coalesce(sum(k.text_bytes), 0), coalesce(sum(k.stored_bytes), 0), coalesce(sum(k.plain), 0) from gone k
 """)
-
-
-class LayoutChangedError(Exception):
-    """The table has other columns than a moment ago: the archive takes them up, then the batch is moved."""
 
 
 @dataclass(frozen=True)
@@ -131,21 +126,6 @@ def archive_rows(
     return replace(run, remaining=count_due(conn, due, pace.run_limit))
 
 
-def bring_in_step(conn: Connection, archive: Archive, sleep: Callable[[float], None] = time.sleep) -> Layout:
-    """The archive with the columns that its table has now. Raises BusyError when a lock stays taken."""
-    for attempt in range(30):
-        try:
-            for _ in keep_in_step(conn, archive):
-                pass
-            return read_layout(conn, archive)
-        except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected) as error:
-            last = error
-            sleep(min(0.2 * (attempt + 1), 2.0))
-    raise BusyError(
-        f"{archive.job}: {last.diag.message_primary}, again and again. End the long transaction, then run this again."
-    ) from last
-
-
 def _archive_batch(
     conn: Connection, due: Due, batch: Batch, run: ArchiveRun, sleep: Callable[[float], None]
 ) -> ArchiveRun:
@@ -172,6 +152,7 @@ def _archive_batch(
 def _move(conn: Connection, due: Due, packed: bytes) -> tuple[int, int, int, int]:
     """Rows, bytes of text, bytes of it in the archive and texts kept as they are, in the caller's transaction."""
     layout = due.layout
+    hold_columns(conn, layout)
     names = [sql.SQL("{} bytea").format(_of(n, end)) for n in range(len(layout.compressed)) for end in (GZIP, SHA256)]
     columns = [
         sql.SQL("id {} not null").format(layout.key_type),
@@ -182,15 +163,11 @@ def _move(conn: Connection, due: Due, packed: bytes) -> tuple[int, int, int, int
         conn,
         [
             *PREPARE,
-            # The columns stay as they are from here to the end of the transaction.
-            sql.SQL("lock table only {} in row exclusive mode").format(layout.archive.source.identifier),
             sql.SQL("create temp table lifecycle_archive_batch ({}) on commit drop").format(
                 sql.SQL(", ").join(columns)
             ),
         ],
     )
-    if value(conn, FINGERPRINT, (str(layout.archive.source),)) != layout.fingerprint:
-        raise LayoutChangedError(str(layout.archive.source))
     with conn.cursor().copy(sql.SQL("copy {} from stdin (format binary)").format(BATCH)) as copy:
         copy.write(packed)
     # What is joined by; the rest would only be read for nothing.

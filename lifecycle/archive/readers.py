@@ -32,6 +32,7 @@ select 'function', p.oid::regprocedure::text
    and (p.prosrc ~* ('\m' || regexp_replace(%(name)s, '\W', '\\\&', 'g') || '\M')
         or exists (select from pg_depend d where d.classid = 'pg_proc'::regclass and d.objid = p.oid
                       and d.refclassid = 'pg_class'::regclass and d.refobjid = to_regclass(%(source)s)))
+   and (n.nspname, p.proname) is distinct from (%(own_schema)s::name, %(own_function)s::name)
    and not exists (select from pg_depend e
                     where e.classid = 'pg_proc'::regclass and e.objid = p.oid and e.deptype = 'e')
  union all
@@ -66,12 +67,14 @@ class Reader:
 
 def changed_readers(conn: Connection, archive: Archive, managed_schemas: tuple[str, ...] = ()) -> tuple[Reader, ...]:
     """Everything that reads the table, views upon views included, in order of kind and name."""
-    recent = archive.declared.recent_view
+    recent, own = archive.declared.recent_view, archive.declared.read_function
     values = {
         "source": str(archive.source),
         "recent": str(recent) if recent else None,
         "name": archive.source.name,
         "managed": list(managed_schemas),
+        "own_schema": own.schema if own else None,
+        "own_function": own.name if own else None,
     }
     return tuple(Reader(*row) for row in rows(conn, CHANGED, values))
 

@@ -1,5 +1,6 @@
 """A group (a conversation) brought back from the archive, each row as it was in every column."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -8,8 +9,9 @@ import psycopg
 from psycopg import sql
 
 from lifecycle.archive.conversation import require_group
-from lifecycle.archive.layout import GZIP, SHA256, ArchivedColumn, Layout, type_name
+from lifecycle.archive.layout import GZIP, SHA256, Archive, ArchivedColumn, Layout, type_name
 from lifecycle.archive.pace import PACE
+from lifecycle.archive.structure import LayoutChangedError, bring_in_step, hold_columns
 from lifecycle.archive.text import unpack
 from lifecycle.database import Connection, politely, run_all, without_statement_timeout
 from lifecycle.errors import RefusedError, VerificationError
@@ -69,7 +71,7 @@ def archived_groups(conn: Connection, layout: Layout) -> tuple[str, ...]:
 
 
 def restore_group(
-    conn: Connection, layout: Layout, group: str, *, now: datetime, keep_for: timedelta = PACE.restored_for
+    conn: Connection, archive: Archive, group: str, *, now: datetime, keep_for: timedelta = PACE.restored_for
 ) -> Restoration:
     """Bring a group's archived rows back into their table, and keep them there for `keep_for`.
 
@@ -77,18 +79,23 @@ def restore_group(
     table does not take any more, VerificationError when a text is damaged or a row came back different, BusyError when
     the group stays locked.
     """
-    until, declared = now + keep_for, layout.archive.declared
-    restoration, _ = politely(
-        conn,
-        lambda: _restore(conn, layout, group, now, until),
-        what=f"restore from {declared.archive}",
-        relation=str(declared.groups.table),
-        also=(str(layout.archive.source), str(declared.archive)),
-    )
-    return restoration
+    until, declared = now + keep_for, archive.declared
+    while True:
+        # A column that the archive did not know would be missing from what comes back.
+        layout = bring_in_step(conn, archive)
+        with suppress(LayoutChangedError):
+            restoration, _ = politely(
+                conn,
+                lambda seen=layout: _restore(conn, seen, group, now, until),  # type: ignore[misc]
+                what=f"restore from {declared.archive}",
+                relation=str(declared.groups.table),
+                also=(str(archive.source), str(declared.archive)),
+            )
+            return restoration
 
 
 def _restore(conn: Connection, layout: Layout, group: str, now: datetime, until: datetime) -> Restoration:
+    hold_columns(conn, layout)
     require_group(conn, layout, group)
     names = _names(layout)
     run_all(conn, PREPARE)
@@ -183,7 +190,7 @@ def _require_equal(conn: Connection, layout: Layout, names: dict[str, sql.Compos
         sql.SQL("count(*) filter (where m.{column}::text is distinct from {kept}::{kind}::text{unless})").format(
             column=sql.Identifier(column.name),
             kept=sql.SQL("a.{}").format(sql.Identifier(column.name)),
-            kind=type_name(column),
+            kind=sql.SQL(column.exact),  # type: ignore[arg-type]
             unless=sql.SQL(" and a.{} is not null").format(sql.Identifier(column.name))
             if column.not_null
             else sql.SQL(""),

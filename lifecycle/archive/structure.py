@@ -1,17 +1,28 @@
 """The archive beside its table: made after the table's columns, and kept in step with them."""
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from typing import Final
 
 import psycopg
 from psycopg import sql
 
 from lifecycle.archive.grants import close, open_like
-from lifecycle.archive.layout import ARCHIVED_AT, GZIP, SHA256, Archive, ArchivedColumn, Layout, exists, read_layout
+from lifecycle.archive.layout import (
+    ARCHIVED_AT,
+    FINGERPRINT,
+    GZIP,
+    SHA256,
+    Archive,
+    ArchivedColumn,
+    Layout,
+    exists,
+    read_layout,
+)
 from lifecycle.archive.readers import require_no_references
 from lifecycle.archive.surroundings import keep_surroundings, leave_group_policy
 from lifecycle.database import Connection, rows, value
-from lifecycle.errors import RefusedError
+from lifecycle.errors import BusyError, RefusedError
 
 LOCK_TIMEOUT: Final = "set local lock_timeout = '500ms'"
 KNOWN: Final = sql.SQL("select column_name, source, source_number from lifecycle.archived_columns where {}")
@@ -26,6 +37,10 @@ select a.attname::text, format('%%I.%%I', n.nspname, t.typname)
  where a.attrelid = to_regclass(%s) and a.attnum > 0 and not a.attisdropped
 """
 OID: Final = "select to_regclass(%s)::oid::bigint"
+
+
+class LayoutChangedError(Exception):
+    """The table has other columns than a moment ago: bring the archive in step, then try again."""
 
 
 def keep_in_step(conn: Connection, archive: Archive) -> Iterator[str]:
@@ -46,6 +61,28 @@ def keep_in_step(conn: Connection, archive: Archive) -> Iterator[str]:
             yield from _take_up(conn, layout)
         _remember(conn, layout)
     yield from keep_surroundings(conn, layout)
+
+
+def bring_in_step(conn: Connection, archive: Archive, sleep: Callable[[float], None] = time.sleep) -> Layout:
+    """The archive with the columns that its table has now. Raises BusyError when a lock stays taken."""
+    for attempt in range(30):
+        try:
+            for _ in keep_in_step(conn, archive):
+                pass
+            return read_layout(conn, archive)
+        except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected) as error:
+            last = error
+            sleep(min(0.2 * (attempt + 1), 2.0))
+    raise BusyError(
+        f"{archive.job}: {last.diag.message_primary}, again and again. End the long transaction, then run this again."
+    ) from last
+
+
+def hold_columns(conn: Connection, layout: Layout) -> None:
+    """Keep the table's columns as they are until the caller's transaction ends; LayoutChangedError if they are not."""
+    conn.execute(sql.SQL("lock table only {} in row exclusive mode").format(layout.archive.source.identifier))
+    if value(conn, FINGERPRINT, (str(layout.archive.source),)) != layout.fingerprint:
+        raise LayoutChangedError(str(layout.archive.source))
 
 
 def _columns_of(column: ArchivedColumn) -> list[tuple[str, str]]:

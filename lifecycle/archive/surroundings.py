@@ -63,7 +63,7 @@ def _policy(conn: Connection, layout: Layout) -> Iterator[str]:
     conn.execute(
         sql.SQL(
             "create policy {policy} on {table} for select using ({group} = any (array("
-            "select g::{kind} from lifecycle.readable_groups({arguments}) g)))"
+            "select g::{kind} from lifecycle.readable_groups({arguments}, current_setting('search_path')) g)))"
         ).format(
             policy=sql.Identifier(POLICY),
             table=archive.archive.identifier,

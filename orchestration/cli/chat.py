@@ -57,16 +57,16 @@ def restore(
     if bool(group) == every:
         raise typer.BadParameter("name one group, or say --all")
     with command_session(GROUP) as conn:
-        layout = read_layout(conn, chosen_archive(declared_application(), table))
-        groups = archived_groups(conn, layout) if every else (group,)
+        chosen = chosen_archive(declared_application(), table)
+        groups = archived_groups(conn, read_layout(conn, chosen)) if every else (group,)
         restored = left = 0
         until = datetime.now(UTC) + timedelta(days=days)
         for key in groups:
-            done = restore_group(conn, layout, key, now=datetime.now(UTC), keep_for=timedelta(days=days))
+            done = restore_group(conn, chosen, key, now=datetime.now(UTC), keep_for=timedelta(days=days))
             restored, left, until = restored + done.restored, left + done.left, done.until
     typer.echo(f"{restored:,} rows are back, until {until:%Y-%m-%d %H:%M} UTC.")
     if left:
-        typer.echo(f"{left:,} stay in the archive: {layout.archive.source} has other rows under their keys.")
+        typer.echo(f"{left:,} stay in the archive: {chosen.source} has other rows under their keys.")
 
 
 @chat.command()
