@@ -33,7 +33,6 @@ class KeptView(DeclaredObject):
     )
     history: Interval | None = Field(default=None, description="keep what the view said at each refresh for so long")
 
-
     @model_validator(mode="after")
     def _has_a_key_to_name(self) -> "KeptView":
         if (self.by or self.touches) and self.key is None:
@@ -53,8 +52,10 @@ class Views(Declared):
         "corrected rows are noted. Of other tables every change is",
     )
     most_share: float = Field(
-        default=0.02, gt=0, le=1, description="part of the time that computing a view whole may take; a dearer one is "
-        "refreshed less often"
+        default=0.02,
+        gt=0,
+        le=1,
+        description="part of the time that computing a view whole may take; a dearer one is refreshed less often",
     )
     kept: dict[QualifiedName, KeptView] = Field(default_factory=dict)
     materialized: dict[QualifiedName, MaterializedView] = Field(default_factory=dict)

@@ -62,7 +62,10 @@ def _show(conn: Connection, name: QualifiedName, layouts: Mapping[QualifiedName,
     order = order_over_outputs(view.readable, view.columns) if view.kind == "v" else ()
     body += f" ORDER BY {', '.join(order)}" if order else ""
     if view.kind == "m":
-        yield rebuild(conn, view, body) + f", over {', '.join(str(both.layout.archive.declared.archive) for both in read)}"
+        yield (
+            rebuild(conn, view, body)
+            + f", over {', '.join(str(both.layout.archive.declared.archive) for both in read)}"
+        )
         return
     with conn.transaction():
         conn.execute("set local search_path = ''")
@@ -113,5 +116,7 @@ def hide_archive(conn: Connection, source: QualifiedName, archive: QualifiedName
         with conn.transaction():
             conn.execute(LOCK_TIMEOUT)
             conn.execute(sql.SQL("set local search_path = {}").format(sql.Identifier(source.schema)))
-            conn.execute(f"create or replace view {name}{f' with ({view.options})' if view.options else ''} as {inner}".encode())
+            conn.execute(
+                f"create or replace view {name}{f' with ({view.options})' if view.options else ''} as {inner}".encode()
+            )
         yield f"view {name} reads {source} alone again"

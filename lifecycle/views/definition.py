@@ -106,9 +106,7 @@ def _outermost_replaced(node: exp.Expression, replace: Callable[[exp.Expression]
 def kept_view(kept: QualifiedName, columns: Sequence[ViewColumn], definition: str, order: Sequence[str]) -> str:
     """The query of the view that answers from `kept`, its definition inside."""
     names = [quoted(column.name) for column in columns]
-    ours = ", ".join(
-        f"{column.read_back} AS {name}" for column, name in zip(columns, names, strict=True)
-    )
+    ours = ", ".join(f"{column.read_back} AS {name}" for column, name in zip(columns, names, strict=True))
     theirs = ", ".join(f"{MARK}.{name}" for name in names)
     union = (
         f"SELECT {ours} FROM {kept} {TABLE} UNION ALL "

@@ -173,9 +173,7 @@ def exchange(conn: Connection, keeping: Keeping) -> str:
 
 def kept_views(conn: Connection) -> dict[QualifiedName, QualifiedName]:
     """The views that are kept now and their tables, those last that others read."""
-    return {
-        QualifiedName(schema, name): QualifiedName("lifecycle", table) for schema, name, table in rows(conn, KEPT)
-    }
+    return {QualifiedName(schema, name): QualifiedName("lifecycle", table) for schema, name, table in rows(conn, KEPT)}
 
 
 def give_back(conn: Connection, names: Sequence[QualifiedName]) -> Iterator[str]:
@@ -211,7 +209,9 @@ def watched_columns(keepings: Sequence[Keeping]) -> dict[QualifiedName, set[str]
 
 def _declared_as(name: QualifiedName, views: Views, layouts: Mapping[QualifiedName, Layout]) -> str:
     """Everything beside the catalog that a keeping is derived from."""
-    archives = [f"{source} {layout.archive.declared.archive} {layout.fingerprint}" for source, layout in layouts.items()]
+    archives = [
+        f"{source} {layout.archive.declared.archive} {layout.fingerprint}" for source, layout in layouts.items()
+    ]
     shared = views.model_dump_json(include={"times", "time_zone", "most_share"})
     return " ".join([release(), views.kept[name].model_dump_json(exclude={"why"}), shared, *sorted(archives)])
 

@@ -44,9 +44,7 @@ def moves(definition: str, functions: Sequence[str]) -> Moves:
     return "daily" if any(True for _ in tree.find_all(exp.CurrentDate)) else "never"
 
 
-def derive_key(
-    view: View, definition: str, sources: Sequence[Source], declared: KeptView
-) -> RefreshKey | None:
+def derive_key(view: View, definition: str, sources: Sequence[Source], declared: KeptView) -> RefreshKey | None:
     """The declared key, or else the column with the shortest way from changed rows to its values; None without one.
 
     RefusedError says why a declared column cannot be the key.
@@ -56,7 +54,9 @@ def derive_key(
         return _declared_key(view, sources, declared)
     if any(source.kind not in TABLE_KINDS for source in sources):
         if declared.key:
-            raise RefusedError(f"{declared.key} cannot be its key: it reads other views; say `by` which columns name it")
+            raise RefusedError(
+                f"{declared.key} cannot be its key: it reads other views; say `by` which columns name it"
+            )
         return None
     if declared.key:
         return RefreshKey(declared.key, ties_of(definition, columns, declared.key))

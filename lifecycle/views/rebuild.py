@@ -111,5 +111,3 @@ def _read_new(conn: Connection, reader: View | None, old: QualifiedName, name: Q
     text = reader.plain.replace(f"{old}", f"{name}").replace(f"{old.schema}.{quoted(old.name)}", str(name))
     options = f" with ({reader.options})" if reader.options else ""
     conn.execute(f"create or replace view {reader.name}{options} as {text}".encode())
-
-

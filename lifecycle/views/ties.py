@@ -51,7 +51,12 @@ def ties_of(definition: str, columns: Columns, key: str) -> tuple[Tie, ...]:
     if scope is None:
         raise RefusedError("the definition is no query")
     found = tuple(sorted(set(_ties(scope, key, ()))))
-    read = {_table(source) for inner in scope.traverse() for source in inner.sources.values() if isinstance(source, exp.Table)}
+    read = {
+        _table(source)
+        for inner in scope.traverse()
+        for source in inner.sources.values()
+        if isinstance(source, exp.Table)
+    }
     if missing := sorted(read - {tie.table for tie in found}):
         raise RefusedError(f"{missing[0]} is tied by nothing to the key")
     return found

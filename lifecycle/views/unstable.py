@@ -35,7 +35,9 @@ def unstable_columns(definition: str, columns: Columns, shown: Sequence[ViewColu
     )
 
 
-def _expressions(column: str, tree: exp.Query, schema: dict[str, dict[str, dict[str, str]]]) -> Iterator[exp.Expression]:
+def _expressions(
+    column: str, tree: exp.Query, schema: dict[str, dict[str, dict[str, str]]]
+) -> Iterator[exp.Expression]:
     for node in lineage(column, tree.copy(), schema=schema, dialect=DIALECT).walk():
         yield node.expression
 

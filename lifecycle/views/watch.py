@@ -68,7 +68,10 @@ def trigger_statements(table: QualifiedName, columns: Sequence[str], time: str |
         moved = [sql.SQL("old.{c} is distinct from new.{c}").format(c=sql.Identifier(c)) for c in columns]
         conditions["insert"] = sql.SQL("(new.{} >= {}) is not true").format(at, recent)
         conditions["update"] = sql.SQL(" or ").join(
-            [sql.SQL("(old.{at} >= {recent} and new.{at} >= {recent}) is not true").format(at=at, recent=recent), *moved]
+            [
+                sql.SQL("(old.{at} >= {recent} and new.{at} >= {recent}) is not true").format(at=at, recent=recent),
+                *moved,
+            ]
         )
     arguments = sql.SQL(", ").join(map(sql.Literal, (table.schema, table.name, *columns)))
     for verb in ("insert", "update", "delete"):
