@@ -1,10 +1,11 @@
 -- The recommendation read: one query over the cache. It runs as the caller, so the policies of the profile decide whose
 -- segments are seen; consent withdrawn a moment ago counts at once. What is no tag and score is passed over: an owner
 -- may write anything into their own preferences. plpgsql keeps the plan, which costs more than the read, and plans only
--- the branch that it takes: a profile is a row of its own, and since December a document of its account.
+-- the branch that it takes: a profile is a row of its own, and since December a document of its account. It keeps the
+-- caller's search_path: functions of the policies name tables without their schema.
 create or replace function public.recommend_activities(account_id uuid, result_limit int default 10)
 returns table (activity_id uuid, slug text, title text, score numeric, matched_tags text[])
-language plpgsql stable set search_path = ''
+language plpgsql stable
 as $$
 #variable_conflict use_column
 declare
@@ -21,7 +22,7 @@ begin
         select a.id, a.slug, a.title, sum(l.score),
                array_agg(l.slug order by l.score desc, l.slug collate "C")
           from (select e.tag ->> 'slug' as slug, (e.tag -> 'score')::numeric as score
-                  from jsonb_path_query(
+                  from pg_catalog.jsonb_path_query(
                        preferences, '$.segments.tags[*] ? (@.slug.type() == "string" && @.score.type() == "number")'
                        ) e(tag)) l
           join public.activity_tags t on t.slug = l.slug and t.is_active

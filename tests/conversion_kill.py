@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -46,7 +46,14 @@ class Executioner:
         """
         assert self.process.stdin is not None
         assert self.process.stdout is not None
-        what = {"url": url, "table": table.name, "now": now.isoformat(), "kill_at": kill_at, "kill_after": kill_after}
+        what = {
+            "url": url,
+            "table": table.name,
+            "months_ahead": table.months_ahead,
+            "now": now.isoformat(),
+            "kill_at": kill_at,
+            "kill_after": kill_after,
+        }
         self.process.stdin.write(json.dumps(what) + "\n")
         self.process.stdin.flush()
         message = ""
@@ -90,7 +97,8 @@ def carry_out(what: dict[str, Any]) -> None:
         if steps == what["kill_at"]:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    convert_table(what["url"], event_table(what["table"]), now=datetime.fromisoformat(what["now"]), progress=progress)
+    table = replace(event_table(what["table"]), months_ahead=what["months_ahead"])
+    convert_table(what["url"], table, now=datetime.fromisoformat(what["now"]), progress=progress)
 
 
 def main() -> None:

@@ -174,6 +174,19 @@ def test_columns_that_come_go_and_change(shop: str, now: datetime) -> None:
         assert value(conn, 'select count(*) from "Shop"."Lines"') == 80
 
 
+def test_a_column_that_is_declared_or_no_longer_declared_to_be_compressed(shop: str, now: datetime) -> None:
+    with connect(shop) as conn:
+        conn.execute("set timezone = 'UTC'")
+        before = value(conn, EVERYTHING)
+        archive(shop, now - timedelta(days=29), which=KEPT)
+        which = Archive(LINES, application(compress=["doc"]).archived_tables[LINES])
+        assert archive(shop, now, which=which).moved == 23
+        packed = 'select count(note_gzip) > 0, count(doc_sha256) > 0 from "Shop"."Lines kept" where order_no = %s'
+        assert [rows(conn, packed, (order,)) for order in (1, 2)] == [[(True, False)], [(True, True)]]
+        bring_all_back(conn, now, which)
+        assert value(conn, EVERYTHING) == before
+
+
 def test_what_cannot_be_taken_up_is_named_before_anything_moves(shop: str, now: datetime) -> None:
     with connect(shop) as conn:
         archive(shop, now - timedelta(days=29), which=KEPT)

@@ -9,7 +9,7 @@ import pytest
 from lifecycle.database import connect, rows, value
 from sandbox.application import clone_database, drop_database
 from sandbox.server import Server
-from tests.conftest import MakeApplicationDb
+from tests.conftest import MakeApplicationDb, Templates
 from tests.erasing import EXEMPT, Picture, ask, claim, job, picture, process, step, traces
 from tests.partitioned import MakePartitionedDb, plain_session
 from tests.people import ACTIVITY, Person, add_booking, add_catalogue, add_person, add_visit, insert
@@ -69,7 +69,7 @@ AKI, BEN, CHO = Person("aki"), Person("ben"), Person("cho")
 def world(
     request: pytest.FixtureRequest,
     server: Server,
-    templates: Callable[[bool, bool, bool], str],
+    templates: Templates,
     partitioned_template: Callable[[bool], str],
 ) -> Iterator[World]:
     template = templates(False, True, True) if request.param == "plain" else partitioned_template(True)
@@ -106,7 +106,7 @@ def build_world(url: str) -> World:
             event_type="note",
             payload={"note": f"ask\n{AKI.email}. Not {BEN.email}", "list": [1, {"by": str(AKI.account)}]},
         )
-        conn.execute("select refresh_derived_statistics()")
+        conn.execute("refresh materialized view account_function_usage")
         conn.execute("refresh materialized view daily_user_behavior_summary")
         conn.execute("refresh materialized view top_search_keywords")
         assert len(rows(conn, STATISTICS, {"account": AKI.account})) >= 4

@@ -229,7 +229,8 @@ def test_an_error_of_the_application_does_not_tell_the_value(conn: Connection) -
 
 def test_other_peoples_own_words_are_exempt_and_told(conn: Connection) -> None:
     cho = add_person(conn, "cho")
-    insert(conn, "chat_messages", session_id=cho.id("chat"), role="user", content=f"{LONG} I met {TARO.email}")
+    said = {"role": "user", "content": f"{LONG} I met {TARO.email}", "sequence": 99}
+    insert(conn, "chat_messages", session_id=cho.id("chat"), **said)
     asked = ask(conn, TARO)
     before = picture(conn)
     process(conn)

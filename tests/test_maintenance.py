@@ -16,7 +16,7 @@ pytest_plugins = ("tests.partitioned_fixtures",)
 
 RUN = "select run_daily_maintenance()"
 FUNCTION = """
-select pg_get_functiondef(p.oid), p.proacl::text, pg_get_userbyid(p.proowner) from pg_proc p
+select pg_get_functiondef(p.oid), pg_get_userbyid(p.proowner) from pg_proc p
  where p.oid = 'public.run_daily_maintenance()'::regprocedure
 """
 FAIL = """

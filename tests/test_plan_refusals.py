@@ -86,6 +86,20 @@ REFUSED = {
         "alter table user_behavior_events add column number int generated always as identity",
         ("column number draws its values from a sequence",),
     ),
+    **{
+        f"BEFORE trigger: {body}": (
+            f"create function stamp() returns trigger language plpgsql as $$ begin {body} return new; end $$;"
+            "create trigger stamp before insert on user_behavior_events for each row execute function stamp()",
+            ("trigger stamp sets event_timestamp before the row is stored",),
+        )
+        for body in (
+            "new.event_timestamp := now();",
+            "if true then new.event_timestamp = now(); end if;",
+            "select now(), 1 into new.event_timestamp, new.page_url;",
+            "new := jsonb_populate_record(new, '{}');",
+            "select * into new from user_behavior_events limit 1;",
+        )
+    },
     "view with ONLY": (
         "create view bare as select e.id from only user_behavior_events e",
         ("bare reads it with ONLY",),
@@ -110,6 +124,20 @@ REFUSED = {
 }
 
 
+# Reads the time, compares it, and speaks of setting it.
+HARMLESS = """
+create function harmless() returns trigger language plpgsql as $$
+begin
+    -- new.event_timestamp := now();
+    if new.event_timestamp = old.event_timestamp then
+        insert into audit_events (entity_type, payload) values ('event', jsonb_build_object('at', new.event_timestamp));
+    end if;
+    return new; /* new.event_timestamp = now(); */
+end $$;
+create trigger harmless before update on user_behavior_events for each row execute function harmless()
+"""
+
+
 def test_reasons(make_application_db: MakeDb, now: datetime, subtests: pytest.Subtests) -> None:
     url = make_application_db(rows=False, migrated=True)
     with connect(url) as conn:
@@ -120,6 +148,8 @@ def test_reasons(make_application_db: MakeDb, now: datetime, subtests: pytest.Su
                 assert plan.state == "refused"
                 for word in words:
                     assert word in "\n".join(plan.refusals)
+        assert plan_conversion(conn, BEHAVIOUR, now).state == "ready"
+        conn.execute(HARMLESS)
         assert plan_conversion(conn, BEHAVIOUR, now).state == "ready"
 
 

@@ -1,7 +1,7 @@
 """A whole group of rows (a conversation) as text, wherever its rows lie."""
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import psycopg
 from psycopg import sql
@@ -56,11 +56,11 @@ def read_group(conn: Connection, layout: Layout, group: str) -> tuple[Entry, ...
         time=sql.Identifier(declared.time),
         id=sql.Identifier(declared.id),
         group=sql.Identifier(declared.group),
-        moment=sql.SQL(layout.column(declared.time).type),  # type: ignore[arg-type]
+        moment=sql.SQL(layout.column(declared.time).type),
         source=layout.archive.source.identifier,
         archive=declared.archive.identifier,
         kind=layout.group_type,
-        stored=sql.SQL(layout.column(declared.group).stored),  # type: ignore[arg-type]
+        stored=sql.SQL(layout.column(declared.group).stored),
         live=sql.SQL("").join(_parts(column, sql.SQL("m"), live=True) for column in shown),
         kept=sql.SQL("").join(_parts(column, sql.SQL("a"), live=False) for column in shown),
     )
@@ -82,9 +82,9 @@ def _parts(column: ArchivedColumn, row: sql.Composable, *, live: bool) -> sql.Co
     return sql.SQL("").join([text, *ends])
 
 
-def _texts(shown: list[ArchivedColumn], values: tuple[object, ...]) -> list[str | None]:
+def _texts(shown: list[ArchivedColumn], values: tuple[Any, ...]) -> list[str | None]:
     found: list[str | None] = []
     for number in range(len(shown)):
         text, gzip, sha256 = values[3 * number : 3 * number + 3]
-        found.append(text if sha256 is None else unpack(text, gzip, sha256))  # type: ignore[arg-type]
+        found.append(text if sha256 is None else unpack(text, gzip, sha256))
     return found

@@ -137,7 +137,7 @@ class Layout:
 
 def type_name(column: ArchivedColumn) -> sql.SQL:
     """The source's type, quoted by the database."""
-    return sql.SQL(column.type)  # type: ignore[arg-type]
+    return sql.SQL(column.type)
 
 
 def archives_of(tables: dict[QualifiedName, ArchivedTable]) -> tuple[Archive, ...]:
@@ -155,10 +155,12 @@ def read_layout(conn: Connection, archive: Archive) -> Layout:
     for relation in (source, declared.groups.table):
         if not exists(conn, relation):
             raise RefusedError(f"{source}: there is no table {relation}. Correct archive.yaml, then migrate again.")
-    columns = tuple(
-        ArchivedColumn(*row, compressed=row[1] in declared.compress) for row in rows(conn, COLUMNS, (str(source),))
-    )
-    types = {column.name: column.type for column in columns}
+    found = rows(conn, COLUMNS, (str(source),))
+    types = {name: kind for _, name, kind, *_ in found}
+    # What was compressed once stays so, whatever is declared by now: its older rows are.
+    packed = {name for _, name, *_ in rows(conn, COLUMNS, (str(declared.archive),)) if name not in types}
+    compressed = {name for name in types if name in declared.compress or {name + GZIP, name + SHA256} <= packed}
+    columns = tuple(ArchivedColumn(*row, row[1] in compressed) for row in found)
     _require(source, types, (declared.id, declared.group, declared.time, *declared.compress, *declared.show))
     groups = {column: kind for _, column, kind, *_ in rows(conn, COLUMNS, (str(declared.groups.table),))}
     _require(declared.groups.table, groups, (declared.groups.id,))

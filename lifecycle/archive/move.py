@@ -241,7 +241,7 @@ def _counts(texts: list[dict[str, Any]]) -> list[sql.Composed]:
     """Bytes of a row's texts, bytes of them as they are stored, and how many are stored as they are."""
 
     def total(expression: str) -> sql.Composable:
-        each = [sql.SQL(expression).format(**part) for part in texts]  # type: ignore[arg-type]
+        each = [sql.SQL(expression).format(**part) for part in texts]
         return sql.SQL(" + ").join(each) if each else sql.SQL("0")
 
     return [

@@ -142,7 +142,7 @@ def _names(layout: Layout) -> dict[str, sql.Composable]:
         "time": sql.Identifier(declared.time),
         "key": layout.key_type,
         "kind": layout.group_type,
-        "stored": sql.SQL(layout.column(declared.group).stored),  # type: ignore[arg-type]
+        "stored": sql.SQL(layout.column(declared.group).stored),
     }
 
 
@@ -157,7 +157,7 @@ def _unpack_all(conn: Connection, layout: Layout, names: dict[str, sql.Composabl
         sql.SQL("{} = {}::{}").format(
             sql.Identifier(column.name),
             sql.Placeholder(f"text_{number}"),
-            sql.SQL(column.stored),  # type: ignore[arg-type]
+            sql.SQL(column.stored),
         )
         for number, column in enumerate(layout.compressed)
     )
@@ -181,7 +181,7 @@ def _value(column: ArchivedColumn) -> sql.Composable:
     if not column.built_in:
         kept = sql.SQL("{}::{}").format(kept, type_name(column))
     if column.not_null and column.default:
-        return sql.SQL("coalesce({}, {})").format(kept, sql.SQL(column.default))  # type: ignore[arg-type]
+        return sql.SQL("coalesce({}, {})").format(kept, sql.SQL(column.default))
     return kept
 
 
@@ -190,7 +190,7 @@ def _require_equal(conn: Connection, layout: Layout, names: dict[str, sql.Compos
         sql.SQL("count(*) filter (where m.{column}::text is distinct from {kept}::{kind}::text{unless})").format(
             column=sql.Identifier(column.name),
             kept=sql.SQL("a.{}").format(sql.Identifier(column.name)),
-            kind=sql.SQL(column.exact),  # type: ignore[arg-type]
+            kind=sql.SQL(column.exact),
             unless=sql.SQL(" and a.{} is not null").format(sql.Identifier(column.name))
             if column.not_null
             else sql.SQL(""),

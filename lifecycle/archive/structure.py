@@ -106,7 +106,7 @@ def _create(conn: Connection, layout: Layout) -> None:
         sql.SQL("{} {}{}").format(
             sql.Identifier(made),
             sql.SQL(kind),
-            sql.SQL(" not null" if made in never_null else ""),  # type: ignore[arg-type]
+            sql.SQL(" not null" if made in never_null else ""),
         )
         for column in layout.columns
         for made, kind in _columns_of(column)
@@ -201,7 +201,7 @@ def _add(conn: Connection, layout: Layout, column: ArchivedColumn, made: str, ki
         sql.SQL("alter table {} add column {} {}{}").format(
             name.identifier,
             sql.Identifier(made),
-            sql.SQL(kind),  # type: ignore[arg-type]
+            sql.SQL(kind),
             sql.SQL("") if missing is None else sql.SQL(" default {}").format(sql.Literal(missing)),
         )
     )
@@ -226,7 +226,7 @@ def _retype(conn: Connection, layout: Layout, made: str, before: str, kind: str)
                 sql.SQL("alter table {table} alter column {column} type {kind} using {column}::{kind}").format(
                     table=name.identifier,
                     column=sql.Identifier(made),
-                    kind=sql.SQL(kind),  # type: ignore[arg-type]
+                    kind=sql.SQL(kind),
                 )
             )
     except (psycopg.DataError, psycopg.errors.CannotCoerce, psycopg.errors.DatatypeMismatch):

@@ -68,7 +68,7 @@ def _policy(conn: Connection, layout: Layout) -> Iterator[str]:
             policy=sql.Identifier(POLICY),
             table=archive.archive.identifier,
             group=sql.Identifier(archive.group),
-            kind=sql.SQL(group.stored),  # type: ignore[arg-type]
+            kind=sql.SQL(group.stored),
             arguments=sql.SQL(", ").join(map(sql.Literal, _arguments(layout))),
         )
     )
@@ -143,18 +143,18 @@ def _read_function(conn: Connection, layout: Layout) -> Iterator[str]:
     )
     if value(conn, FUNCTION, (signature,)) == body.as_string(conn):
         return
-    conn.execute(sql.SQL("drop function if exists {}").format(sql.SQL(signature)))  # type: ignore[arg-type]
+    conn.execute(sql.SQL("drop function if exists {}").format(sql.SQL(signature)))
     conn.execute(
         sql.SQL("create function {}({} {}) returns setof {} language sql stable set search_path = '' as {}").format(
             name.identifier,
             sql.Identifier(archive.group),
-            sql.SQL(kind),  # type: ignore[arg-type]
+            sql.SQL(kind),
             archive.archive.identifier,
             sql.Literal(body.as_string(conn)),
         )
     )
     told = "The archived rows of one group, oldest first. The caller sees what the policy of the archive lets them see."
-    conn.execute(sql.SQL("comment on function {} is {}").format(sql.SQL(signature), sql.Literal(told)))  # type: ignore[arg-type]
+    conn.execute(sql.SQL("comment on function {} is {}").format(sql.SQL(signature), sql.Literal(told)))
     _open_function(conn, signature, archive.archive)
     yield f"function {signature}: made"
 
@@ -169,9 +169,9 @@ def _open_function(conn: Connection, signature: str, archive: QualifiedName) -> 
         (signature,),
     )
     for (grantee,) in granted:
-        conn.execute(sql.SQL("revoke all on function {} from {}").format(sql.SQL(signature), role(grantee)))  # type: ignore[arg-type]
+        conn.execute(sql.SQL("revoke all on function {} from {}").format(sql.SQL(signature), role(grantee)))
     for grantee in callers:
-        conn.execute(sql.SQL("grant execute on function {} to {}").format(sql.SQL(signature), role(grantee)))  # type: ignore[arg-type]
+        conn.execute(sql.SQL("grant execute on function {} to {}").format(sql.SQL(signature), role(grantee)))
 
 
 def _triggers(conn: Connection, layout: Layout) -> Iterator[str]:

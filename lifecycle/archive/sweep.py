@@ -37,7 +37,7 @@ def delete_orphans(conn: Connection, layout: Layout, sleep: Callable[[float], No
         "group": sql.Identifier(declared.group),
         "groups": declared.groups.table.identifier,
         "groups_id": sql.Identifier(declared.groups.id),
-        "kind": sql.SQL(layout.column(declared.group).stored),  # type: ignore[arg-type]
+        "kind": sql.SQL(layout.column(declared.group).stored),
     }
     find, delete = ORPHANS.format(most=sql.Literal(BATCH), **names), DELETE.format(**names)
     deleted = 0

@@ -35,8 +35,8 @@ def unpack(text: str | None, gzip: bytes | None, sha256: bytes | None) -> str | 
 
     VerificationError when it is no gzip or not what was archived.
     """
-    if sha256 is None and text is None and gzip is None:
-        return None
+    if sha256 is None and gzip is None:
+        return text  # none, or archived before its column was declared to be compressed
     try:
         found = zlib.decompress(gzip, GZIP + LARGEST_WINDOW) if gzip is not None else (text or "").encode()
     except zlib.error as error:

@@ -1,5 +1,7 @@
 """Why an event table cannot be partitioned, and what will change for the application's statements. Reads only."""
 
+import re
+
 from psycopg import sql
 
 from lifecycle.database import Connection, rows, value
@@ -9,6 +11,13 @@ from lifecycle.partitions.dependents import affected_dependents, ambiguous_names
 from lifecycle.partitions.statements import upserts_by_old_key
 from lifecycle.partitions.tables import PARTITION_SCHEMA, MonthlyTable
 
+# A statement of PL/pgSQL that sets the column of the new row, or the row as a whole. `=` compares, but not where a
+# statement begins.
+BEGINNING = r"(^|;|\m(begin|then|else|loop)\M)\s*"
+ASSIGNMENT = (
+    rf'{BEGINNING}new(\s*[.]\s*"?{{column}}"?)?\s*:?=|'
+    r'\minto\s+(strict\s+)?([\w."]+\s*,\s*)*new(\s*[.]\s*"?{column}"?\M|\s*(;|\mfrom\M|$))'
+)
 # Each row is a reason; %(oid)s is the table. What PostgreSQL cannot keep on a partitioned table, or we do not.
 REFUSALS = (
     (
@@ -43,7 +52,7 @@ REFUSALS = (
         "select format('trigger %%s sets %%s before the row is stored, which PostgreSQL refuses on a partition;"
         " set it in the application or as a default', t.tgname, %(time_column)s::text) from pg_trigger t"
         " join pg_proc p on p.oid = t.tgfoid where t.tgrelid = %(oid)s and not t.tgisinternal and t.tgtype & 3 = 3"
-        " and p.prosrc ~* ('new\\s*\\.\\s*\"?' || %(time_column)s || '\"?\\s*:=')"
+        " and regexp_replace(p.prosrc, '--[^\\n]*|/[*].*?[*]/', ' ', 'g') ~* %(assignment)s"
     ),
     (
         "select format('rule %%s: rules cannot follow the table; replace it by a trigger', rulename)"
@@ -82,10 +91,11 @@ REFUSALS = (
     ),
     (
         # A partitioned table holds no row of its own.
-        "select distinct format('%%s reads it with ONLY, which would be empty; drop the word', r.ev_class::regclass)"
-        " from pg_depend d join pg_rewrite r on d.classid = 'pg_rewrite'::regclass and r.oid = d.objid"
-        " where d.refclassid = 'pg_class'::regclass and d.refobjid = %(oid)s"
-        " and pg_get_viewdef(r.ev_class) ~ ('\\mONLY ([^ ]+\\.)?\"?' || %(name)s || '\\M')"
+        "select format('%%s reads it with ONLY, which would be empty; drop the word', v.reader::regclass) from ("
+        "   select distinct r.ev_class as reader from pg_depend d"
+        "   join pg_rewrite r on d.classid = 'pg_rewrite'::regclass and r.oid = d.objid"
+        "   where d.refclassid = 'pg_class'::regclass and d.refobjid = %(oid)s offset 0) v"
+        " where pg_get_viewdef(v.reader) ~ ('\\mONLY ([^ ]+\\.)?\"?' || %(name)s || '\\M')"
     ),
     (
         "select format('function %%s reads it and belongs to role %%s, so it cannot be switched', p.oid::regprocedure,"
@@ -128,6 +138,14 @@ select format('publication %%s of schema %%s: changes will be published under pa
               ' ALTER PUBLICATION %%s SET (publish_via_partition_root = true)', p.pubname, n.nspname, p.pubname)
   from pg_publication_namespace s join pg_publication p on p.oid = s.pnpubid join pg_namespace n on n.oid = s.pnnspid
  where not p.pubviaroot and s.pnnspid = (select relnamespace from pg_class where oid = %(oid)s)
+"""
+# wal2json, which Realtime polls, writes the partition's name and knows no publish_via_partition_root.
+REALTIME = """
+select format('publication %%s: Supabase''s Realtime will deliver no change of this table any more', p.pubname)
+  from pg_publication p where p.pubname = 'supabase_realtime' and exists (
+    select from pg_publication_tables t join pg_class c on c.relname = t.tablename
+      join pg_namespace n on n.oid = c.relnamespace and n.nspname = t.schemaname
+     where t.pubname = p.pubname and c.oid = %(oid)s)
 """
 RESTRICTING_KEYS = """
 select format('while months are built, a row of %%s may not be deleted right after its last event: foreign key %%s'
@@ -184,7 +202,12 @@ def refusals(conn: Connection, table: MonthlyTable, old: TableStructure) -> list
         for column in old.columns
         if column.identity or column.sequence
     ]
-    params = {"oid": old.oid, "time_column": table.time_column, "name": table.name}
+    params = {
+        "oid": old.oid,
+        "time_column": table.time_column,
+        "name": re.escape(table.name),
+        "assignment": ASSIGNMENT.format(column=re.escape(table.time_column)),
+    }
     for query in REFUSALS:
         found += [row[0] for row in rows(conn, query, params)]
     affected = affected_dependents(conn, old.oid)
@@ -226,6 +249,7 @@ def warnings(conn: Connection, table: MonthlyTable, old: TableStructure) -> list
     params = {"oid": old.oid}
     found += [row[0] for row in rows(conn, OTHER_PARENTS_IN_PUBLICATION, params)]
     found += [row[0] for row in rows(conn, SCHEMA_PUBLICATIONS, params)]
+    found += [row[0] for row in rows(conn, REALTIME, params)]
     found += [row[0] for row in rows(conn, RESTRICTING_KEYS, params)]
     found += [row[0] for row in rows(conn, INVALID_INDEXES, params)]
     return found

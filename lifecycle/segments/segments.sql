@@ -14,9 +14,10 @@ end $$;
 -- An interaction weighs half after each half-life, counted back from the account's latest one. That moment cancels
 -- out when the account's strongest tag becomes 1, so a score changes only when the account does something, never
 -- because time passes. Powers are rounded to numeric first: sums of float8 depend on the order of the rows.
--- What a lost source gave is taken from the tags that the account holds. A plan made for one account is a poor one for
--- a thousand, so each call makes its own.
-create or replace function lifecycle.compute_segments(account_ids text[]) returns table (account text, tags jsonb)
+-- What a lost source gave is taken from the document that the account holds, as the answer to that question at that
+-- time: a newer answer from elsewhere replaces it, an older one does not come back. A plan made for one account is a
+-- poor one for a thousand, so each call makes its own.
+create or replace function lifecycle.compute_segments(account_ids text[]) returns table (account text, tags jsonb, answers jsonb)
 language plpgsql volatile set search_path = '' set row_security = off
 as $$
 declare
@@ -28,21 +29,21 @@ declare
         ' where target.%1$I = any ($1::%6$s[]) and (%7$s)', target.key_column, target.document_column, target.path,
         target.schema_name, target.table_name, key_type, target.consent);
     queries  jsonb;
-    answers  text;
+    tastes   text;
 begin
     if target.table_name is null then
         return;
     end if;
     if 'tags' = any (lost) then
-        return query execute format('select c.account, c.held -> ''tags'' from (%s) c where c.held is not null', chosen)
-            using account_ids;
+        return query execute format('select c.account, c.held -> ''tags'', c.held -> ''answers'' from (%s) c'
+                                    ' where c.held is not null', chosen) using account_ids;
         return;
     end if;
     select jsonb_object_agg(s.kind, lifecycle.segment_source_query(s, key_type)) filter (where s.kind <> 'taste'),
            string_agg(lifecycle.segment_source_query(s, key_type), E'\n union all\n') filter (where s.kind = 'taste')
-      into queries, answers from lifecycle.segment_sources s where s.readable;
-    answers := coalesce(answers, 'select 0 as position, '''' as source, '''' as account, '''' as question,'
-                                 ' null::jsonb as answer, null::timestamptz as answered_at where false');
+      into queries, tastes from lifecycle.segment_sources s where s.readable;
+    tastes := coalesce(tastes, 'select 0 as position, '''' as source, '''' as account, '''' as question,'
+                               ' null::jsonb as answer, null::numeric as at where false');
     return query execute format($query$
         with chosen as (%s),
         catalogue as materialized (select distinct t.tag from (%s) t),
@@ -53,25 +54,35 @@ begin
              cross join lateral jsonb_path_query(c.held, '$.tags[*] ? (@.slug.type() == "string"
                     && @.score.type() == "number" && @.source.type() == "string")') h(tag)
              where cardinality($2) > 0 and exists (select from catalogue k where k.tag = h.tag ->> 'slug')
+        ), kept as (
+            select s.position, s.name as source, c.account, q.question,
+                   (select coalesce(jsonb_agg(h.tag), '[]') from held h
+                     where h.account = c.account and h.tastes ? q.question) as answer,
+                   case jsonb_typeof(q.given -> 'at') when 'number' then (q.given -> 'at')::numeric end as at
+              from chosen c
+             cross join lateral jsonb_each(case jsonb_typeof(c.held -> 'answers') when 'object' then c.held -> 'answers' end)
+                   q(question, given)
+              join lifecycle.segment_sources s on s.name = q.given ->> 'source' and s.name = any ($2)
         ), answer as (
-            select distinct on (a.account, a.question) a.account, a.source, a.answer
-              from (%s) a join chosen c on c.account = a.account
-             order by a.account, a.question, a.answered_at desc nulls last, a.position, a.answer
+            select distinct on (a.account, a.question) a.account, a.question, a.source, a.answer, a.at
+              from (%s
+                    union all
+                    select k.position, k.source, k.account, k.question, k.answer, k.at from kept k) a
+              join chosen c on c.account = a.account
+             order by a.account, a.question, a.at desc nulls last, a.position, a.answer
+        ), answered as (
+            select a.account, jsonb_object_agg(a.question, jsonb_build_object('source', a.source, 'at', a.at)) as answers
+              from answer a group by a.account
         ), taste as (
-            select t.account, t.tag, jsonb_agg(distinct t.source) as sources
-              from (select a.account, k.tag, a.source
-                      from answer a
-                     cross join lateral jsonb_array_elements(
-                           case jsonb_typeof(a.answer) when 'array' then a.answer else jsonb_build_array(a.answer) end) e(choice)
-                      join catalogue k on k.tag = e.choice #>> '{}'
-                     where jsonb_typeof(e.choice) = 'string'
-                     union all
-                    select h.account, h.tag, s.source
-                      from held h cross join lateral jsonb_array_elements_text(h.tastes) s(source)
-                     where s.source = any ($2)) t
-             group by t.account, t.tag
+            select a.account, k.tag, jsonb_agg(distinct a.question) as questions
+              from answer a
+             cross join lateral jsonb_array_elements(
+                   case jsonb_typeof(a.answer) when 'array' then a.answer else jsonb_build_array(a.answer) end) e(choice)
+              join catalogue k on k.tag = e.choice #>> '{}'
+             where jsonb_typeof(e.choice) = 'string'
+             group by a.account, k.tag
         ), relative as (%s), scored as (
-            select account, tag, t.sources,
+            select account, tag, t.questions,
                    round(case when t.tag is null then 0 else p.taste_weight end
                          + coalesce(r.strength, 0) * p.interaction_weight, 4) as score,
                    case when r.tag is null then 'quiz' when t.tag is null then 'interactions' else 'both' end as source
@@ -80,10 +91,11 @@ begin
         )
         select s.account,
                jsonb_agg(jsonb_build_object('slug', s.tag, 'score', s.score, 'source', s.source)
-                         || case when s.sources is null then '{}' else jsonb_build_object('tastes', s.sources) end
-                         order by s.score desc, s.tag collate "C")
+                         || case when s.questions is null then '{}' else jsonb_build_object('tastes', s.questions) end
+                         order by s.score desc, s.tag collate "C"),
+               coalesce((select a.answers from answered a where a.account = s.account), '{}')
           from scored s where s.score > 0 group by s.account
-        $query$, chosen, queries ->> 'tags', answers,
+        $query$, chosen, queries ->> 'tags', tastes,
         lifecycle.segment_affinity_query(queries ->> 'interactions', queries ->> 'items', lost))
         using account_ids, lost;
 end $$;
@@ -161,7 +173,7 @@ begin
     execute format($query$
         with wanted as (
             select target.%1$I as key, target.%2$I::jsonb #> $3 as held,
-                   case when c.tags is not null then jsonb_build_object('version', $2, 'tags', c.tags,
+                   case when c.tags is not null then jsonb_build_object('version', $2, 'tags', c.tags, 'answers', c.answers,
                         'computed_at', target.%2$I::jsonb #> $3 -> 'computed_at') end as segments
               from %3$s target left join lifecycle.compute_segments($1) c on c.account = target.%1$I::text
              where target.%1$I = any ($1::%4$s[])
@@ -209,10 +221,11 @@ begin
         raise exception 'refresh_account_segments already runs in another session'
             using errcode = 'lock_not_available', hint = 'Wait until it is done; nothing was changed.';
     end if;
-    if not exists (select from lifecycle.segment_policy) then
-        raise exception 'lifecycle.segment_policy is empty' using hint = 'Run lifecycle migrate.';
-    end if;
     begin
+        if not exists (select from lifecycle.segment_policy) then
+            -- Without it nobody would have tastes, and all segments would go.
+            raise exception 'lifecycle.segment_policy is empty' using hint = 'Run lifecycle migrate.';
+        end if;
         target := lifecycle.segment_target();
         perform lifecycle.note_segment_target(target);
         if target.table_name is null then

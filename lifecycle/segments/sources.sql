@@ -47,7 +47,8 @@ as $$
             ' from (%s\n) q where q.account = any ($1::%s[])', source.query, key_type)
         else format(
             E'select %s as position, %L as source, q.account::text as account, q.question::text as question,'
-            ' q.answer::jsonb as answer, q.answered_at::timestamptz as answered_at'
+            ' q.answer::jsonb as answer,'
+            ' case when isfinite(q.answered_at::timestamptz) then extract(epoch from q.answered_at::timestamptz) end as at'
             ' from (%s\n) q where q.account = any ($1::%s[])', source.position, source.name, source.query, key_type)
     end
 $$;
