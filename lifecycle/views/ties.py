@@ -9,6 +9,7 @@ tied by nothing could change any row, so the view has to be computed whole.
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeGuard
+
 from sqlglot import exp
 from sqlglot.optimizer.qualify import qualify
 from sqlglot.optimizer.scope import Scope, build_scope
@@ -98,7 +99,7 @@ def _ties(scope: Scope, output: str, hops: tuple[Hop, ...]) -> Iterator[Tie]:
     if start[0] in _nullable(select):
         raise RefusedError(f"{expression.sql(DIALECT)} is null for rows that an outer join did not match")
     start, hops = _through_windows(scope, start, hops)
-    yield from _sources(scope, {place: hops for place in _equal_places(select, start)})
+    yield from _sources(scope, dict.fromkeys(_equal_places(select, start), hops))
 
 
 def _names(query: exp.Expression) -> list[str]:

@@ -20,11 +20,13 @@ LOCK_TIMEOUT: Final = "set local lock_timeout = '500ms'"
 NO_MOVE: Final = "pg_catalog.current_setting('lifecycle.moves_rows', true) is distinct from 'yes'"
 WATCHED: Final = "select source_schema, source_name, time_column, column_names from lifecycle.watched_tables"
 TRIGGERS: Final = """
-select count(*) from pg_trigger where tgrelid = to_regclass(%s) and tgname like 'lifecycle\\_changed\\_%%' and tgparentid = 0
+select count(*) from pg_trigger
+ where tgrelid = to_regclass(%s) and tgname like 'lifecycle\\_changed\\_%%' and tgparentid = 0
 """
 WRITE: Final = """
 insert into lifecycle.watched_tables as w values (%s, %s, %s, %s)
-on conflict (source_schema, source_name) do update set time_column = excluded.time_column, column_names = excluded.column_names
+on conflict (source_schema, source_name) do update
+   set time_column = excluded.time_column, column_names = excluded.column_names
 """
 UNREAD: Final = """
 select w.source_schema, w.source_name from lifecycle.watched_tables w
