@@ -51,32 +51,12 @@ EVENT_TABLES: Final = (
 )
 
 
-PARTITION_SCHEMA: Final = "event_partitions"
 STATE_SCHEMA: Final = "lifecycle"
 
 # A person who asks to be erased has a right to it within one month (GDPR, article 12).
 DELETION_DEADLINE: Final = "1 month"
 # Weeks of the review and deadlines of requests are counted by the calendar of the people who read them.
 CALENDAR: Final = "Asia/Tokyo"
-
-
-@dataclass(frozen=True)
-class LockPolicy:
-    """How long a statement may make others wait behind it, and how often it tries again.
-
-    Times in seconds. A waiting ACCESS EXCLUSIVE request stalls every writer that comes after it, so each
-    try is short and the pauses between tries grow.
-    """
-
-    timeout: float = 0.05
-    tries: int = 120
-    first_pause: float = 0.1
-    longest_pause: float = 2.0
-
-
-LOCKS: Final = LockPolicy()
-# Rotation is one transaction, behind which an ALTER TABLE of the application would wait: about half a minute.
-ROTATION_LOCKS: Final = LockPolicy(tries=30)
 
 
 @dataclass(frozen=True)
@@ -153,12 +133,3 @@ class VoucherPolicy:
 
 
 VOUCHERS: Final = VoucherPolicy()
-
-
-def event_table(name: str) -> EventTable:
-    """The policy of one event table, by bare or qualified name; KeyError names the known tables."""
-    for table in EVENT_TABLES:
-        if name in (table.name, table.qualified_name):
-            return table
-    known = ", ".join(table.name for table in EVENT_TABLES)
-    raise KeyError(f"no event table named {name!r}; known: {known}")

@@ -11,7 +11,7 @@ from lifecycle.access.report import access_differences
 from lifecycle.database import Connection, connect, rows, value
 from lifecycle.errors import BusyError, RefusedError
 from lifecycle.migrating.migrate import upgrade
-from lifecycle.policy import LockPolicy
+from lifecycle.locks import LockPolicy
 from sandbox.server import SUPERUSER, Server
 from tests.catalog_snapshot import catalog_snapshot
 from tests.conftest import MakeApplicationDb

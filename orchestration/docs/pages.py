@@ -10,6 +10,7 @@ from orchestration.docs.assets_page import assets_page
 from orchestration.docs.commands_page import commands_page
 from orchestration.docs.declarations_page import declarations_page
 from orchestration.docs.partitioned_page import partitioned_page
+from orchestration.docs.retention_page import retention_page
 
 ROOT: Final = Path(__file__).parents[2]
 REFERENCE: Final = "docs/reference"
@@ -26,6 +27,7 @@ def pages(application: Application) -> dict[str, str]:
         f"{REFERENCE}/commands.md": commands_page(),
         f"{REFERENCE}/declarations.md": declarations_page(),
         f"{REFERENCE}/partitioned-tables.md": partitioned_page(),
+        f"{REFERENCE}/retention.md": retention_page(application),
         **schemas,
     }
 
