@@ -1,4 +1,4 @@
-"""Kept views: one asset each, brought up to its own definition; their comparison; and whether they are fresh and proved."""
+"""Kept views: one asset each, brought up to its own definition; their comparison; whether they are fresh and proved."""
 
 from collections.abc import Iterator
 from datetime import timedelta
@@ -144,7 +144,8 @@ def fresh_result(key: dg.AssetKey, check: str, found: StatisticStatus | None, *,
         passed, told = False, f"{found.state}; run lifecycle migrate"
     elif found.age is None or found.late:
         passed = False
-        told = f"refreshed {found.refreshed_at or 'never'}; start the job refresh_derived_statistics, and read its last run"
+        when = found.refreshed_at or "never"
+        told = f"refreshed {when}; start the job refresh_derived_statistics, and read its last run"
     else:
         told = f"{found.age.total_seconds() / 60:,.0f} minutes old"
     return dg.AssetCheckResult(

@@ -39,7 +39,7 @@ def archive_layouts(conn: Connection, application: Application) -> dict[Qualifie
 
 
 def show_archives(conn: Connection, layouts: Mapping[QualifiedName, Layout]) -> Iterator[str]:
-    """Let every view that reads an archived table read its archive, too; a line per view that was changed or cannot be."""
+    """Let every view that reads an archived table read its archive, too; a line per view that was changed or not."""
     for layout in layouts.values():
         recent = layout.archive.declared.recent_view
         for schema, relation in rows(conn, READERS, (str(layout.archive.source), str(recent) if recent else None)):

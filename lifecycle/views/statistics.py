@@ -1,4 +1,4 @@
-"""Kept views from Python: refresh one, compare all with their definitions, say how each stands. Counts and times only."""
+"""Kept views from Python: refresh one, compare all with their definitions, say how each stands. Counts only."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,12 +17,15 @@ select name, outcome, duration_ms, rows, error from public.refresh_derived_stati
 COMPARE: Final = "select name, outcome, duration_ms, differing, error from public.reconcile_statistics(%s)"
 STATUS: Final = """
 select v.schema_name, v.view_name, v.kept_table, v.key_column, v.moves, v.refreshed_at, now() - v.refreshed_at,
-       lifecycle.kept_view_due(v) + interval '30 minutes' < now(), lifecycle.kept_view_due(v) <= now() + interval '5 minutes',
+       lifecycle.kept_view_due(v) + interval '30 minutes' < now(),
+       lifecycle.kept_view_due(v) <= now() + interval '5 minutes',
        v.refresh_ms, v.definition_ms, v.rows_written, v.differing, v.compared_at, v.unstable,
-       case when to_regclass(format('%%I.%%I', v.schema_name, v.view_name)) is null then 'gone'
-            when lifecycle.kept_definition(to_regclass(format('%%I.%%I', v.schema_name, v.view_name)), v.kept_table) is null
-            then 'changed by the application' else 'kept' end
-  from lifecycle.kept_views v where (%(schema)s::text is null or (v.schema_name, v.view_name) = (%(schema)s, %(name)s))
+       case when r.view is null then 'gone'
+            when lifecycle.kept_definition(r.view, v.kept_table) is null then 'changed by the application'
+            else 'kept' end
+  from lifecycle.kept_views v
+ cross join lateral (select to_regclass(format('%%I.%%I', v.schema_name, v.view_name))) r(view)
+ where %(schema)s::text is null or (v.schema_name, v.view_name) = (%(schema)s, %(name)s)
  order by v.place
 """
 INSTALLED: Final = "select to_regclass('lifecycle.kept_views') is not null"
@@ -51,8 +54,11 @@ class Comparison:
 
 @dataclass(frozen=True)
 class StatisticStatus:
-    """How a kept view stands. `late`: half an hour past its time. Durations are milliseconds of the last refresh, and of
-    the last time that its definition was computed whole."""
+    """How a kept view stands.
+
+    `late`: half an hour past its time. Durations are milliseconds of the last refresh, and of the last time that its
+    definition was computed whole.
+    """
 
     name: QualifiedName
     table: QualifiedName

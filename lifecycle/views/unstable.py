@@ -30,8 +30,7 @@ def unstable_columns(definition: str, columns: Columns, shown: Sequence[ViewColu
         column.name
         for column in shown
         if any(map(_is_unstable, _expressions(column.name, tree, schema)))
-        or (column.type in FLOATS
-        and any(each.find(*SUMMING) for each in _expressions(column.name, tree, schema)))
+        or (column.type in FLOATS and any(each.find(*SUMMING) for each in _expressions(column.name, tree, schema)))
     )
 
 
