@@ -60,48 +60,6 @@ CALENDAR: Final = "Asia/Tokyo"
 
 
 @dataclass(frozen=True)
-class ErasurePolicy:
-    """How deletion requests are carried out. Times are PostgreSQL intervals.
-
-    A job waits `grace` after its request, in which it may be cancelled. A worker that was not heard of for `lease` has
-    lost its jobs. `batch_size` accounts share one search for what is left, `chunk_size` accounts one transaction. A job
-    that failed is tried again after `first_pause`, doubled up to `longest_pause`; its request says `failed` once it was
-    tried `tries_until_failed` times. Browsers and tokens hold data back for no longer than `late_window`.
-    """
-
-    version: str = "2026-11"
-    grace: str = "0"
-    deadline: str = DELETION_DEADLINE
-    lease: str = "15 minutes"
-    batch_size: int = 1000
-    chunk_size: int = 100
-    first_pause: str = "1 minute"
-    longest_pause: str = "6 hours"
-    tries_until_failed: int = 5
-    lock_timeout_ms: int = 5000
-    late_window: str = "7 days"
-    calendar: str = CALENDAR
-    # What Supabase itself keeps is not ours to read; of auth.users the sign-in user is deleted by its id.
-    managed_schemas: tuple[str, ...] = (
-        "auth",
-        "cron",
-        "extensions",
-        "graphql",
-        "graphql_public",
-        "net",
-        "pgsodium",
-        "realtime",
-        "storage",
-        "supabase_functions",
-        "supabase_migrations",
-        "vault",
-    )
-
-
-ERASURE: Final = ErasurePolicy()
-
-
-@dataclass(frozen=True)
 class ChatArchivePolicy:
     """When messages of the chat move to the archive, and how many at a time.
 
