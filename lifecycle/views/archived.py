@@ -104,7 +104,7 @@ def hide_archive(conn: Connection, source: QualifiedName, archive: QualifiedName
         with conn.transaction():
             conn.execute("set local search_path = ''")
             view = read_view(conn, name)
-            inner = view and inner_definition(view.plain)
+            inner = inner_definition(view.plain) if view else None
         if view is None or inner is None:
             continue
         if view.kind == "m":

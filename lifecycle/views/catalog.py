@@ -74,8 +74,9 @@ def read_view(conn: Connection, name: QualifiedName) -> View | None:
     found = rows(conn, VIEW, (name.schema, name.name))
     if not found:
         return None
+    kind, owner, ours, as_caller, written, plain, readable, comment, options = found[0]
     columns = tuple(ViewColumn(*row) for row in rows(conn, COLUMNS, (str(name),)))
-    return View(name, *found[0], columns)
+    return View(name, kind, owner, ours, as_caller, written, plain, readable, comment, options, columns)
 
 
 def read_sources(conn: Connection, name: QualifiedName) -> tuple[Source, ...]:

@@ -32,6 +32,8 @@ select 1 from lifecycle.kept_views v
    and v.fingerprint = lifecycle.view_fingerprint(to_regclass(%(view)s),
                            lifecycle.kept_definition(to_regclass(%(view)s), v.kept_table))
 """
+# Ids, and documents with whatever is in them.
+NAMING_TYPES: Final = ("uuid", "json", "jsonb", "bytea", "inet")
 MISSING: Final = "it does not exist"
 LOCK_TIMEOUT: Final = "set local lock_timeout = '500ms'"
 WRITE: Final = """
@@ -138,9 +140,10 @@ def keep_views(conn: Connection, views: Views, layouts: Mapping[QualifiedName, L
         try:
             with conn.transaction():
                 keeping = plan_keeping(conn, name, declared, layouts)
-                key = keeping.key and keeping.key.column
+                key = keeping.key.column if keeping.key else None
                 made = make_table(conn, keeping.table, name, keeping.view.columns, keeping.definition, key)
                 if declared.history:
+                    _refuse_history_of_people(keeping)
                     make_history(conn, keeping.table, name, keeping.view.columns)
                 _write(conn, keeping, views, layouts, place)
             keepings.append((keeping, made))
@@ -196,6 +199,12 @@ def give_back(conn: Connection, names: Sequence[QualifiedName]) -> Iterator[str]
         yield f"view {name} computes its rows itself again" + (f"; what it said stays in {kept}" if kept else "")
     if names:
         yield from unwatch_tables(conn)
+
+
+def _refuse_history_of_people(keeping: Keeping) -> None:
+    """What a view said stays; an erasure could not reach it there."""
+    if naming := [c.name for c in keeping.view.columns if c.type.split("[")[0] in NAMING_TYPES]:
+        raise RefusedError(f"its history would keep {naming[0]}, which may name a person; take `history` out")
 
 
 def watched_columns(keepings: Sequence[Keeping]) -> dict[QualifiedName, set[str]]:

@@ -391,3 +391,56 @@ as $$
          union all
         select s.refreshed_at from lifecycle.refresh_states s where s.name = view or s.name = 'public.' || view) found
 $$;
+
+-- Notes keep what keyed views have to find; to the others it is enough that something changed.
+create or replace function lifecycle.forget_noted_keys() returns void
+language sql set search_path = ''
+as $$
+    select lifecycle.forget_changed_rows();
+    update lifecycle.changed_rows l set held = '{}'
+     where l.held <> '{}'
+       and not exists (select from lifecycle.kept_view_sources s
+                         join lifecycle.kept_views v using (schema_name, view_name)
+                        where (s.source_schema, s.source_name) = (l.source_schema, l.source_name)
+                          and v.key_column is not null and v.whole_due is null
+                          and (v.seen is null or not pg_visible_in_snapshot(l.written_by, v.seen)));
+$$;
+
+-- After an erasure: keyed views that read one of these tables follow at once, since they may name a person, and what is
+-- noted of changed rows no longer does. Figures that only count follow with the hour. False while somebody else refreshes.
+create or replace function lifecycle.refresh_kept_after(tables oid[]) returns boolean
+language plpgsql set search_path = ''
+as $$
+declare
+    view lifecycle.kept_views;
+begin
+    if lifecycle.lock_analytics() is not null then
+        return false;
+    end if;
+    for view in select v.* from lifecycle.kept_views v
+                 where v.key_column is not null
+                   and to_regclass(format('%I.%I', v.schema_name, v.view_name)) is not null
+                   and exists (select from lifecycle.kept_view_sources s
+                                where (s.schema_name, s.view_name) = (v.schema_name, v.view_name)
+                                  and to_regclass(format('%I.%I', s.source_schema, s.source_name))::oid = any (tables))
+                 order by v.place loop
+        perform lifecycle.refresh_kept_view(view);
+    end loop;
+    perform lifecycle.forget_noted_keys();
+    return true;
+end $$;
+
+-- The view that answers from this table, computed whole. False while somebody else refreshes.
+create or replace function lifecycle.refresh_kept_table(kept regclass) returns boolean
+language plpgsql set search_path = ''
+as $$
+declare
+    view lifecycle.kept_views;
+begin
+    if lifecycle.lock_analytics() is not null then
+        return false;
+    end if;
+    select v.* into view from lifecycle.kept_views v where to_regclass(format('lifecycle.%I', v.kept_table)) = kept;
+    perform lifecycle.refresh_kept_view(view, true);
+    return true;
+end $$;

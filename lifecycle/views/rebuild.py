@@ -52,8 +52,8 @@ def rebuild(conn: Connection, view: View, body: str) -> str:
     conn.execute(f"create materialized view {new}{options} as {body}".encode())
     indexes = rows(conn, INDEXES, (str(name),))
     for index, unique, definition, _ in indexes:
-        made = _beside(index)
-        conn.execute(f"create {'unique ' if unique else ''}index {quoted(made)} on {new}{definition}".encode())
+        beside = quoted(_beside(index))
+        conn.execute(f"create {'unique ' if unique else ''}index {beside} on {new}{definition}".encode())
     conn.execute(f"analyze {new}".encode())
     _dress(conn, view, new)
     with conn.transaction():

@@ -12,6 +12,8 @@ from lifecycle.views.definition import ViewColumn
 
 SCHEMA: Final = "lifecycle"
 HISTORY: Final = "_history"
+# By this comment an erasure knows a table that is made anew from others.
+MARK: Final = "lifecycle:kept view"
 HELD: Final = "select column_names, stored_types from lifecycle.kept_views where kept_table = %s"
 EXISTS: Final = "select to_regclass(%s) is not null"
 
@@ -57,7 +59,7 @@ def make_table(
     conn.execute(sql.SQL("alter table {} add primary key (lifecycle_hash, lifecycle_copy)").format(table.identifier))
     if key is not None:
         conn.execute(sql.SQL("create index on {} ({})").format(table.identifier, sql.Identifier(key)))
-    told = f"Rows of view {view}, as its own definition gives them; written by its refresh alone."
+    told = f"{MARK} {view}: its rows, as its own definition gives them; written by its refresh alone"
     conn.execute(sql.SQL("comment on table {} is {}").format(table.identifier, sql.Literal(told)))
     return True
 
@@ -76,7 +78,7 @@ def make_history(conn: Connection, table: QualifiedName, view: QualifiedName, co
             sql.SQL("alter table {} add column if not exists {} {}").format(
                 history.identifier,
                 sql.Identifier(column.name),
-                sql.SQL(column.stored_as),  # type: ignore[arg-type]  # printed by the server
+                sql.SQL(column.stored_as),  # printed by the server
             )
         )
     told = f"What view {view} said at each refresh; said_at is the moment."

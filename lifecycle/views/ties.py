@@ -65,9 +65,10 @@ def ties_of(definition: str, columns: Columns, key: str) -> tuple[Tie, ...]:
 
 def qualified_tree(definition: str, columns: Columns) -> exp.Query:
     """The definition with every column qualified by its source; RefusedError when that cannot be told."""
-    schema: dict[str, dict[str, dict[str, str]]] = {}
-    for name, held in columns.items():
-        schema.setdefault(name.schema, {})[name.name] = dict(held)
+    held: dict[str, dict[str, dict[str, str]]] = {}
+    for name, types in columns.items():
+        held.setdefault(name.schema, {})[name.name] = dict(types)
+    schema: dict[str, object] = {**held}
     try:
         tree = qualify(
             parse_definition(definition), schema=schema, dialect=DIALECT, expand_stars=False, quote_identifiers=False
@@ -102,11 +103,11 @@ def _ties(scope: Scope, output: str, hops: tuple[Hop, ...]) -> Iterator[Tie]:
     yield from _sources(scope, dict.fromkeys(_equal_places(select, start), hops))
 
 
-def _names(query: exp.Expression) -> list[str]:
+def _names(query: exp.Expr) -> list[str]:
     return list(query.named_selects) if isinstance(query, exp.Query) else []
 
 
-def _output(select: exp.Select, name: str) -> exp.Expression:
+def _output(select: exp.Select, name: str) -> exp.Expr:
     for item in select.expressions:
         if item.alias_or_name == name:
             return item.unalias()
@@ -131,7 +132,7 @@ def _require_pushable(select: exp.Select, key: Place) -> None:
         raise RefusedError("it aggregates all rows into one")
 
 
-def _grouped(select: exp.Select, group: exp.Group) -> Iterator[exp.Expression]:
+def _grouped(select: exp.Select, group: exp.Group) -> Iterator[exp.Expr]:
     for item in group.expressions:
         if isinstance(item, exp.Literal) and item.is_int:
             yield select.expressions[int(item.name) - 1].unalias()
@@ -139,18 +140,18 @@ def _grouped(select: exp.Select, group: exp.Group) -> Iterator[exp.Expression]:
             yield item.unnest()
 
 
-def _own(node: exp.Expression, select: exp.Select) -> bool:
+def _own(node: exp.Expr, select: exp.Select) -> bool:
     return node.find_ancestor(exp.Select) is select
 
 
-def _in_window(node: exp.Expression) -> bool:
+def _in_window(node: exp.Expr) -> bool:
     parent = node.parent
     while isinstance(parent, exp.Filter | exp.WithinGroup | exp.IgnoreNulls | exp.RespectNulls):
         parent = parent.parent
     return isinstance(parent, exp.Window)
 
 
-def _is_one_of(item: exp.Expression, places: set[Place]) -> bool:
+def _is_one_of(item: exp.Expr, places: set[Place]) -> bool:
     return isinstance(item, exp.Column) and (item.table, item.name) in places
 
 
@@ -160,6 +161,7 @@ def _through_windows(scope: Scope, key: Place, hops: tuple[Hop, ...]) -> tuple[P
     A changed row then reaches the keys of all rows of its part.
     """
     select = scope.expression
+    assert isinstance(select, exp.Select)  # noqa: S101 - the caller has asked
     parts = [
         {(p.table, p.name) for p in window.args.get("partition_by") or () if isinstance(p, exp.Column)}
         for window in select.find_all(exp.Window)
@@ -197,7 +199,7 @@ def _joins(select: exp.Select) -> Iterator[tuple[str, str, list[tuple[Place, Pla
         yield join.alias_or_name, (join.side or "").upper(), list(_equalities(join.args.get("on")))
 
 
-def _equalities(condition: exp.Expression | None) -> Iterator[tuple[Place, Place]]:
+def _equalities(condition: exp.Expr | None) -> Iterator[tuple[Place, Place]]:
     if condition is None:
         return
     body = condition.this if isinstance(condition, exp.Where) else condition
@@ -252,6 +254,7 @@ def _equal_places(select: exp.Select, start: Place) -> set[Place]:
 def _sources(scope: Scope, reached: dict[Place, tuple[Hop, ...]]) -> Iterator[Tie]:
     """Ties of everything that the scope reads, given the places whose values lead to the key."""
     select = scope.expression
+    assert isinstance(select, exp.Select)  # noqa: S101 - the callers have asked
     pairs = list(_directed(select))
     read = {alias: source for alias, (_, source) in scope.selected_sources.items()}
     laterals = [source for source in read.values() if _is_lateral(source)]

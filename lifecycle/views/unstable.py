@@ -23,7 +23,7 @@ SUMMING: Final = (exp.Sum, exp.Avg, exp.Stddev, exp.Variance, exp.StddevPop, exp
 def unstable_columns(definition: str, columns: Columns, shown: Sequence[ViewColumn]) -> tuple[str, ...]:
     """The names of such columns, in the view's order."""
     tree = qualified_tree(definition, columns)
-    schema = {}
+    schema: dict[str, dict[str, dict[str, str]]] = {}
     for name, held in columns.items():
         schema.setdefault(name.schema, {})[name.name] = dict(held)
     return tuple(
@@ -36,12 +36,12 @@ def unstable_columns(definition: str, columns: Columns, shown: Sequence[ViewColu
 
 def _expressions(
     column: str, tree: exp.Query, schema: dict[str, dict[str, dict[str, str]]]
-) -> Iterator[exp.Expression]:
+) -> Iterator[exp.Expr]:
     for node in lineage(column, tree.copy(), schema=schema, dialect=DIALECT).walk():
         yield node.expression
 
 
-def _is_unstable(expression: exp.Expression) -> bool:
+def _is_unstable(expression: exp.Expr) -> bool:
     for found in expression.find_all(exp.Func):
         name = found.name.lower() if isinstance(found, exp.Anonymous | exp.AnonymousAggFunc) else ""
         distinct = isinstance(found.this, exp.Distinct)
