@@ -17,7 +17,7 @@ from lifecycle.names import QualifiedName
 from lifecycle.views.catalog import View, read_view
 from lifecycle.views.definition import order_over_outputs
 from lifecycle.views.rebuild import rebuild
-from lifecycle.views.seam import inner_definition, over_both, read_both
+from lifecycle.views.seam import inner_definition, needs_old_texts, over_both, read_both
 
 LOCK_TIMEOUT: Final = "set local lock_timeout = '500ms'"
 READERS: Final = """
@@ -57,6 +57,11 @@ def _show(conn: Connection, name: QualifiedName, layouts: Mapping[QualifiedName,
         read = read_both(conn, name, layouts)
     if view is None or not read:
         return
+    if needed := [column for both in read if (column := needs_old_texts(view.readable, both))]:
+        raise RefusedError(
+            f"it reads {needed[0]} of old rows, which stands there packed; let groups stay longer than it looks back "
+            "(archive.yaml, `groups: after`), or accept that it changes"
+        )
     require_changeable(view)
     body = over_both(view.plain, [column.name for column in view.columns], read)
     order = order_over_outputs(view.readable, view.columns) if view.kind == "v" else ()

@@ -20,7 +20,7 @@ from lifecycle.views.archived import replace_view, require_changeable
 from lifecycle.views.catalog import Source, View, foreign_functions, read_sources, read_table, read_view
 from lifecycle.views.definition import cut_definition, kept_view, order_over_outputs
 from lifecycle.views.keys import TABLE_KINDS, RefreshKey, change_query, derive_key, moves
-from lifecycle.views.seam import inner_definition, over_both, read_both
+from lifecycle.views.seam import inner_definition, needs_old_texts, over_both, read_both
 from lifecycle.views.tables import history_table, kept_table, make_history, make_table
 from lifecycle.views.unstable import unstable_columns
 from lifecycle.views.watch import unwatch_tables, watch_tables
@@ -105,7 +105,8 @@ def plan_keeping(
     readable = cut_definition(view.readable) or view.readable
     order = order_over_outputs(inner_definition(readable) or readable, view.columns)
     sources = read_sources(conn, name)
-    if read := read_both(conn, name, layouts):
+    # One that needs old texts goes on reading the table alone; the archive names it before it moves anything.
+    if read := [both for both in read_both(conn, name, layouts) if not needs_old_texts(readable, both)]:
         shown = [column.name for column in view.columns]
         definition, readable = over_both(definition, shown, read), over_both(readable, shown, read)
         sources += tuple(read_table(conn, both.layout.archive.declared.archive) for both in read)

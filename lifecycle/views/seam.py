@@ -8,19 +8,26 @@ Around its own definition a view gets a CTE of the table's name that holds the r
 The CTE has the columns that the definition reads and no others, so that it pins none of the application's.
 """
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Final
 
+from sqlglot import exp
 from sqlglot.dialects.postgres import Postgres
 from sqlglot.tokens import Token, TokenType
 
 from lifecycle.archive.layout import Layout
 from lifecycle.database import Connection, rows
+from lifecycle.declarations.model import fixed_length
 from lifecycle.errors import RefusedError
 from lifecycle.names import QualifiedName, quoted
+from lifecycle.views.definition import parse_definition
 
 MARK: Final = "lifecycle_seam"
+# Midnights differ from zone to zone.
+A_DAY: Final = timedelta(days=1)
 READS: Final = """
 select n.nspname::text, c.relname::text, array(
            select a.attname::text from pg_attribute a
@@ -75,6 +82,98 @@ def read_both(conn: Connection, view: QualifiedName, archives: Mapping[Qualified
         for table, layout in archives.items()
         if table in read and layout.archive.declared.archive not in read
     )
+
+
+def needs_old_texts(definition: str, both: Both) -> str | None:
+    """The packed column of which the definition may need old values; None where it cannot.
+
+    It cannot where each SELECT that reads one keeps to groups that began more recently than their rows may move: that
+    joins the table of groups by its key and compares its time with the present, less than the declared age.
+    """
+    groups = both.layout.archive.declared.groups
+    if not both.unreadable:
+        return None
+    if groups.time is None or groups.after is None:
+        return both.unreadable[0]
+    for select in parse_definition(definition).find_all(exp.Select):
+        aliases = {table.alias_or_name: QualifiedName(table.db, table.name) for table in _tables(select)}
+        for alias in (alias for alias, name in aliases.items() if name == both.table):
+            read = {
+                c.name
+                for c in select.find_all(exp.Column)
+                if c.table == alias and c.find_ancestor(exp.Select) is select
+            }
+            if needed := read & set(both.unreadable):
+                within = [a for a, name in aliases.items() if name == groups.table and _joined(select, alias, a, both)]
+                if not any(_looks_back_less(select, found, both) for found in within):
+                    return min(needed)
+    return None
+
+
+def _tables(select: exp.Select) -> Iterator[exp.Table]:
+    start = select.args.get("from_") or select.args.get("from")
+    for source in (start, *(select.args.get("joins") or ())):
+        if source is not None and isinstance(source.this, exp.Table):
+            yield source.this
+
+
+def _conditions(select: exp.Select) -> Iterator[exp.Expr]:
+    """What holds of every row of the SELECT's first table: its WHERE, part by part."""
+    where = select.args.get("where")
+    if where is not None:
+        body = where.this.unnest()
+        yield from (part.unnest() for part in (body.flatten() if isinstance(body, exp.And) else (body,)))
+
+
+def _joined(select: exp.Select, rows_alias: str, groups_alias: str, both: Both) -> bool:
+    declared = both.layout.archive.declared
+    wanted = {(rows_alias, declared.group), (groups_alias, declared.groups.id)}
+    parts = list(_conditions(select))
+    for join in select.args.get("joins") or ():
+        on = join.args.get("on")
+        if on is not None:
+            body = on.unnest()
+            parts += [part.unnest() for part in (body.flatten() if isinstance(body, exp.And) else (body,))]
+    return any(
+        isinstance(part, exp.EQ)
+        and {
+            (side.table, side.name)
+            for side in (part.left.unnest(), part.right.unnest())
+            if isinstance(side, exp.Column)
+        }
+        == wanted
+        for part in parts
+    )
+
+
+def _looks_back_less(select: exp.Select, groups_alias: str, both: Both) -> bool:
+    groups = both.layout.archive.declared.groups
+    for part in _conditions(select):
+        if not isinstance(part, exp.GTE | exp.GT):
+            continue
+        column, since = part.left.unnest(), part.right.unnest()
+        if not (isinstance(column, exp.Column) and (column.table, column.name) == (groups_alias, groups.time)):
+            continue
+        if isinstance(since, exp.Sub) and isinstance(since.left.unnest(), exp.CurrentDate | exp.CurrentTimestamp):
+            back = _length(since.right.unnest())
+            if back is not None and groups.after and back + A_DAY < fixed_length(groups.after):
+                return True
+    return False
+
+
+def _length(interval: exp.Expr) -> timedelta | None:
+    """How long an interval is that PostgreSQL prints as days or as a time of day; None for any other."""
+    text = interval.this if isinstance(interval, exp.Cast) else interval
+    if isinstance(text, exp.Interval):
+        text = text.this
+    if not isinstance(text, exp.Literal):
+        return None
+    if days := re.fullmatch(r"(\d+) days?", text.name):
+        return timedelta(days=int(days[1]))
+    if clock := re.fullmatch(r"(\d+):(\d\d):(\d\d)", text.name):
+        hours, minutes, seconds = map(int, clock.groups())
+        return timedelta(hours=hours, minutes=minutes, seconds=seconds)
+    return None
 
 
 def over_both(definition: str, columns: Sequence[str], read: Sequence[Both]) -> str:

@@ -34,9 +34,7 @@ def unstable_columns(definition: str, columns: Columns, shown: Sequence[ViewColu
     )
 
 
-def _expressions(
-    column: str, tree: exp.Query, schema: dict[str, dict[str, dict[str, str]]]
-) -> Iterator[exp.Expr]:
+def _expressions(column: str, tree: exp.Query, schema: dict[str, dict[str, dict[str, str]]]) -> Iterator[exp.Expr]:
     for node in lineage(column, tree.copy(), schema=schema, dialect=DIALECT).walk():
         yield node.expression
 
