@@ -51,74 +51,12 @@ EVENT_TABLES: Final = (
 )
 
 
-PARTITION_SCHEMA: Final = "event_partitions"
 STATE_SCHEMA: Final = "lifecycle"
 
 # A person who asks to be erased has a right to it within one month (GDPR, article 12).
 DELETION_DEADLINE: Final = "1 month"
 # Weeks of the review and deadlines of requests are counted by the calendar of the people who read them.
 CALENDAR: Final = "Asia/Tokyo"
-
-
-@dataclass(frozen=True)
-class LockPolicy:
-    """How long a statement may make others wait behind it, and how often it tries again.
-
-    Times in seconds. A waiting ACCESS EXCLUSIVE request stalls every writer that comes after it, so each
-    try is short and the pauses between tries grow.
-    """
-
-    timeout: float = 0.05
-    tries: int = 120
-    first_pause: float = 0.1
-    longest_pause: float = 2.0
-
-
-LOCKS: Final = LockPolicy()
-# Rotation is one transaction, behind which an ALTER TABLE of the application would wait: about half a minute.
-ROTATION_LOCKS: Final = LockPolicy(tries=30)
-
-
-@dataclass(frozen=True)
-class ErasurePolicy:
-    """How deletion requests are carried out. Times are PostgreSQL intervals.
-
-    A job waits `grace` after its request, in which it may be cancelled. A worker that was not heard of for `lease` has
-    lost its jobs. `batch_size` accounts share one search for what is left, `chunk_size` accounts one transaction. A job
-    that failed is tried again after `first_pause`, doubled up to `longest_pause`; its request says `failed` once it was
-    tried `tries_until_failed` times. Browsers and tokens hold data back for no longer than `late_window`.
-    """
-
-    version: str = "2026-11"
-    grace: str = "0"
-    deadline: str = DELETION_DEADLINE
-    lease: str = "15 minutes"
-    batch_size: int = 1000
-    chunk_size: int = 100
-    first_pause: str = "1 minute"
-    longest_pause: str = "6 hours"
-    tries_until_failed: int = 5
-    lock_timeout_ms: int = 5000
-    late_window: str = "7 days"
-    calendar: str = CALENDAR
-    # What Supabase itself keeps is not ours to read; of auth.users the sign-in user is deleted by its id.
-    managed_schemas: tuple[str, ...] = (
-        "auth",
-        "cron",
-        "extensions",
-        "graphql",
-        "graphql_public",
-        "net",
-        "pgsodium",
-        "realtime",
-        "storage",
-        "supabase_functions",
-        "supabase_migrations",
-        "vault",
-    )
-
-
-ERASURE: Final = ErasurePolicy()
 
 
 @dataclass(frozen=True)
@@ -153,12 +91,3 @@ class VoucherPolicy:
 
 
 VOUCHERS: Final = VoucherPolicy()
-
-
-def event_table(name: str) -> EventTable:
-    """The policy of one event table, by bare or qualified name; KeyError names the known tables."""
-    for table in EVENT_TABLES:
-        if name in (table.name, table.qualified_name):
-            return table
-    known = ", ".join(table.name for table in EVENT_TABLES)
-    raise KeyError(f"no event table named {name!r}; known: {known}")

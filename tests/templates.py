@@ -136,14 +136,14 @@ MIGRATED: Final = _Layer(
 def running_server(version: str, bin_dir: Path, *, migrated: bool) -> Iterator[Server]:
     """A server that starts from the kept data folder, with the migrated templates in it or without.
 
-    For one process alone only the plain ones are built ahead: what else it needs, it builds itself.
+    For one process alone only the plain ones are built ahead: what else it needs and finds missing, it builds itself.
     """
     with tempfile.TemporaryDirectory(prefix="lifecycle-tests-", dir=_place_in_memory()) as folder:
         CACHE.mkdir(parents=True, exist_ok=True)
         # Held while it is copied, too: nobody replaces it meanwhile.
         with (CACHE / f"{version}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            seed = _kept((PLAIN, MIGRATED) if migrated else (PLAIN,), version, bin_dir)
+            seed = _kept(version, bin_dir, migrated=migrated)
             server = Server(_opened(folder), bin_dir=bin_dir, settings=SETTINGS, seed=seed).start()
         try:
             yield server
@@ -168,13 +168,18 @@ def _opened(folder: str) -> Path:
     return path
 
 
-def _kept(layers: Sequence[_Layer], version: str, bin_dir: Path) -> Path:
-    """The folder of the last layer, built anew where it is not what its sources would make."""
+def _kept(version: str, bin_dir: Path, *, migrated: bool) -> Path:
+    """The folder of the last layer, built anew where it is not what its sources would make.
+
+    Unless `migrated` templates are asked for, they are taken only where they are there.
+    """
     below: Path | None = None
-    for layer in layers:
+    for layer in (PLAIN, MIGRATED):
         folder = CACHE / f"{version}-{layer.name}"
         key = _digest(layer.sources, str(bin_dir), _made_at(below) if below else "")
         if not _current(folder, key, ages=below is None):
+            if below and not migrated:
+                return below
             try:
                 _make(folder, layer, below, bin_dir, key)
             except Exception as error:

@@ -18,6 +18,8 @@ from lifecycle.errors import RefusedError, VerificationError
 
 PREPARE: Final = (
     "set local statement_timeout = 0",
+    # Kept views read both places: what moves changes none of their rows.
+    "set local lifecycle.moves_rows = 'yes'",
     "set local datestyle = 'ISO, YMD'",
     "set local intervalstyle = 'postgres'",
 )

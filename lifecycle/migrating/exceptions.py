@@ -12,11 +12,12 @@ from lifecycle.declarations.application import Application
 from lifecycle.names import QualifiedName
 
 # Objects of ours, as pg_depend knows them, and what of others they cannot be without ('n': normal). What goes along
-# with it ('a': automatic), such as a trigger with its table or an index with its column, is in nobody's way.
+# with it ('a': automatic), such as a trigger with its table or an index with its column, is in nobody's way. Partitions
+# follow their table, and what they hold is what it holds.
 PINS: Final = """
 with relations as (
     select c.oid from pg_class c join pg_namespace n on n.oid = c.relnamespace
-     where n.nspname in ('lifecycle', 'private', 'event_partitions')
+     where n.nspname in ('lifecycle', 'private', 'event_partitions') and not c.relispartition
         or format('%%I.%%I', n.nspname, c.relname) = any (%(made)s)
         or obj_description(c.oid, 'pg_class') like 'lifecycle: %%'
 ), ours(classid, objid, kind) as (
@@ -95,7 +96,7 @@ def _made_by_archives(application: Application) -> Iterator[QualifiedName]:
 
 
 def unexcused(found: Iterable[Pin]) -> tuple[Pin, ...]:
-    """Those for which there is no reason: a policy or a view that holds more than columns of tables, or anything else."""
+    """Those for which there is no reason: of a policy or a view what is no column of a table, and all others."""
     excused = {reason.kind for reason in REASONS}
     return tuple(
         pin

@@ -14,7 +14,8 @@ def plan(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
 ) -> None:
     """Show what each operation would do now. Changes nothing."""
-    from orchestration.cli.plan_report import collect_plan, plan_json, print_plan
+    from orchestration.cli.plan_parts import collect_plan
+    from orchestration.cli.plan_report import plan_json, print_plan
 
     with errors_as_messages():
         application = declared_application()
@@ -23,4 +24,4 @@ def plan(
     if as_json:
         typer.echo(plan_json(report))
     else:
-        print_plan(report, Console())
+        print_plan(report, Console(), capability)

@@ -1,77 +1,51 @@
-"""`lifecycle plan`: what every operation would do now, as tables or as JSON."""
+"""What `lifecycle plan` prints: one screen of everything, details of one capability, or JSON."""
 
 import json
-from dataclasses import asdict, dataclass
-from datetime import date, datetime
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, is_dataclass
+from datetime import date
 from typing import Any, Final
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
-from assets.units import size_text
-from lifecycle.access.report import Difference, access_differences
-from lifecycle.change_over import ChangeOver, plan_change_overs
-from lifecycle.database import connect
-from lifecycle.erasures.queue import QueueStatus, queue_status
-from lifecycle.expiry.plan import RetentionPlan, plan_retention
-from lifecycle.partitions.facts import DatabaseFacts, probe_database
-from lifecycle.partitions.plan import ConversionPlan, RotationPlan, plan_conversion, plan_rotation
-from lifecycle.policy import EVENT_TABLES
-from lifecycle.views.plan import RefreshPlan, plan_refreshes
+from lifecycle.access.report import Difference
+from lifecycle.expiry.plan import RetentionPlan
+from lifecycle.partitions.facts import DatabaseFacts
+from lifecycle.partitions.plan import ConversionPlan, RotationPlan
+from lifecycle.units import size_text
+from lifecycle.views.plan import RefreshPlan
+from orchestration.cli.plan_parts import Partitions, Plan, lines
 
-# For one transaction only: behind a pooler, a session setting would stay for the application.
-READ_ONLY = "set transaction read only"
-STATE_STYLE = {"ready": "green", "done": "green", "not_migrated": "yellow", "resumable": "yellow", "attached": "yellow"}
-CHANGE_OVER: Final = {
-    "ready": "[green]answers from a table, under the same name and columns[/]",
-    "missing": "[yellow]is missing: would be made, closed to the API[/]",
+STATE_STYLE: Final = {
+    "ready": "green",
+    "done": "green",
+    "not_migrated": "yellow",
+    "resumable": "yellow",
+    "attached": "yellow",
 }
+# More lines than this of one capability are counted, not shown.
+MOST_LINES: Final = 4
 
 
-@dataclass(frozen=True)
-class Plan:
-    """The database, and what conversion, rotation, migration, refresh and retention would do to each table and view;
-    who may see more or less than is declared; how the queue of deletion requests stands."""
-
-    database: DatabaseFacts
-    conversions: tuple[ConversionPlan, ...]
-    rotations: tuple[RotationPlan, ...]
-    change_overs: tuple[ChangeOver, ...]
-    refreshes: tuple[RefreshPlan, ...]
-    retention: tuple[RetentionPlan, ...]
-    access: tuple[Difference, ...]
-    deletions: QueueStatus
-
-
-def collect_plan(url: str, now: datetime) -> Plan:
-    """Ask the database, in a transaction that cannot write. Raises psycopg.Error and LifecycleError."""
-    with connect(url, application_name="lifecycle plan") as conn:
-        facts = probe_database(conn)
-        with conn.transaction():
-            conn.execute(READ_ONLY)
-            return Plan(
-                database=facts,
-                conversions=tuple(plan_conversion(conn, table, now) for table in EVENT_TABLES),
-                rotations=tuple(plan_rotation(conn, table, now) for table in EVENT_TABLES),
-                change_overs=plan_change_overs(conn),
-                refreshes=plan_refreshes(conn),
-                retention=plan_retention(conn, now),
-                access=access_differences(conn),
-                deletions=queue_status(conn),
-            )
-
-
-def _plain(value: Any) -> str:
-    return value.isoformat() if isinstance(value, date) else str(value)
+def _plain(found: Any) -> Any:
+    if is_dataclass(found) and not isinstance(found, type):
+        return asdict(found)
+    return found.isoformat() if isinstance(found, date) else str(found)
 
 
 def plan_json(plan: Plan) -> str:
     """The plan for programs: the fields of `Plan`, sizes in bytes, times in seconds."""
-    return json.dumps(asdict(plan), indent=2, ensure_ascii=False, default=_plain)
+    return json.dumps(
+        {"database": plan.database, "migration": plan.migration, **plan.parts},
+        indent=2,
+        ensure_ascii=False,
+        default=_plain,
+    )
 
 
-def _lines(items: tuple[str, ...], empty: str = "-") -> str:
+def _lines(items: Sequence[str], empty: str = "-") -> str:
     return escape("\n".join(items)) or empty
 
 
@@ -82,19 +56,33 @@ def _facts_table() -> Table:
     return table
 
 
-def _database_table(facts: DatabaseFacts) -> Table:
-    table = _facts_table()
-    table.add_row("PostgreSQL", str(facts.server_version))
-    table.add_row("role", f"{escape(facts.current_user)}{' (superuser)' if facts.is_superuser else ''}")
-    table.add_row(
-        "connection",
-        "[red]transaction pooler: use the direct connection (port 5432)[/]"
-        if facts.transaction_pooler
-        else "direct, or a session pooler",
+def _database(facts: DatabaseFacts) -> str:
+    pooler = "[red]a transaction pooler: use the direct connection (port 5432)[/]"
+    missing = f"; [red]missing privileges: {_lines(facts.missing_privileges)}[/]" if facts.missing_privileges else ""
+    return (
+        f"PostgreSQL {facts.server_version}, role {escape(facts.current_user)}"
+        f"{' (superuser)' if facts.is_superuser else ''}, through "
+        f"{pooler if facts.transaction_pooler else 'a direct connection or a session pooler'}{missing}"
     )
-    table.add_row("extensions", escape(", ".join(facts.extensions)) or "-")
-    missing = _lines(facts.missing_privileges, "none")
-    table.add_row("missing privileges", f"[red]{missing}[/]" if facts.missing_privileges else missing)
+
+
+def _overview(plan: Plan) -> Table:
+    table = Table(show_lines=False)
+    for heading in ("capability", "object", "would now"):
+        table.add_column(heading, overflow="fold")
+    for change in plan.migration[:MOST_LINES]:
+        name, _, told = change.partition(": ")
+        table.add_row("migrating", escape(name), f"[yellow]{escape(told)}[/]")
+    for name, part in plan.parts.items():
+        found = list(lines(part))
+        shown = found if len(found) <= MOST_LINES else found[: MOST_LINES - 1]
+        for each, would in shown:
+            style = "red" if would.startswith(("refuse", "waits", "nothing until")) else ""
+            table.add_row(name, escape(each), f"[{style}]{escape(would)}[/]" if style else escape(would))
+        if len(found) > len(shown):
+            table.add_row(name, f"{len(found) - len(shown)} more", f"see `lifecycle plan {name}`")
+        if not found:
+            table.add_row(name, "", "[dim]nothing[/]")
     return table
 
 
@@ -120,7 +108,7 @@ def _conversion_table(plan: ConversionPlan) -> Table:
     return table
 
 
-def _rotation_table(plans: tuple[RotationPlan, ...]) -> Table:
+def _rotation_table(plans: Sequence[RotationPlan]) -> Table:
     table = Table()
     for heading in ("table", "would create", "would drop", "rows in the default"):
         table.add_column(heading, overflow="fold", justify="right" if heading.startswith("rows") else "left")
@@ -129,65 +117,59 @@ def _rotation_table(plans: tuple[RotationPlan, ...]) -> Table:
     return table
 
 
-def _change_over_table(change_overs: tuple[ChangeOver, ...]) -> Table:
-    table = Table()
-    for heading in ("view", "`lifecycle migrate`"):
-        table.add_column(heading, overflow="fold")
-    for change in change_overs:
-        stopped = f"[red]would stop: {_lines(change.refusals)}[/]"
-        table.add_row(change.name, CHANGE_OVER.get(change.state, stopped))
-    return table
+def _refresh_row(plan: RefreshPlan) -> tuple[str, ...]:
+    at = f"{plan.refreshed_at:%Y-%m-%d %H:%M}" if plan.refreshed_at else "never"
+    would = escape(plan.would)
+    return plan.name, at, f"{plan.waiting:,}", f"[red]{would}[/]" if would.startswith("refuse") else would
 
 
-def _refresh_table(refreshes: tuple[RefreshPlan, ...]) -> Table:
-    table = Table()
-    table.add_column("what", overflow="fold")
-    table.add_column("right up to, UTC", no_wrap=True)
-    table.add_column("waiting", justify="right")
-    table.add_column("the next refresh would", overflow="fold")
-    for plan in refreshes:
-        at = f"{plan.refreshed_at:%Y-%m-%d %H:%M}" if plan.refreshed_at else "never"
-        would = escape(plan.would)
-        table.add_row(plan.name, at, f"{plan.waiting:,}", f"[red]{would}[/]" if would.startswith("refuse") else would)
-    return table
+def _retention_row(plan: RetentionPlan) -> tuple[str, ...]:
+    return plan.table, plan.kept, "-" if plan.rows is None else f"{plan.rows:,}", plan.job, escape(plan.told)
 
 
-def _retention_table(plans: tuple[RetentionPlan, ...]) -> Table:
-    table = Table()
-    for heading in ("table", "kept", "rows past it, about", "goes with the job"):
-        table.add_column(heading, overflow="fold", justify="right" if heading.startswith("rows") else "left")
-    for plan in plans:
-        rows = "no such table" if plan.rows is None else f"{plan.rows:,}"
-        table.add_row(plan.table, plan.kept, rows, plan.job)
-    return table
+def _difference_row(difference: Difference) -> tuple[str, ...]:
+    return escape(difference.object), _lines(difference.told)
 
 
-def _access_table(differences: tuple[Difference, ...]) -> Table:
-    table = Table()
-    for heading in ("object", "not as declared; `lifecycle migrate` changes it"):
-        table.add_column(heading, overflow="fold")
-    for difference in differences:
-        table.add_row(escape(difference.object), _lines(difference.told))
-    return table
+DETAILS: Final[dict[type, tuple[tuple[str, ...], Any]]] = {
+    RefreshPlan: (("what", "right up to, UTC", "waiting", "the next refresh would"), _refresh_row),
+    RetentionPlan: (
+        ("table", "kept", "rows past it, about", "goes with the job", "what stands against it"),
+        _retention_row,
+    ),
+    Difference: (("object", "not as declared; `lifecycle migrate` changes it"), _difference_row),
+    str: (("missing under its name", ""), lambda name: (escape(name), "built, unless another index serves")),
+}
 
 
-def _deletions_line(status: QueueStatus) -> str:
-    due = f", the next due {status.next_deadline:%Y-%m-%d %H:%M} UTC" if status.next_deadline else ""
-    return f"{status.waiting:,} waiting, {status.held:,} held{due}"
+def _details(part: Any) -> Iterator[RenderableType]:
+    if isinstance(part, Partitions):
+        for conversion in part.conversions:
+            yield f"[bold]Conversion of {escape(conversion.table.qualified_name)}[/]"
+            yield _conversion_table(conversion)
+        yield "[bold]Rotation[/]"
+        yield _rotation_table(part.rotations)
+    elif isinstance(part, tuple) and part:
+        headings, row = DETAILS[type(part[0])]
+        table = Table()
+        for heading in headings:
+            table.add_column(heading, overflow="fold")
+        for each in part:
+            table.add_row(*row(each))
+        yield table
+        for each in part:
+            if isinstance(each, RetentionPlan) and each.changes:
+                yield f"[bold]Would answer otherwise without the old rows of {escape(each.table)}[/]"
+                yield _lines(each.changes)
+    else:
+        yield from (f"{escape(name)}: {escape(would)}" for name, would in lines(part)) if part else ["nothing"]
 
 
-def print_plan(plan: Plan, console: Console) -> None:
+def print_plan(plan: Plan, console: Console, capability: str | None = None) -> None:
     """The plan for people."""
-    console.print("[bold]Database[/]", _database_table(plan.database), sep="\n")
-    for conversion in plan.conversions:
-        title = f"[bold]Conversion of {escape(conversion.table.qualified_name)}[/]"
-        console.print(title, _conversion_table(conversion), sep="\n")
-    console.print("[bold]Rotation[/]", _rotation_table(plan.rotations), sep="\n")
-    if plan.change_overs:
-        console.print("[bold]Views of the dashboards[/]", _change_over_table(plan.change_overs), sep="\n")
-    console.print("[bold]Refresh[/]", _refresh_table(plan.refreshes), sep="\n")
-    console.print("[bold]Retention[/]", _retention_table(plan.retention), sep="\n")
-    if plan.access:
-        console.print("[bold]Who may see what[/]", _access_table(plan.access), sep="\n")
-    console.print("[bold]Deletion requests[/]", _deletions_line(plan.deletions), sep="\n")
+    console.print(_database(plan.database))
+    if capability is None:
+        console.print(_overview(plan), "Details: `lifecycle plan CAPABILITY`.", sep="\n")
+    for name, part in plan.parts.items() if capability else ():
+        console.print(f"[bold]{name}[/]", *_details(part), sep="\n")
     console.print("Nothing was changed.")
