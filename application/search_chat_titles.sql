@@ -4,10 +4,11 @@
 -- locale lets pg_trgm use. How many titles hold a word the planner cannot tell, and scanning in the order of time for a
 -- rare one reads everything. So common words are sought among the newest sessions, and only where these do not suffice
 -- the index is read: MATERIALIZED keeps the planner from weighing order against index. With the caller's rights: the
--- policies of chat_sessions decide what is seen.
+-- policies of chat_sessions decide what is seen. They call auth_account_id(), which names its table without a schema:
+-- with an empty search_path it would not find it, and pg_temp at the end keeps a caller's own tables from standing in.
 create or replace function public.search_chat_titles(words text, result_limit int default 50)
 returns table (id uuid, account_id uuid, title text, started_at timestamptz)
-language plpgsql stable set search_path = ''
+language plpgsql stable set search_path = public, pg_temp
 as $$
 declare
     newest   constant int := 2000;

@@ -9,9 +9,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import dagster as dg
-from dagster._core.definitions.freshness import TimeWindowFreshnessPolicy
 
 from lifecycle.ledger.problems import STALE, open_causes, record
+from resources.dagster_private import TimeWindowFreshnessPolicy
 from resources.postgres import ApplicationDatabase
 from sensors.outages import waits_while_away
 from sensors.ownership import BY_HAND, jobs_of_assets

@@ -6,7 +6,8 @@ from typing import Final
 from lifecycle.declarations.loader import load_application
 from lifecycle.partitions.tables import MonthlyTable, monthly_tables, named_table
 
-APPLICATION: Final = load_application(Path(__file__).parents[1] / "application")
+APPLICATION_FOLDER: Final = Path(__file__).parents[1] / "application"
+APPLICATION: Final = load_application(APPLICATION_FOLDER)
 EVENT_TABLES: Final = monthly_tables(APPLICATION)
 
 

@@ -6,8 +6,9 @@ import dagster as dg
 from pydantic import PrivateAttr
 
 from lifecycle.database import connect
-from orchestration.definitions import build_definitions
+from orchestration.definitions import build_definitions, environment_variable
 from resources.postgres import ApplicationDatabase
+from resources.variables import URL_VARIABLE
 from sensors.database_outages import build_database_outages
 from sensors.dead_runs import build_dead_runs
 from tests.impatience import HOLD, JOB, LAUNCHES, LAUNCHES_KEY, QUIET_KEY, SCHEDULE, SILENCE, TELL_AFTER
@@ -36,9 +37,7 @@ def kept(instance: dg.DagsterInstance, key: str) -> list[str]:
 
 def every_minute() -> dg.Definitions:
     """Everything of `build_definitions()` but its schedules and its patience."""
-    plain = build_definitions()
-    assert plain.resources is not None
-    real = build_definitions(database=HeldDatabase(url=plain.resources["database"].url))
+    real = build_definitions(database=HeldDatabase(url=environment_variable(URL_VARIABLE)))
     impatient = {
         sensor.name: sensor
         for sensor in (

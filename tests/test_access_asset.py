@@ -18,6 +18,7 @@ from resources.postgres import ApplicationDatabase
 from resources.variables import URL_VARIABLE
 from sandbox.server import SUPERUSER, Server
 from tests.conftest import MakeApplicationDb
+from tests.declared import APPLICATION
 
 pytestmark = pytest.mark.one_server
 Command = Callable[..., Result]
@@ -89,7 +90,7 @@ def test_a_run_shows_the_matrix_and_its_checks_find_what_differs(url: str, insta
     assert (metadata["differences"].value, metadata["exposed_of_ours"].value, metadata["undeclared"].value) == (1, 1, 1)
     assert records(metadata, "matrix")["public.vendors"]["authenticated"].endswith("DELETE not declared")
 
-    upgrade(url)
+    upgrade(url, APPLICATION)
     result = run(url, instance)
     found = {evaluation.check_name: evaluation for evaluation in result.get_asset_check_evaluations()}
     assert {name for name, evaluation in found.items() if evaluation.passed} == {
@@ -134,7 +135,7 @@ def test_check_ends_with_1_until_it_is_cured_or_accepted(url: str, lifecycle: Co
     lifecycle("access", "accept")
     document = json.loads(lifecycle("access", "check", "--json", code=1).stdout)
     assert (len(document["differences"]), document["drifts"]) == (1, [])
-    upgrade(url)
+    upgrade(url, APPLICATION)
     lifecycle("access", "check")
 
 

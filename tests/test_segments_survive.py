@@ -25,7 +25,9 @@ from tests.segmented import (
     waiting,
 )
 
-HELD = "select account_id, preferences #> '{segments,tags}' from account_profiles where preferences ? 'segments' order by 1"
+HELD = """
+select account_id, preferences #> '{segments,tags}' from account_profiles where preferences ? 'segments' order by 1
+"""
 HELD_IN_DECEMBER = """
 select id, profile #> '{preferences,segments,tags}' from accounts where profile #> '{preferences,segments}' is not null
  order by 1

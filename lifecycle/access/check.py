@@ -17,7 +17,7 @@ FILE: Final = "access.yaml"
 # In public and in schemas of the application: what nobody declared and the API reaches.
 UNDECLARED: Final = """
 select n.nspname::text, c.relname::text, c.relkind::text, c.relrowsecurity,
-       exists (select from pg_policy p where p.polrelid = c.oid),
+       exists (select from pg_policy p where p.polrelid = c.oid), c.oid::regclass::text,
        format('%%s may %%s, %%s', string_agg(distinct r.rolname, ' and '), string_agg(distinct v.verb, ', '),
               case when c.relkind = 'm' then 'and a materialized view knows no row-level security'
                    when c.relkind = 'v' and not coalesce(c.reloptions, '{}')
@@ -36,7 +36,7 @@ select n.nspname::text, c.relname::text, c.relkind::text, c.relrowsecurity,
                     where d.classid = 'pg_class'::regclass and d.objid = c.oid and d.deptype = 'e')
  group by n.nspname, c.oid, c.relname, c.relkind, c.reloptions, c.relrowsecurity
 union all
-select n.nspname::text, p.proname::text, 'function', false, false,
+select n.nspname::text, p.proname::text, 'function', false, false, p.oid::regprocedure::text,
        format('runs with its owner''s rights, and %%s may EXECUTE', string_agg(r.rolname, ' and ' order by r.rolname))
   from pg_proc p join pg_namespace n on n.oid = p.pronamespace join pg_roles r on r.rolname = any (%(api)s)
  where p.prosecdef and p.prorettype <> 'trigger'::regtype and n.nspname !~ '^(pg_|information_schema)'
@@ -92,17 +92,20 @@ def undeclared_objects(conn: Connection, application: Application) -> tuple[Acce
 
 
 def _undeclared(
-    declared: AccessDeclarations, schema: str, name: str, kind: str, row_security: bool, policies: bool, told: str
+    declared: AccessDeclarations,
+    schema: str,
+    name: str,
+    kind: str,
+    row_security: bool,
+    policies: bool,
+    printed: str,
+    told: str,
 ) -> AccessFinding:
     qualified = QualifiedName(schema, name)
     if kind == "function":
-        return AccessFinding(str(qualified), told, "routines", f"{qualified}: {{roles: []}}")
-    return AccessFinding(
-        str(qualified),
-        told,
-        "relations",
-        f"{qualified}: {_proposal(declared, kind, guarded=row_security and policies)}",
-    )
+        return AccessFinding(printed, told, "routines", f"{qualified}: {{roles: []}}")
+    proposal = _proposal(declared, kind, guarded=row_security and policies)
+    return AccessFinding(printed, told, "relations", f"{qualified}: {proposal}")
 
 
 def _proposal(declared: AccessDeclarations, kind: str, *, guarded: bool) -> str:

@@ -13,12 +13,12 @@ from lifecycle.declarations.application import Application
 from lifecycle.names import QualifiedName
 
 # What the machinery's policies for ops ask; made by helpers.sql.
-EXECUTORS: Final[Mapping[str, tuple[str, ...]]] = {"private.claims()": (OPS,), "public.is_ops_role()": (OPS,)}
+EXECUTORS: Final[Mapping[str, tuple[str, ...]]] = {"private.claims()": (), "public.is_ops_role()": (OPS,)}
 HELPERS: Final = tuple(
     Routine(
         QualifiedName.parse(signature.removesuffix("()")),
         roles,
-        "policies for ops ask it",
+        "policies for ops ask it" if roles else "helpers of policies ask it",
         granted=roles,
     )
     for signature, roles in EXECUTORS.items()

@@ -139,10 +139,15 @@ class Catalog:
 
 @contextmanager
 def printed_in_full(conn: Connection) -> Iterator[None]:
-    """A transaction in which conditions are printed with every schema, whatever the session's search_path."""
+    """A transaction in which conditions are printed with every schema, whatever the session's search_path.
+
+    Within another transaction the path is given back, as it would stay until that one ends.
+    """
     with conn.transaction():
+        before = value(conn, "select current_setting('search_path')")
         conn.execute("select set_config('search_path', '', true)")
         yield
+        conn.execute("select set_config('search_path', %s, true)", (before,))
 
 
 def read_catalog(conn: Connection, declared: Declared) -> Catalog:

@@ -33,3 +33,36 @@ begin
     return query select h.relation, h.bytes, h.row_estimate from lifecycle.storage_history h
                   where h.measured_on = today order by h.bytes desc, h.relation;
 end $$;
+
+-- Deletion requests that are not carried out, each with its deadline, where personal data is declared. A failed job is
+-- tried again until its tries are used up: then it needs a person. A request that no job was made of yet, and that says
+-- itself that it failed, needs one, too.
+create or replace function lifecycle.deletions_asked_for()
+returns table (requested_at timestamptz, due_at timestamptz, open boolean, given_up boolean)
+language plpgsql stable set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    policy record;
+begin
+    if to_regclass('lifecycle.deletion_jobs') is null then
+        return;
+    end if;
+    select p.deadline, p.calendar, p.tries_until_failed into policy from lifecycle.erasure_policy p;
+    if not found then
+        return;
+    end if;
+    return query select j.requested_at, j.due_at, true, j.state = 'failed' and j.attempts >= policy.tries_until_failed
+                   from lifecycle.deletion_jobs j where j.state not in ('verified', 'cancelled');
+    begin
+        return query execute lifecycle.request_statement(
+            'select r.%5$I::timestamptz, (r.%5$I::timestamptz at time zone $2 + $1) at time zone $2,
+                    r.%4$I <> %13$L, r.%4$I = %13$L
+               from %1$s r
+              where r.%4$I in (%10$L, %11$L, %13$L)
+                and not exists (select from lifecycle.deletion_jobs j where j.request_id = r.%2$I::text)')
+            using policy.deadline, policy.calendar;
+    exception when undefined_table or undefined_column then
+        null;  -- what the declarations lack is told by `lifecycle check`
+    end;
+end $$;

@@ -50,20 +50,14 @@ select job, week, by_run,
   from judged group by job, week, by_run order by job, week
 """
 QUEUE_EXISTS: Final = "select to_regclass('lifecycle.deletion_jobs') is not null"
-# A failed job is tried again until its tries are used up: then it needs a person. An erased one whose data came back is
-# open again, by a deadline of its own.
 DELETIONS: Final = """
-with job as (
-    select j.due_at, j.requested_at, j.state = 'failed' and j.attempts >= p.tries_until_failed as given_up
-      from lifecycle.deletion_jobs j cross join lifecycle.erasure_policy p
-     where j.state not in ('verified', 'cancelled')
-)
-select count(*) + lifecycle.requests_without_job(),
-       count(*) filter (where due_at > %(now)s and due_at <= %(now)s + interval '7 days'),
-       count(*) filter (where due_at <= %(now)s),
-       floor(extract(epoch from %(now)s - min(requested_at) filter (where isfinite(requested_at))) / 86400)::int,
+select count(*) filter (where open),
+       count(*) filter (where open and due_at > %(now)s and due_at <= %(now)s + interval '7 days'),
+       count(*) filter (where open and due_at <= %(now)s),
+       floor(extract(epoch from %(now)s - min(requested_at) filter (where open and isfinite(requested_at)))
+             / 86400)::int,
        count(*) filter (where given_up)
-  from job
+  from lifecycle.deletions_asked_for()
 """
 PROBLEMS: Final = "select job, cause, times, since from lifecycle.open_problems order by since, job, cause"
 WAITING: Final = """

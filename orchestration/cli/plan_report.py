@@ -26,7 +26,7 @@ STATE_STYLE: Final = {
     "attached": "yellow",
 }
 # More lines than this of one capability are counted, not shown.
-MOST_LINES: Final = 6
+MOST_LINES: Final = 4
 
 
 def _plain(found: Any) -> Any:
