@@ -8,6 +8,6 @@ from lifecycle.declarations.application import FILES
 def json_schemas() -> dict[str, dict[str, Any]]:
     """The schema of each file of declarations, by the file's name without `.yaml`."""
     return {
-        name: {"$schema": "https://json-schema.org/draft/2020-12/schema", **model.model_json_schema()}  # type: ignore[union-attr]
+        name: {"$schema": "https://json-schema.org/draft/2020-12/schema", **model.model_json_schema()}
         for name, model in FILES.items()
     }

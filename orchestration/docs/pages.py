@@ -6,6 +6,7 @@ from typing import Final
 
 from lifecycle.declarations.application import Application
 from lifecycle.declarations.schema import json_schemas
+from lifecycle.erasures.map_page import personal_data_page
 from orchestration.docs.assets_page import assets_page
 from orchestration.docs.commands_page import commands_page
 from orchestration.docs.declarations_page import declarations_page
@@ -27,6 +28,7 @@ def pages(application: Application) -> dict[str, str]:
         f"{REFERENCE}/commands.md": commands_page(),
         f"{REFERENCE}/declarations.md": declarations_page(),
         f"{REFERENCE}/partitioned-tables.md": partitioned_page(),
+        f"{REFERENCE}/personal-data-map.md": personal_data_page(application),
         f"{REFERENCE}/retention.md": retention_page(application),
         **schemas,
     }
