@@ -36,7 +36,8 @@ class Drift:
     told: str
 
 
-def _require_migrated(conn: Connection) -> None:
+def require_migrated(conn: Connection) -> None:
+    """Raise RefusedError before the first migration."""
     if not rows(conn, MIGRATED)[0][0]:
         raise RefusedError("nothing was accepted in this database yet; run `lifecycle migrate` first")
 
@@ -75,7 +76,7 @@ def accept(conn: Connection, declared: Declared, *, everything: bool, but: froze
     Without `everything` only those of relations that were never looked at, and never those of the relations in `but`.
     Raises RefusedError before the first migration.
     """
-    _require_migrated(conn)
+    require_migrated(conn)
     relations = {relation.name: relation for relation in declared.relations}
     with printed_in_full(conn):
         catalog = read_catalog(conn, declared)
@@ -109,7 +110,7 @@ def drifts(conn: Connection, declared: Declared) -> tuple[Drift, ...]:
     Relations that were never accepted are not among them; `exposures` names those. Raises RefusedError before the first
     migration.
     """
-    _require_migrated(conn)
+    require_migrated(conn)
     with printed_in_full(conn):
         catalog = read_catalog(conn, declared)
         held = {(row[0], row[1], row[2]): row[3] for row in rows(conn, HELD + " where declared is null")}

@@ -1,8 +1,7 @@
 """All declarations of one application, and which file holds which."""
 
 from functools import cached_property
-from types import NoneType
-from typing import Any, Final, get_args
+from typing import Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -65,17 +64,7 @@ class Application(BaseModel):
 
 
 NOT_YAML: Final = ("functions", "relations")
-
-
-def _model(annotation: Any) -> type[BaseModel]:
-    """The model of a file; one that may be undeclared as a whole stands beside None."""
-    found: type[BaseModel] = next(part for part in (*get_args(annotation), annotation) if part is not NoneType)
-    return found
-
-
 # The files of the folder, by name without `.yaml`, with the model of each.
-FILES: Final[dict[str, type[BaseModel]]] = {
-    (field.alias or name): _model(field.annotation)
-    for name, field in Application.model_fields.items()
-    if name not in NOT_YAML
+FILES: Final = {
+    (field.alias or name): field.annotation for name, field in Application.model_fields.items() if name not in NOT_YAML
 }

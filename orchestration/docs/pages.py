@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Final
 
+from lifecycle.access.page import access_page
 from lifecycle.declarations.application import Application
 from lifecycle.declarations.schema import json_schemas
 from lifecycle.erasures.map_page import personal_data_page
@@ -28,10 +29,18 @@ def pages(application: Application) -> dict[str, str]:
         f"{REFERENCE}/commands.md": commands_page(),
         f"{REFERENCE}/declarations.md": declarations_page(),
         f"{REFERENCE}/partitioned-tables.md": partitioned_page(),
-        f"{REFERENCE}/personal-data-map.md": personal_data_page(application),
         f"{REFERENCE}/retention.md": retention_page(application),
+        **_of_capabilities(application),
         **schemas,
     }
+
+
+def _of_capabilities(application: Application) -> dict[str, str]:
+    """Pages that a capability writes, where it is declared."""
+    found = {f"{REFERENCE}/access.md": access_page(application)}
+    if application.personal_data is not None:
+        found[f"{REFERENCE}/personal-data-map.md"] = personal_data_page(application)
+    return found
 
 
 def write_pages(application: Application, root: Path = ROOT) -> list[str]:
