@@ -9,6 +9,7 @@ from typing import Final
 
 import dagster as dg
 
+from assets.keys import part
 from lifecycle.declarations.application import Application
 from lifecycle.declarations.relations import Relation, RelationColumn
 from lifecycle.names import QualifiedName
@@ -25,7 +26,7 @@ DESCRIPTIONS: Final = {
 
 def application_key(name: QualifiedName) -> dg.AssetKey:
     """The asset key of one of the application's tables or views."""
-    return dg.AssetKey([name.schema, name.name])
+    return dg.AssetKey([part(name.schema), part(name.name)])
 
 
 def column_schema(columns: tuple[RelationColumn, ...]) -> dg.TableSchema:

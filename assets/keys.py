@@ -11,16 +11,15 @@ from lifecycle.names import QualifiedName
 PLAIN_SCHEMA: Final = "public"
 
 
-def key_of(prefix: str, relation: QualifiedName) -> dg.AssetKey:
-    """`prefix / name`, and `prefix / schema / name` outside of schema public.
+def part(name: str) -> str:
+    """A name as Dagster takes it in keys and steps: letters, digits, underscores; anything else as its code."""
+    return re.sub(r"[^A-Za-z0-9_]", lambda found: f"_{ord(found[0]):x}_", name)
 
-    Dagster allows letters, digits and underscores in names of steps; anything else that the database allows is written
-    as its code.
-    """
+
+def key_of(prefix: str, relation: QualifiedName) -> dg.AssetKey:
+    """`prefix / name`, and `prefix / schema / name` outside of schema public."""
     path = [relation.name] if relation.schema == PLAIN_SCHEMA else [relation.schema, relation.name]
-    return dg.AssetKey(
-        [prefix, *(re.sub(r"[^A-Za-z0-9_]", lambda found: f"_{ord(found[0]):x}_", part) for part in path)]
-    )
+    return dg.AssetKey([prefix, *map(part, path)])
 
 
 def step_name(key: dg.AssetKey) -> str:

@@ -10,7 +10,19 @@ from typing import Any, Final
 
 import dagster as dg
 
-from assets import access, archive, checking, erasures, expiry, indexes, partitions, review, segments, views
+from assets import (
+    access,
+    archive,
+    checking,
+    erasures,
+    expiry,
+    indexes,
+    partitions,
+    review,
+    segments,
+    statistics,
+    views,
+)
 from assets.application import application_assets
 from assets.bundle import Bundle
 from lifecycle.declarations.application import Application
@@ -46,6 +58,8 @@ BUNDLES: Final[Mapping[str, Callable[[Application], Bundle]]] = {
     "indexes": indexes.bundle,
     "access": access.bundle,
     "views": views.bundle,
+    "statistics": statistics.bundle,
+    "comparison": statistics.comparison_bundle,
     "segments": segments.bundle,
     "review": review.bundle,
     "checking": checking.bundle,

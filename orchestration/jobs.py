@@ -46,6 +46,16 @@ ASSET_JOBS: Final = (
         "Refresh the materialized views, each on its own; then check their age.",
     ),
     AssetJob(
+        "refresh_derived_statistics",
+        "statistics",
+        "Bring every kept view up to its own definition, by what changed; then check their age.",
+    ),
+    AssetJob(
+        "reconcile_statistics",
+        "comparison",
+        "Compare every kept view with its own definition, and repair what differs.",
+    ),
+    AssetJob(
         "refresh_account_segments",
         "segments",
         "Compute the segments of accounts whose tastes, interactions or consent changed; then check.",

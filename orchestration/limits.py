@@ -13,6 +13,7 @@ MOST_SECONDS_OF: Final[Mapping[str, int]] = {
     "build_hot_query_indexes": 24 * HOUR,
     # Hourly jobs: the next one is more use than a run that hangs.
     "refresh_analytics_hourly": 2 * HOUR,
+    "refresh_derived_statistics": 2 * HOUR,
     "refresh_account_segments": 2 * HOUR,
     # The next batch of people waits behind it.
     "erase_personal_data": 3 * HOUR,

@@ -26,6 +26,18 @@ class Start:
 
 TIMETABLE: Final = (
     Start(
+        "refresh_derived_statistics_hourly",
+        "refresh_derived_statistics",
+        "5 * * * *",
+        "Dashboards are at most an hour behind; costs what changed.",
+    ),
+    Start(
+        "reconcile_statistics_daily",
+        "reconcile_statistics",
+        "45 2 * * *",
+        "A figure that differs from its definition is found within a day.",
+    ),
+    Start(
         "refresh_analytics_hourly_schedule",
         "refresh_analytics_hourly",
         "20 * * * *",

@@ -9,7 +9,7 @@ import pytest
 from lifecycle.access import apply
 from lifecycle.access.report import access_differences
 from lifecycle.database import Connection, connect, rows, value
-from lifecycle.errors import BusyError, RefusedError
+from lifecycle.errors import BusyError
 from lifecycle.locks import LockPolicy
 from lifecycle.migrating.migrate import upgrade
 from lifecycle.migrating.undo import undo
@@ -32,8 +32,10 @@ def test_an_object_of_somebody_else_is_named_and_the_rest_is_done(
     with psycopg.connect(server.url(url.rpartition("/")[2], user=SUPERUSER), autocommit=True) as other:
         other.execute("alter table quiz_forms owner to supabase_admin")
         other.execute("grant truncate on quiz_forms, chat_sessions to anon")
-        with pytest.raises(RefusedError, match=r"public\.quiz_forms \(owner supabase_admin\).*alter \.\.\. owner to"):
-            upgrade(url, APPLICATION)
+        lines = upgrade(url, APPLICATION).changes
+        (told,) = [line for line in lines if "public.quiz_forms" in line]
+        assert "left as it is, because it belongs to supabase_admin" in told
+        assert "alter ... owner to" in told
         may = "select has_table_privilege('anon', %s, 'TRUNCATE')"
         assert (value(other, may, ("quiz_forms",)), value(other, may, ("chat_sessions",))) == (True, False)
         other.execute("alter table quiz_forms owner to postgres")
@@ -50,8 +52,12 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("tampering", "holding", "named"),
     [
-        ("alter table quiz_forms disable row level security", "select from quiz_forms", "public.quiz_forms"),
-        ("grant execute on function is_ops_role() to anon", "alter function is_ops_role() cost 2", "is_ops_role()"),
+        ("alter table vendors disable row level security", "select from vendors", "public.vendors"),
+        (
+            "grant execute on function run_daily_maintenance() to anon",
+            "alter function run_daily_maintenance() cost 2",
+            "run_daily_maintenance()",
+        ),
         ("grant usage on schema lifecycle to anon", "grant create on schema lifecycle to service_role", "lifecycle"),
     ],
 )
@@ -73,8 +79,7 @@ def test_what_stays_locked_is_named_with_who_holds_it(
         assert access_differences(conn, APPLICATION) == ()
 
 
-@pytest.mark.parametrize("auto_grant", [True, False])
-@pytest.mark.parametrize("after", [0, 1, 7, 20])
+@pytest.mark.parametrize(("auto_grant", "after"), [(True, 0), (True, 20), (False, 7)])
 def test_a_run_that_died_is_finished_and_the_way_back_is_whole(
     make_application_db: MakeApplicationDb, monkeypatch: pytest.MonkeyPatch, auto_grant: bool, after: int
 ) -> None:
@@ -144,7 +149,7 @@ def test_a_role_ops_that_may_more_is_refused(
             with pytest.raises(psycopg.errors.DuplicateObject, match=message) as caught:
                 upgrade(url, APPLICATION)
             assert "lifecycle migrate again" in str(caught.value.diag.message_hint)
-            assert value(conn, "select version_num from lifecycle.alembic_version") == "0013"
+            assert value(conn, "select to_regclass('lifecycle.accepted_access')") is None
             assert value(conn, "select relrowsecurity from pg_class where relname = 'search_queries'") is False
         upgrade(url, APPLICATION)
 

@@ -10,6 +10,8 @@ from lifecycle.errors import BusyError
 from lifecycle.partitions.convert import convert_table
 from tests.conversion_load import BEHAVIOUR, FEW_MONTHS, at_step, convert, fill, fingerprint, leftovers
 
+# What Python decides and in which order; the statements run on both versions in the other files.
+pytestmark = pytest.mark.one_server
 MakeDb = Callable[..., str]
 CHANGES = {
     "a column": "alter table user_behavior_events add column campaign text default 'none'",

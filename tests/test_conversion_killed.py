@@ -108,6 +108,7 @@ def test_killed_in_the_middle_of_transactions(make_application_db: MakeDb, now: 
     assert_converted(url, now)
 
 
+@pytest.mark.one_server
 @pytest.mark.parametrize("step", ["key index built", "attached", "capturing", "built", "replayed", "exchanged"])
 def test_sessions_ended_by_an_administrator(make_application_db: MakeDb, now: datetime, step: str) -> None:
     url = make_application_db(rows=False, migrated=True)
@@ -139,6 +140,7 @@ def test_key_index_that_an_earlier_build_left_invalid(make_application_db: MakeD
     assert_converted(url, now)
 
 
+@pytest.mark.one_server
 @pytest.mark.parametrize("later", [timedelta(0), timedelta(days=45)])
 def test_rerun_needs_other_partitions(make_application_db: MakeDb, now: datetime, later: timedelta) -> None:
     """Between kill and rerun a month begins, and rows past retention arrive: copies made before no longer fit all."""

@@ -19,6 +19,8 @@ from lifecycle.partitions.status import partition_status
 from lifecycle.partitions.tables import LONGEST_STEM, MonthlyTable, monthly_tables, named_table, stem
 from tests.conftest import MakeApplicationDb
 
+# What Python decides and in which order; the statements run on both versions in the other files.
+pytestmark = pytest.mark.one_server
 LONG = "a_table_of_visits_" * 3
 TABLES = {
     "public.visits": "at",

@@ -22,6 +22,8 @@ from tests.conversion_load import (
     open_transaction,
 )
 
+# What Python decides and in which order; the statements run on both versions in the other files.
+pytestmark = pytest.mark.one_server
 MakeDb = Callable[..., str]
 
 

@@ -12,6 +12,8 @@ from lifecycle.errors import RefusedError
 from lifecycle.partitions.plan import plan_conversion, plan_rotation
 from tests.conversion_load import BEHAVIOUR, CATALOG, REPLAY, convert
 
+# What Python decides and in which order; the statements run on both versions in the other files.
+pytestmark = pytest.mark.one_server
 MakeDb = Callable[..., str]
 
 # What is done to the table, and words of the reason that the plan must give.

@@ -36,7 +36,8 @@ class Drift:
     told: str
 
 
-def _require_migrated(conn: Connection) -> None:
+def require_migrated(conn: Connection) -> None:
+    """Raise RefusedError before the first migration."""
     if not rows(conn, MIGRATED)[0][0]:
         raise RefusedError("nothing was accepted in this database yet; run `lifecycle migrate` first")
 
@@ -75,7 +76,7 @@ def accept(conn: Connection, declared: Declared, *, everything: bool, but: froze
     Without `everything` only those of relations that were never looked at, and never those of the relations in `but`.
     Raises RefusedError before the first migration.
     """
-    _require_migrated(conn)
+    require_migrated(conn)
     relations = {relation.name: relation for relation in declared.relations}
     with printed_in_full(conn):
         catalog = read_catalog(conn, declared)
@@ -109,7 +110,7 @@ def drifts(conn: Connection, declared: Declared) -> tuple[Drift, ...]:
     Relations that were never accepted are not among them; `exposures` names those. Raises RefusedError before the first
     migration.
     """
-    _require_migrated(conn)
+    require_migrated(conn)
     with printed_in_full(conn):
         catalog = read_catalog(conn, declared)
         held = {(row[0], row[1], row[2]): row[3] for row in rows(conn, HELD + " where declared is null")}
@@ -125,7 +126,10 @@ def _drifts(catalog: Catalog, declared: Declared, held: dict[tuple[str, str, str
         if live.identifier in known
         for kind, subject, definition in _standing(live, relations.get(live.name))
     }
-    for key in sorted(held.keys() | standing.keys()):
+    there = {live.identifier for live in catalog.relations.values()}
+    for identifier in sorted(known - there):
+        yield Drift(identifier, "", "does not exist any more")
+    for key in sorted(key for key in held.keys() | standing.keys() if key[0] in there):
         identifier, kind, subject = key
         before, now = held.get(key), standing.get(key)
         if before == now:

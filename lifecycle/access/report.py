@@ -3,7 +3,7 @@
 from collections import defaultdict
 from dataclasses import dataclass
 
-from lifecycle.access.accepted import Drift, drifts
+from lifecycle.access.accepted import Drift, drifts, require_migrated
 from lifecycle.access.changes import Change, access_changes, in_words
 from lifecycle.access.check import undeclared_exposures
 from lifecycle.access.declared import declared_access
@@ -44,7 +44,8 @@ def access_differences(conn: Connection, application: Application) -> tuple[Diff
 
 
 def access_report(conn: Connection, application: Application) -> AccessReport:
-    """Read the catalog; milliseconds, whatever the size of the data. Needs a migrated database."""
+    """Read the catalog; milliseconds, whatever the size of the data. Raises RefusedError before the first migration."""
+    require_migrated(conn)
     declared = declared_access(application)
     return AccessReport(
         matrix=access_matrix(conn, declared),

@@ -14,9 +14,13 @@ from lifecycle.database import Connection, without_statement_timeout
 
 # Of a group, not brought back by somebody, past its time, and behind the last row that was looked at.
 DUE: Final = sql.SQL("""
-       m.{time} < {cutoff}{behind}
+       m.{time} < {cutoff}{behind}{group_stays}
    and m.{group} <> all (array(select r.group_key::{group_type} from lifecycle.restored_groups r
                                 where r.archive_schema = {schema} and r.archive_table = {table} and r.until > %(now)s))
+""")
+# A group that began a short while ago keeps its rows, whatever their own time.
+GROUP_STAYS: Final = sql.SQL("""
+   and not exists (select from {groups} g where g.{groups_id} = m.{group} and g.{groups_time} >= %(groups_cutoff)s)
 """)
 # PostgreSQL's calendar begins in 4714 BC; before it lies only -infinity, which has no day of its own.
 NEXT_DAYS: Final = sql.SQL("""
@@ -78,7 +82,14 @@ class Due:
         texts = [sql.SQL("m.{}::text").format(sql.Identifier(column.name)) for column in layout.compressed]
         sizes = [sql.SQL("coalesce(octet_length({}), 0)").format(text) for text in texts]
         named = [sql.Identifier(f"text_{number}") for number in range(len(texts))]
+        groups = {
+            "groups": declared.groups.table.identifier,
+            "groups_id": sql.Identifier(declared.groups.id),
+            "groups_time": sql.Identifier(declared.groups.time or ""),
+            "group": sql.Identifier(declared.group),
+        }
         self._parts: dict[str, sql.Composable] = {
+            "group_stays": GROUP_STAYS.format(**groups) if declared.groups.time else sql.SQL(""),
             "source": layout.archive.source.identifier,
             "time": sql.Identifier(declared.time),
             "id": sql.Identifier(declared.id),
@@ -114,6 +125,7 @@ class Due:
         return {
             "now": self.now,
             "cutoff": self.now - self.layout.archive.keep_for - self.late_by,
+            "groups_cutoff": self.now - self.layout.archive.keep_groups_for - self.late_by,
             "batch_size": self.pace.batch_size,
             "batch_bytes": self.pace.batch_bytes,
             "at": place.at,

@@ -91,6 +91,11 @@ class Archive:
         return fixed_length(self.declared.after)
 
     @property
+    def keep_groups_for(self) -> timedelta:
+        """How old a group has to be before its rows may go; nothing where that is not declared."""
+        return fixed_length(self.declared.groups.after) if self.declared.groups.after else timedelta()
+
+    @property
     def keeps_archived_rows(self) -> sql.Composed:
         """Its key in our tables, as a condition without names of tables."""
         name = self.declared.archive
@@ -163,7 +168,7 @@ def read_layout(conn: Connection, archive: Archive) -> Layout:
     columns = tuple(ArchivedColumn(*row, row[1] in compressed) for row in found)
     _require(source, types, (declared.id, declared.group, declared.time, *declared.compress, *declared.show))
     groups = {column: kind for _, column, kind, *_ in rows(conn, COLUMNS, (str(declared.groups.table),))}
-    _require(declared.groups.table, groups, (declared.groups.id,))
+    _require(declared.groups.table, groups, filter(None, (declared.groups.id, declared.groups.time)))
     if types[declared.time] not in MOMENTS:
         raise RefusedError(
             f"{source}.{declared.time}: is {types[declared.time]}; archive.yaml needs a timestamptz, timestamp or date"

@@ -26,6 +26,8 @@ from lifecycle.database import Connection, politely, run_all
 BATCH: Final = sql.Identifier("pg_temp", "lifecycle_archive_batch")
 PREPARE: Final = (
     "set local statement_timeout = 0",
+    # Kept views read both places: what moves changes none of their rows.
+    "set local lifecycle.moves_rows = 'yes'",
     # Stored as text, a value must read the same wherever it is cast back.
     "set local datestyle = 'ISO, YMD'",
     "set local intervalstyle = 'postgres'",
@@ -40,7 +42,7 @@ PREPARE: Final = (
 MOVE: Final = sql.SQL("""
 with found as materialized (
     select g.{groups_id} as id from {groups} g
-     where g.{groups_id} in (select b.grp from {batch} b)
+     where g.{groups_id} in (select b.grp from {batch} b){group_is_old}
        and not exists (select from lifecycle.restored_groups r
                         where r.archive_schema = {schema} and r.archive_table = {table}
                           and r.group_key = g.{groups_id}::text and r.until > %(now)s)
@@ -205,6 +207,11 @@ def _moving(layout: Layout) -> sql.Composed:
     return MOVE.format(
         groups=declared.groups.table.identifier,
         groups_id=sql.Identifier(declared.groups.id),
+        group_is_old=(
+            sql.SQL(" and (g.{} >= %(groups_cutoff)s) is not true").format(sql.Identifier(declared.groups.time))
+            if declared.groups.time
+            else sql.SQL("")
+        ),
         batch=BATCH,
         schema=sql.Literal(declared.archive.schema),
         table=sql.Literal(declared.archive.name),

@@ -11,6 +11,20 @@ class Groups(Declared):
 
     table: QualifiedName
     id: Column = Field(description="its key, which the rows' `group` names")
+    time: Column | None = Field(default=None, description="timestamptz: when the group began")
+    after: Interval | None = Field(
+        default=None,
+        description="rows stay until their group began so long ago: longer, by more than a day, than views look back "
+        "that need a compressed column",
+    )
+
+    @model_validator(mode="after")
+    def _are_declared_together(self) -> "Groups":
+        if (self.time is None) != (self.after is None):
+            raise ValueError("`time` and `after` of groups go together: declare both or none")
+        if self.after:
+            fixed_length(self.after)
+        return self
 
 
 class ArchivedTable(DeclaredObject):

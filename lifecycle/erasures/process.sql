@@ -28,7 +28,8 @@ begin
                 return 'again';
             end if;
         when 'search' then
-            if lifecycle.search_relation(batch, relation) > 0 and (select c.relkind from pg_class c where c.oid = relation) = 'm' then
+            if lifecycle.search_relation(batch, relation) > 0
+               and ((select c.relkind from pg_class c where c.oid = relation) = 'm' or lifecycle.is_kept_table(relation)) then
                 -- It holds what was taken out of its tables since.
                 if not lifecycle.refresh_erased_view(relation) then
                     raise lock_not_available;

@@ -24,12 +24,18 @@ as $$
      group by a.view order by 2, 1
 $$;
 
+-- Whether a table of ours holds the rows of a kept view, which are made anew from others (lifecycle/views/tables.py).
+create or replace function lifecycle.is_kept_table(relation regclass) returns boolean
+language sql stable set search_path = ''
+as $$ select coalesce(obj_description(relation, 'pg_class') like 'lifecycle:kept view %', false) $$;
+
 -- Everything that is searched, in the order of the search: tables first, since words are taken out of them, then the
--- materialized views that read them.
+-- kept and materialized views that read them.
 create or replace function lifecycle.relations_to_search() returns table (place bigint, relation regclass, table_name text, bytes bigint)
 language sql stable set search_path = ''
 as $$
-    select row_number() over (order by c.relkind = 'm', m.depth nulls first, max(s.bytes), s.table_name),
+    select row_number() over (order by c.relkind = 'm', lifecycle.is_kept_table(s.relation), m.depth nulls first,
+                                       max(s.bytes), s.table_name),
            s.relation, s.table_name, max(s.bytes)
       from lifecycle.searched_columns() s
       join pg_class c on c.oid = s.relation
@@ -45,6 +51,7 @@ as $$
 #variable_conflict use_variable
 declare
     view    record;
+    done    boolean;
     code    text;
     error   text;
     context text;
@@ -55,6 +62,10 @@ begin
                       and i.indpred is null and i.indexprs is null) as concurrently
       into view
       from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = relation;
+    if lifecycle.is_kept_table(relation) then
+        execute 'select lifecycle.refresh_kept_table($1)' into strict done using relation;
+        return done;
+    end if;
     execute format('refresh materialized view %s%s', case when view.concurrently then 'concurrently ' else '' end, view.name);
     perform lifecycle.report_outcome('erase_personal_data', 'materialized view ' || view.name, null);
     return true;
@@ -76,12 +87,20 @@ as $$
 #variable_conflict use_variable
 declare
     view    record;
+    done    boolean;
     touched oid[];
 begin
     perform lifecycle.renew_erasure_lease(batch);
     touched := array(select distinct lifecycle.reachable(c.table_name)::oid
                        from lifecycle.erasure_counts c join lifecycle.deletion_jobs j on j.id = c.job_id
                       where j.batch_id = batch and j.state = 'erased');
+    -- Kept views first: materialized views may read them. Not every application declares any.
+    if to_regprocedure('lifecycle.refresh_kept_after(oid[])') is not null then
+        execute 'select lifecycle.refresh_kept_after($1)' into strict done using touched;
+        if not done then
+            return false;
+        end if;
+    end if;
     for view in
         select m.relation from lifecycle.views_in_order() m join pg_class c on c.oid = m.relation
          where m.reads && touched and c.relispopulated order by m.depth, m.relation

@@ -40,8 +40,8 @@ as $$
           where c.table_name = treatment_of.table_name and c.column_name in (treatment_of.column_name, '*')
           order by c.column_name = '*' limit 1),
         (select row(treatment_of.table_name, treatment_of.column_name, d.treatment, d.reason)::lifecycle.personal_data_columns
-           from (select case when n.nspname = 'lifecycle' then 'clean' else 'refreshed' end,
-                        case when n.nspname = 'lifecycle' then 'settings, names of objects and counts'
+           from (select case when n.nspname = 'lifecycle' and not lifecycle.is_kept_table(v.oid) then 'clean' else 'refreshed' end,
+                        case when n.nspname = 'lifecycle' and not lifecycle.is_kept_table(v.oid) then 'settings, names of objects and counts'
                              else 'made anew from the application''s tables, after a person''s rows have left them' end
                    from pg_class v join pg_namespace n on n.oid = v.relnamespace
                   where format('%I.%I', n.nspname, v.relname) = treatment_of.table_name

@@ -25,8 +25,8 @@ BASE: Final = (STATE, LEDGER)
 CAPABILITIES: Final = (
     *BASE,
     PARTITIONS,
-    VIEWS,
     ARCHIVE,
+    VIEWS,
     EXPIRY,
     SEGMENTS,
     ERASURES,

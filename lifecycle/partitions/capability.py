@@ -11,6 +11,7 @@ from lifecycle.declarations.model import interval
 from lifecycle.locks import LockPolicy
 from lifecycle.migrating.capability import Capability, Statements
 from lifecycle.partitions.tables import MonthlyTable, monthly_tables
+from lifecycle.partitions.undo import require_plain_tables
 
 # Rotation is one transaction, behind which an ALTER TABLE of the application would wait: about half a minute.
 ROTATION_LOCKS: Final = LockPolicy(tries=30)
@@ -67,4 +68,5 @@ PARTITIONS: Final = Capability(
     files=("catalog.sql", "building.sql", "rotation.sql", "rotate.sql"),
     policies=event_table_policies,
     objects=close_problems,
+    undo=require_plain_tables,
 )

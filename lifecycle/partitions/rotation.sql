@@ -121,6 +121,12 @@ begin
                into must_move using missing[1], next_month;
         end if;
 
+        -- Dropping a partition fires no trigger: kept views are told beforehand, while nobody waits.
+        if to_regprocedure('lifecycle.note_dropped_rows(text,text,regclass)') is not null then
+            execute 'select lifecycle.note_dropped_rows($1, $2, p) from unnest($3) p'
+              using policy.schema_name, policy.table_name, expired;
+        end if;
+
         for attempt in 1 .. policy.lock_tries loop
             begin
                 done := '{}';

@@ -9,6 +9,8 @@ from lifecycle.database import Connection
 from lifecycle.declarations.application import Application
 from lifecycle.declarations.model import interval
 from lifecycle.migrating.capability import Capability, Statements
+from lifecycle.views.archived import archive_layouts, show_archives
+from lifecycle.views.keep import give_back, keep_views, kept_views
 
 FORGET: Final = sql.SQL("delete from lifecycle.materialized_view_policies")
 WRITE: Final = sql.SQL(
@@ -41,18 +43,29 @@ def view_policies(application: Application) -> Statements:
     return FORGET, *views
 
 
-def forget_undeclared(conn: Connection, _application: Application) -> Iterator[str]:
-    """Drop what is known about views that are no longer declared."""
+def view_objects(conn: Connection, application: Application) -> Iterator[str]:
+    """Keep the declared views, let the others see archives, forget what is known about views that are not declared."""
+    layouts = archive_layouts(conn, application)
+    yield from keep_views(conn, application.views, layouts)
+    yield from show_archives(conn, layouts)
     with conn.transaction():
         conn.execute(FORGET_STATES.encode())
         conn.execute(FORGET_PROBLEMS.encode())
-    yield from ()
+
+
+def give_all_back(conn: Connection, _application: Application) -> Iterator[str]:
+    """Every kept view computes its rows itself again."""
+    yield from give_back(conn, list(kept_views(conn)))
 
 
 VIEWS: Final = Capability(
     "views",
-    declared=lambda application: bool(application.views.materialized),
-    files=("views.sql",),
+    declared=lambda application: bool(
+        application.views.materialized or application.views.kept or application.archived_tables
+    ),
+    files=("views.sql", "kept.sql"),
+    executors={"public.figures_as_of(view text)": ("ops", "service_role")},
     policies=view_policies,
-    objects=forget_undeclared,
+    objects=view_objects,
+    undo=give_all_back,
 )

@@ -200,12 +200,3 @@ begin
         return next;
     end loop;
 end $$;
-
--- Views of the application that answer from tables of ours: none so far, so there is nothing to bring up to date.
-create or replace function public.refresh_derived_statistics(only_view text default null)
-returns table (name text, outcome text, duration_ms bigint, rows bigint, error text)
-language plpgsql set search_path = ''
-as $$
-begin
-    return;
-end $$;

@@ -18,7 +18,6 @@ from orchestration.cli.session import (
 def check(as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of lines.")] = False) -> None:
     """Compare the declarations with the database; exit 1 when they differ. Changes nothing."""
     from lifecycle.checking.check import check_declarations
-
     from orchestration.cli.check_report import print_findings
 
     with errors_as_messages():

@@ -12,9 +12,8 @@ def migrate(
     sql: Annotated[bool, typer.Option("--sql", help="Print what would run, change nothing.")] = False,
 ) -> None:
     """Bring the project's own objects in the database up to date. Safe to repeat."""
-    from lifecycle.migrating.script import migration_script
-
     from lifecycle.migrating.migrate import upgrade
+    from lifecycle.migrating.script import migration_script
 
     with errors_as_messages():
         application = declared_application()

@@ -4,8 +4,10 @@ import json
 from pathlib import Path
 from typing import Final
 
+from lifecycle.access.page import access_page
 from lifecycle.declarations.application import Application
 from lifecycle.declarations.schema import json_schemas
+from lifecycle.erasures.map_page import personal_data_page
 from orchestration.docs.assets_page import assets_page
 from orchestration.docs.commands_page import commands_page
 from orchestration.docs.declarations_page import declarations_page
@@ -28,8 +30,17 @@ def pages(application: Application) -> dict[str, str]:
         f"{REFERENCE}/declarations.md": declarations_page(),
         f"{REFERENCE}/partitioned-tables.md": partitioned_page(),
         f"{REFERENCE}/retention.md": retention_page(application),
+        **_of_capabilities(application),
         **schemas,
     }
+
+
+def _of_capabilities(application: Application) -> dict[str, str]:
+    """Pages that a capability writes, where it is declared."""
+    found = {f"{REFERENCE}/access.md": access_page(application)}
+    if application.personal_data is not None:
+        found[f"{REFERENCE}/personal-data-map.md"] = personal_data_page(application)
+    return found
 
 
 def write_pages(application: Application, root: Path = ROOT) -> list[str]:

@@ -1,0 +1,211 @@
+"""Kept views: one asset each, brought up to its own definition; their comparison; whether they are fresh and proved."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any, Final
+
+import dagster as dg
+
+from assets.application import application_key, known_columns
+from assets.bundle import Bundle
+from assets.pictures import markdown_image
+from assets.statistics_chart import MOST_POINTS, drawing_of, statistics_figure
+from assets.tables import table_metadata
+from assets.views import POOL
+from lifecycle.database import Connection
+from lifecycle.declarations.application import Application
+from lifecycle.declarations.views import KeptView
+from lifecycle.errors import LifecycleError
+from lifecycle.names import QualifiedName
+from lifecycle.views.statistics import (
+    StatisticOutcome,
+    StatisticStatus,
+    compare_statistics,
+    figures,
+    refresh_statistic,
+    statistics_status,
+)
+from resources.postgres import ApplicationDatabase, retried_when_busy
+
+GROUP: Final = "statistics"
+OWNERS: Final = ["team:data-platform"]
+CODE_VERSION: Final = "3"
+HOURLY: Final = dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=6), warn_window=timedelta(hours=3))
+# A run that a person starts refreshes at once; one of the timetable only what is due.
+SCHEDULE_TAG: Final = "dagster/schedule_name"
+COMPARISON_KEY: Final = dg.AssetKey(["lifecycle", "statistics_comparison"])
+COMPARED_WITHIN: Final = timedelta(hours=50)
+
+
+def outcome_metadata(outcome: StatisticOutcome, status: StatisticStatus) -> dict[str, Any]:
+    """What a refresh did, and what computing the view itself would have cost."""
+    metadata: dict[str, Any] = {
+        "outcome": outcome.outcome,
+        "rows_written": outcome.rows,
+        "duration_ms": outcome.duration_ms,
+        "refreshed_by": status.key or "all rows",
+    }
+    if status.definition_ms is not None:
+        metadata["definition_ms"] = status.definition_ms
+    return metadata
+
+
+def _picture(conn: Connection, application: Application, status: StatisticStatus) -> dict[str, Any]:
+    columns = next((relation.columns for relation in application.relations if relation.name == status.name), ())
+    drawing = drawing_of(columns)
+    if drawing is None:
+        return {}
+    found = figures(conn, status.table, drawing.columns, MOST_POINTS)
+    title = status.name.name.replace("_", " ")
+    return {"picture": dg.MetadataValue.md(markdown_image(statistics_figure(title, drawing, found), title))}
+
+
+def _statistic_asset(application: Application, name: QualifiedName, view: KeptView) -> dg.AssetsDefinition:
+    relation = next((relation for relation in application.relations if relation.name == name), None)
+
+    @dg.asset(
+        key=application_key(name),
+        deps=[application_key(source) for source in (relation.reads if relation else ())],
+        group_name=GROUP,
+        description=(
+            f"{(relation and relation.comment) or view.why or 'View of the application'}\n\nAnswers from a table that "
+            f"is brought up to the view's own definition every {view.every}."
+        ),
+        kinds={"postgres", "view"},
+        owners=OWNERS,
+        tags={"relation": "kept_view"},
+        metadata={"dagster/table_name": str(name), "dagster/column_schema": known_columns(application, name)},
+        freshness_policy=HOURLY,
+        pool=POOL,
+        code_version=CODE_VERSION,
+        io_manager_key="dataframes",
+        output_required=False,
+    )
+    def statistic(
+        context: dg.AssetExecutionContext, database: ApplicationDatabase
+    ) -> Iterator[dg.MaterializeResult[None]]:
+        with retried_when_busy(), database.connect() as conn:
+            before = statistics_status(conn, name)
+            if not before:
+                context.log.info(f"{name} is not kept: the application lacks it, or lifecycle migrate said why")
+                return
+            if SCHEDULE_TAG in context.run.tags and not before[0].due:
+                context.log.info(f"{name} is {before[0].age} old and not due")
+                return
+            outcome = refresh_statistic(conn, name)
+            (status,) = statistics_status(conn, name)
+            metadata = outcome_metadata(outcome, status)
+            # Pictures are stored by Dagster for good: one only where it shows something new.
+            if outcome.rows:
+                metadata |= _picture(conn, application, status)
+            yield dg.MaterializeResult(metadata=metadata)
+
+    return statistic
+
+
+def _comparison_asset(application: Application) -> dg.AssetsDefinition:
+    @dg.asset(
+        key=COMPARISON_KEY,
+        deps=[application_key(name) for name in application.views.kept],
+        group_name=GROUP,
+        description=(
+            "Every kept view against its own definition, as of one moment. Rows that differ although nothing changed "
+            "them are a fault: they are repaired, and the run fails."
+        ),
+        kinds={"postgres"},
+        owners=OWNERS,
+        pool=POOL,
+        code_version=CODE_VERSION,
+    )
+    def statistics_comparison(database: ApplicationDatabase) -> dg.MaterializeResult[None]:
+        with retried_when_busy(), database.connect() as conn:
+            found = compare_statistics(conn)
+        failed = [f"{each.name}: {each.error}" for each in found if each.outcome in ("failure", "repaired")]
+        if failed:
+            raise LifecycleError("; ".join(failed))
+        columns = {"view": "string", "outcome": "string", "milliseconds": "int"}
+        return dg.MaterializeResult(
+            metadata={
+                "views": len(found),
+                "comparison": table_metadata(columns, [(e.name, e.outcome, e.duration_ms) for e in found]),
+            }
+        )
+
+    return statistics_comparison
+
+
+def fresh_result(key: dg.AssetKey, check: str, found: StatisticStatus | None, *, optional: bool) -> dg.AssetCheckResult:
+    """Whether a view answers from its table, and not from one that is late."""
+    told, passed = "", True
+    if found is None:
+        passed = optional
+        told = "the application does not have it" if optional else "it is not kept; lifecycle migrate says why"
+    elif found.state != "kept":
+        passed, told = False, f"{found.state}; run lifecycle migrate"
+    elif found.age is None or found.late:
+        passed = False
+        when = found.refreshed_at or "never"
+        told = f"refreshed {when}; start the job refresh_derived_statistics, and read its last run"
+    else:
+        told = f"{found.age.total_seconds() / 60:,.0f} minutes old"
+    return dg.AssetCheckResult(
+        asset_key=key, check_name=check, passed=passed, severity=dg.AssetCheckSeverity.ERROR, description=told
+    )
+
+
+def proved_result(key: dg.AssetKey, check: str, found: StatisticStatus | None) -> dg.AssetCheckResult:
+    """Whether the last comparison found the table to be what the definition says."""
+    passed = found is None or not found.differing
+    told = (
+        "not compared yet" if found is None or found.compared_at is None else f"compared {found.compared_at:%F %H:%M}"
+    )
+    if found is not None and found.differing:
+        told = f"{told}: {found.differing:,} rows differed and were repaired; read docs/explanation/kept-views.md"
+    if found is not None and found.unstable:
+        told += f"; left out, as their value depends on the order of rows: {', '.join(found.unstable)}"
+    return dg.AssetCheckResult(
+        asset_key=key, check_name=check, passed=passed, severity=dg.AssetCheckSeverity.ERROR, description=told
+    )
+
+
+def _checks(application: Application) -> dg.AssetChecksDefinition:
+    names = {application_key(name): name for name in application.views.kept}
+    specs = {
+        "fresh": "It answers from its table, which was refreshed in time.",
+        "proved": "The last comparison found no row that differs from the view's own definition.",
+    }
+
+    @dg.multi_asset_check(
+        name="statistics_checks",
+        specs=[dg.AssetCheckSpec(check, asset=key, description=told) for key in names for check, told in specs.items()],
+        can_subset=True,
+    )
+    def evaluate(
+        context: dg.AssetCheckExecutionContext, database: ApplicationDatabase
+    ) -> Iterator[dg.AssetCheckResult]:
+        with retried_when_busy(), database.connect() as conn:
+            status = {found.name: found for found in statistics_status(conn)}
+        for key in sorted(context.selected_asset_check_keys):
+            name = names[key.asset_key]
+            if key.name == "fresh":
+                optional = application.views.kept[name].optional
+                yield fresh_result(key.asset_key, key.name, status.get(name), optional=optional)
+            else:
+                yield proved_result(key.asset_key, key.name, status.get(name))
+
+    return evaluate
+
+
+def bundle(application: Application) -> Bundle:
+    """An asset and two checks per kept view."""
+    kept = application.views.kept
+    if not kept:
+        return Bundle()
+    return Bundle(
+        assets=[_statistic_asset(application, name, view) for name, view in kept.items()], checks=[_checks(application)]
+    )
+
+
+def comparison_bundle(application: Application) -> Bundle:
+    """The asset of the nightly comparison."""
+    return Bundle(assets=[_comparison_asset(application)]) if application.views.kept else Bundle()
