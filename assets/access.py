@@ -2,16 +2,19 @@
 
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from typing import Any, Final
 
 import dagster as dg
 
 from assets.application import application_key
-from assets.partition_checks import Finding, checks_of_one_look, listed
+from assets.bundle import Bundle
+from assets.checks import Finding, checks_of_one_look, listed
 from assets.tables import table_metadata
-from lifecycle.access.declared import RELATIONS
+from lifecycle.access.declared import declared_access
 from lifecycle.access.matrix import SHOWN_ROLES, MatrixRow
 from lifecycle.access.report import AccessReport, access_report
+from lifecycle.declarations.application import Application
 from resources.postgres import ApplicationDatabase, retried_when_busy
 
 KEY: Final = dg.AssetKey(["access_policies"])
@@ -43,23 +46,29 @@ def report_metadata(report: AccessReport) -> dict[str, Any]:
     }
 
 
-@dg.asset(
-    key=KEY,
-    deps=[application_key(relation.name) for relation in RELATIONS if relation.row_security],
-    group_name=GROUP,
-    description=(
-        "Who may do what with which rows: the catalog (grants, row-level security, policies, functions) against "
-        "lifecycle/access_policies/declared.py. Nothing is changed here; `lifecycle migrate` makes it as declared."
-    ),
-    kinds={"postgres"},
-    owners=OWNERS,
-    freshness_policy=FRESHNESS,
-    code_version="1",
-)
-def access_policies(database: ApplicationDatabase) -> dg.MaterializeResult[None]:
-    with retried_when_busy(), database.connect() as conn:
-        report = access_report(conn)
-    return dg.MaterializeResult(metadata=report_metadata(report))
+def access_asset(application: Application) -> dg.AssetsDefinition:
+    """The asset that shows the matrix."""
+    relations = declared_access(application).relations
+
+    @dg.asset(
+        key=KEY,
+        deps=[application_key(relation.name) for relation in relations if relation.row_security],
+        group_name=GROUP,
+        description=(
+            "Who may do what with which rows: the catalog (grants, row-level security, policies, functions) against "
+            "access.yaml. Nothing is changed here; `lifecycle migrate` makes it as declared."
+        ),
+        kinds={"postgres"},
+        owners=OWNERS,
+        freshness_policy=FRESHNESS,
+        code_version="1",
+    )
+    def access_policies(database: ApplicationDatabase) -> dg.MaterializeResult[None]:
+        with retried_when_busy(), database.connect() as conn:
+            report = access_report(conn, application)
+        return dg.MaterializeResult(metadata=report_metadata(report))
+
+    return access_policies
 
 
 def access_is_as_declared(report: AccessReport) -> Finding:
@@ -91,7 +100,7 @@ def application_access_is_accepted(report: AccessReport) -> Finding:
 
 
 def no_table_is_open_to_anybody(report: AccessReport) -> Finding:
-    """Nobody without a sign-in may change a whole table, or read one with rows of persons."""
+    """Nobody without a sign-in may change a whole table."""
     metadata = {"tables": len(report.open_to_anybody)}
     if report.open_to_anybody:
         told = [f"{found.object} ({found.told})" for found in report.open_to_anybody]
@@ -108,7 +117,9 @@ CHECKS: Final[tuple[tuple[Callable[[AccessReport], Finding], dg.AssetCheckSeveri
 )
 
 
-access_checks = checks_of_one_look("access_checks", KEY, CHECKS, access_report)
-
-ACCESS_ASSETS: Final = [access_policies]
-ACCESS_CHECKS: Final = [access_checks]
+def bundle(application: Application) -> Bundle:
+    """The matrix and its checks."""
+    if not application.access.relations:
+        return Bundle()
+    checks = checks_of_one_look("access_checks", KEY, CHECKS, partial(access_report, application=application))
+    return Bundle(assets=[access_asset(application)], checks=[checks])

@@ -1,43 +1,44 @@
 """The application's own tables and views as external assets: where lineage starts.
 
-Their columns and what each view reads come from application_schema.json, a snapshot of the application's
-schema (see schema_snapshot.py); nothing is asked of a database when definitions load.
+Their columns and what each view reads come from schema.json of the declarations; nothing is asked of a database when
+definitions load.
 """
 
-import json
 from collections.abc import Set
-from pathlib import Path
-from typing import Any
+from typing import Final
 
 import dagster as dg
 
-SNAPSHOT = Path(__file__).with_name("application_schema.json")
-GROUP = "application"
-OWNERS = ["team:application"]
+from assets.keys import part
+from lifecycle.declarations.application import Application
+from lifecycle.declarations.relations import Relation, RelationColumn
+from lifecycle.names import QualifiedName
 
-DESCRIPTIONS = {
+GROUP: Final = "application"
+OWNERS: Final = ["team:application"]
+
+DESCRIPTIONS: Final = {
     "table": "Table of the application, which owns and writes it.",
     "view": "View of the application, computed on every read.",
     "materialized_view": "Materialized view of the application, as fresh as its last refresh.",
 }
 
 
-def application_key(name: str) -> dg.AssetKey:
-    """The asset key of one of the application's tables or views in schema `public`."""
-    return dg.AssetKey(["public", name])
+def application_key(name: QualifiedName) -> dg.AssetKey:
+    """The asset key of one of the application's tables or views."""
+    return dg.AssetKey([part(name.schema), part(name.name)])
 
 
-def column_schema(columns: list[dict[str, Any]]) -> dg.TableSchema:
+def column_schema(columns: tuple[RelationColumn, ...]) -> dg.TableSchema:
+    """Columns as Dagster shows them."""
     return dg.TableSchema(
         columns=[
             dg.TableColumn(
-                name=column["name"],
-                type=column["type"],
-                description=column.get("comment"),
+                name=column.name,
+                type=column.type,
+                description=column.comment or None,
                 constraints=dg.TableColumnConstraints(
-                    nullable=not column.get("not_null", False),
-                    unique=column.get("unique", False),
-                    other=column.get("constraints", []),
+                    nullable=not column.not_null, unique=column.unique, other=list(column.constraints)
                 ),
             )
             for column in columns
@@ -45,36 +46,33 @@ def column_schema(columns: list[dict[str, Any]]) -> dg.TableSchema:
     )
 
 
-def application_spec(relation: dict[str, Any]) -> dg.AssetSpec:
-    """One relation of the snapshot as an external asset."""
-    kind = relation["kind"]
+def known_columns(application: Application, name: QualifiedName) -> dg.TableSchema:
+    """The columns of one of the application's relations as last seen; none when schema.json lacks it."""
+    found = (relation.columns for relation in application.relations if relation.name == name)
+    return column_schema(next(found, ()))
+
+
+def application_spec(relation: Relation) -> dg.AssetSpec:
+    """One relation of schema.json as an external asset."""
     return dg.AssetSpec(
-        application_key(relation["name"]),
-        deps=[application_key(name) for name in relation.get("reads", [])],
-        description=relation.get("comment") or DESCRIPTIONS[kind],
+        application_key(relation.name),
+        deps=[application_key(name) for name in relation.reads],
+        description=relation.comment or DESCRIPTIONS[relation.kind],
         group_name=GROUP,
         owners=OWNERS,
-        kinds={"postgres", "table" if kind == "table" else "view"},
-        tags={"relation": kind},
+        kinds={"postgres", "table" if relation.kind == "table" else "view"},
+        tags={"relation": relation.kind},
         metadata={
-            "dagster/column_schema": column_schema(relation["columns"]),
-            "dagster/table_name": f"public.{relation['name']}",
+            "dagster/column_schema": column_schema(relation.columns),
+            "dagster/table_name": str(relation.name),
         },
     )
 
 
-def _snapshot() -> list[dict[str, Any]]:
-    relations: list[dict[str, Any]] = json.loads(SNAPSHOT.read_text(encoding="utf-8"))
-    return relations
-
-
-def snapshot_column_schema(name: str) -> dg.TableSchema:
-    """The columns of one of the application's relations; StopIteration when the snapshot has none of that name."""
-    return column_schema(next(relation["columns"] for relation in _snapshot() if relation["name"] == name))
-
-
-def application_assets(made_here: Set[dg.AssetKey] = frozenset()) -> list[dg.AssetSpec]:
-    """Every table and view of the application, in the order of the snapshot, but those that our own assets make."""
+def application_assets(application: Application, made_here: Set[dg.AssetKey] = frozenset()) -> list[dg.AssetSpec]:
+    """Every table and view of schema.json in its order, but those that our own assets make."""
     return [
-        application_spec(relation) for relation in _snapshot() if application_key(relation["name"]) not in made_here
+        application_spec(relation)
+        for relation in application.relations
+        if application_key(relation.name) not in made_here
     ]

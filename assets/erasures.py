@@ -10,10 +10,13 @@ import dagster as dg
 from pydantic import Field
 
 from assets.application import application_key
+from assets.bundle import Bundle
+from assets.erasure_checks import erasure_checks
 from assets.progress import log_progress
 from assets.tables import table_metadata
 from lifecycle.database import Connection
-from lifecycle.erasures.own_tables import DATA_MAP
+from lifecycle.declarations.application import Application
+from lifecycle.erasures.data_map import mapped_tables
 from lifecycle.erasures.proof import ReturnedData, find_returned, newest_receipt_hash
 from lifecycle.erasures.queue import QueueStatus, enqueue, queue_status
 from lifecycle.erasures.run import BatchResult, Finding, erase_batch
@@ -26,7 +29,6 @@ OWNERS: Final = ["team:data-platform"]
 CODE_VERSION: Final = "1"
 # A run a day looks for what came back, whether or not anybody asked to be erased.
 FRESHNESS: Final = dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=50), warn_window=timedelta(hours=26))
-SOURCES: Final = tuple(dict.fromkeys(table.name for table in DATA_MAP if table.schema == "public" and table.steps))
 
 
 class ErasureConfig(dg.Config):
@@ -114,7 +116,7 @@ def returned_metadata(returned: tuple[ReturnedData, ...]) -> dict[str, Any]:
 
 
 def erase_and_describe(
-    context: dg.AssetExecutionContext, conn: Connection, look_for_returned: bool
+    context: dg.AssetExecutionContext, conn: Connection, application: Application, look_for_returned: bool
 ) -> dg.MaterializeResult[None]:
     """Enqueue, erase one batch, describe it; errors as in `erase_batch`."""
     metadata = returned_metadata(find_returned(conn)) if look_for_returned else {}
@@ -124,30 +126,37 @@ def erase_and_describe(
         metadata |= batch_metadata(batch)
         for failed in batch.failed:
             context.log.warning(f"request {failed.request_id} failed, attempt {failed.attempts}: {failed.error}")
-    standing = queue_metadata(queue_status(conn), open_requests(conn))
+    standing = queue_metadata(queue_status(conn, application), open_requests(conn))
     return dg.MaterializeResult(metadata=metadata | standing | {"newest_receipt_hash": newest_receipt_hash(conn)})
 
 
-@dg.asset(
-    key=KEY,
-    deps=[application_key(name) for name in SOURCES],
-    group_name=GROUP,
-    description=(
-        "People who asked to be erased. A run claims the most urgent batch of `public.data_deletion_requests`, takes "
-        "the people out of every table of the map of personal data, searches all columns for what is left, and writes "
-        "a receipt per request. A request that fails is tried again by itself."
-    ),
-    kinds={"postgres"},
-    owners=OWNERS,
-    metadata={"dagster/table_name": "lifecycle.erasure_receipts"},
-    freshness_policy=FRESHNESS,
-    code_version=CODE_VERSION,
-)
-def personal_data_erasures(
-    context: dg.AssetExecutionContext, config: ErasureConfig, database: ApplicationDatabase
-) -> dg.MaterializeResult[None]:
-    with retried_when_busy(), database.connect() as conn:
-        return erase_and_describe(context, conn, config.look_for_returned)
+def bundle(application: Application) -> Bundle:
+    """The erasures with their checks; nothing when no personal data is declared."""
+    if application.personal_data is None:
+        return Bundle()
+    asked = application.personal_data.requests.table
+    changed = dict.fromkeys(table.name for table in mapped_tables(application) if table.steps)
+    known = {relation.name for relation in application.relations}
 
+    @dg.asset(
+        key=KEY,
+        deps=[application_key(name) for name in changed if name in known],
+        group_name=GROUP,
+        description=(
+            f"People who asked to be erased. A run claims the most urgent batch of `{asked}`, takes the people out of "
+            "every table of the map of personal data, searches all columns for what is left, and writes a receipt per "
+            "request. A request that fails is tried again by itself."
+        ),
+        kinds={"postgres"},
+        owners=OWNERS,
+        metadata={"dagster/table_name": "lifecycle.erasure_receipts"},
+        freshness_policy=FRESHNESS,
+        code_version=CODE_VERSION,
+    )
+    def personal_data_erasures(
+        context: dg.AssetExecutionContext, config: ErasureConfig, database: ApplicationDatabase
+    ) -> dg.MaterializeResult[None]:
+        with retried_when_busy(), database.connect() as conn:
+            return erase_and_describe(context, conn, application, config.look_for_returned)
 
-ERASURE_ASSETS: Final = [personal_data_erasures]
+    return Bundle(assets=[personal_data_erasures], checks=[erasure_checks(KEY)])

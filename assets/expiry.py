@@ -1,4 +1,4 @@
-"""Vouchers and redemptions past retention, deleted every night."""
+"""Rows past their time, deleted every night."""
 
 from datetime import timedelta
 from typing import Final
@@ -6,35 +6,51 @@ from typing import Final
 import dagster as dg
 
 from assets.application import application_key
-from assets.archive import POOL
-from lifecycle.policy import VOUCHERS
-from lifecycle.expiry.delete import delete_expired_vouchers as delete_all
+from assets.bundle import Bundle
+from lifecycle.declarations.application import Application
+from lifecycle.declarations.expiry import ExpiringRows
+from lifecycle.expiry.delete import delete_expired
 from resources.postgres import ApplicationDatabase, retried_when_busy
 
+POOL: Final = "chat_archive"
 GROUP: Final = "retention"
 OWNERS: Final = ["team:data-platform"]
 FRESHNESS: Final = dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=50), warn_window=timedelta(hours=26))
 
 
-@dg.asset(
-    deps=[application_key("vouchers"), application_key("voucher_redemptions")],
-    group_name=GROUP,
-    description=(
-        f"Vouchers and redemptions older than {VOUCHERS.keep_for}: deleted. A voucher is kept while it is valid, and "
-        "for that long after its end, its making and its last redemption, whichever was last."
-    ),
-    kinds={"postgres"},
-    owners=OWNERS,
-    freshness_policy=FRESHNESS,
-    pool=POOL,
-    code_version="1",
-)
-def expired_vouchers(context: dg.AssetExecutionContext, database: ApplicationDatabase) -> dg.MaterializeResult[None]:
-    with retried_when_busy(), database.connect() as conn:
-        run = delete_all(conn, progress=lambda message, _: context.log.info(message))
-    return dg.MaterializeResult(
-        metadata={"redemptions_deleted": run.redemptions, "vouchers_deleted": run.vouchers, "batches": run.batches}
+def expiry_key(job: str) -> dg.AssetKey:
+    """The asset of a job."""
+    return dg.AssetKey(["expiry", job])
+
+
+def expiry_asset(job: str, declared: ExpiringRows) -> dg.AssetsDefinition:
+    """The asset of one job: what it leaves behind."""
+    tables = ", ".join(f"`{name}`" for name in declared.tables)
+
+    @dg.asset(
+        key=expiry_key(job),
+        deps=[application_key(name) for name in declared.tables],
+        group_name=GROUP,
+        description=(
+            f"Rows of {tables} older than {declared.keep}: deleted, at most {declared.batch:,} of a table in one "
+            f"transaction. A row goes once all of its declared moments are past, and nothing holds it. {declared.why}"
+        ),
+        kinds={"postgres"},
+        owners=OWNERS,
+        freshness_policy=FRESHNESS,
+        pool=POOL,
+        code_version="2",
     )
+    def expired(context: dg.AssetExecutionContext, database: ApplicationDatabase) -> dg.MaterializeResult[None]:
+        with retried_when_busy(), database.connect() as conn:
+            run = delete_expired(conn, job, progress=lambda message, _: context.log.info(message))
+        return dg.MaterializeResult(
+            metadata={"batches": run.batches, **{f"{name}_deleted": count for name, count in run.deleted.items()}}
+        )
+
+    return expired
 
 
-VOUCHER_ASSETS: Final = [expired_vouchers]
+def bundle(application: Application) -> Bundle:
+    """An asset for each declared job."""
+    return Bundle(assets=[expiry_asset(job, declared) for job, declared in application.expiring_rows.items()])

@@ -7,13 +7,15 @@ from typing import Any, Final
 import dagster as dg
 
 from assets.application import application_key
-from assets.partition_checks import Finding, listed
+from assets.bundle import Bundle
+from assets.checks import Finding, listed
 from assets.progress import log_progress
 from assets.units import size_text
 from lifecycle.database import connect_directly
-from lifecycle.indexes.hot_queries import IndexState, IndexStatus, index_statuses
-from lifecycle.indexes.policy import HOT_QUERY_INDEXES, UNUSED_AFTER_DAYS
+from lifecycle.declarations.application import Application
 from lifecycle.indexes.build import IndexBuild, build_indexes
+from lifecycle.indexes.hot_queries import IndexState, IndexStatus, index_statuses
+from lifecycle.indexes.model import declared_indexes, hot_query_indexes
 from lifecycle.indexes.redundant import RedundantIndexes, redundant_indexes
 from resources.postgres import ApplicationDatabase, errors_for_dagster, retried_when_busy
 
@@ -74,33 +76,46 @@ def describe(build: IndexBuild, statuses: Sequence[IndexStatus]) -> dg.Materiali
     return dg.MaterializeResult(metadata=metadata)
 
 
-@dg.asset(
-    key=KEY,
-    deps=[application_key(name) for name in sorted({index.table for index in HOT_QUERY_INDEXES})],
-    group_name=GROUP,
-    description=(
-        "Indexes of the application's most frequent queries. A run builds what is missing or invalid, without stopping "
-        "writers, and changes nothing otherwise; its metadata show each index with its size, its scans and the plan of "
-        "its query before and now."
-    ),
-    kinds={"postgres"},
-    owners=OWNERS,
-    freshness_policy=FRESHNESS,
-    pool=POOL,
-    code_version="1",
-)
-def hot_query_indexes(context: dg.AssetExecutionContext, database: ApplicationDatabase) -> dg.MaterializeResult[None]:
-    url = database.required_url()
-    with retried_when_busy(), errors_for_dagster(), connect_directly(url, application_name="lifecycle indexes") as conn:
-        build = build_indexes(conn, HOT_QUERY_INDEXES, log_progress(context))
-        for message in build.left_out:
-            context.log.warning(message)
-        return describe(build, index_statuses(conn))
+def indexes_asset(application: Application) -> dg.AssetsDefinition:
+    """The asset of all declared indexes."""
+    indexes = declared_indexes(application)
+    hot = [index for index in indexes if index.query]
+
+    @dg.asset(
+        key=KEY,
+        deps=[application_key(table) for table in sorted({index.table for index in indexes})],
+        group_name=GROUP,
+        description=(
+            "Indexes of the application's most frequent queries. A run builds what is missing or invalid, without "
+            "stopping writers, and changes nothing otherwise; its metadata show each index with its size, its scans "
+            "and the plan of its query before and now."
+        ),
+        kinds={"postgres"},
+        owners=OWNERS,
+        freshness_policy=FRESHNESS,
+        pool=POOL,
+        code_version="1",
+    )
+    def hot_query_indexes(
+        context: dg.AssetExecutionContext, database: ApplicationDatabase
+    ) -> dg.MaterializeResult[None]:
+        url = database.required_url()
+        with (
+            retried_when_busy(),
+            errors_for_dagster(),
+            connect_directly(url, application_name="lifecycle indexes") as conn,
+        ):
+            build = build_indexes(conn, indexes, log_progress(context))
+            for message in build.left_out:
+                context.log.warning(message)
+            return describe(build, index_statuses(conn, hot))
+
+    return hot_query_indexes
 
 
 def hot_query_indexes_chosen(statuses: Sequence[IndexStatus]) -> Finding:
     """Each index is there, valid, and what the planner takes for its query."""
-    wrong = [status for status in statuses if not status.state.holds]
+    wrong = [status for status in statuses if not status.holds]
     metadata = {state.name: sum(status.state is state for status in statuses) for state in IndexState}
     if wrong:
         return Finding(False, "; ".join(status.advice for status in wrong), metadata)
@@ -108,7 +123,7 @@ def hot_query_indexes_chosen(statuses: Sequence[IndexStatus]) -> Finding:
 
 
 def no_redundant_indexes(found: RedundantIndexes) -> Finding:
-    """No index of schema public repeats another one or is never read; for a person to judge, nothing is dropped."""
+    """No index repeats another one or is never read; for a person to judge, nothing is dropped."""
     metadata = {
         "duplicates": len(found.duplicates),
         "unused": len(found.unused),
@@ -119,7 +134,7 @@ def no_redundant_indexes(found: RedundantIndexes) -> Finding:
     if found.duplicates:
         told.append("superfluous: " + listed([f"{one.name} (beside {one.covered_by})" for one in found.duplicates]))
     if found.unused and found.long_enough:
-        told.append(f"never read in {UNUSED_AFTER_DAYS} days: " + listed([one.name for one in found.unused]))
+        told.append(f"never read in {found.days} days: " + listed([one.name for one in found.unused]))
     if told:
         return Finding(False, "; ".join(told) + ". Drop what nobody needs: docs/how-to/hot-query-indexes.md", metadata)
     if found.unused:
@@ -133,22 +148,30 @@ def severity(statuses: Sequence[IndexStatus]) -> dg.AssetCheckSeverity:
     return dg.AssetCheckSeverity.ERROR if absent else dg.AssetCheckSeverity.WARN
 
 
-@dg.multi_asset_check(
-    name="hot_query_indexes_checks",
-    specs=[
-        dg.AssetCheckSpec(check.__name__, asset=KEY, description=check.__doc__)
-        for check in (hot_query_indexes_chosen, no_redundant_indexes)
-    ],
-)
-def hot_query_indexes_checks(database: ApplicationDatabase) -> Iterable[dg.AssetCheckResult]:
-    with retried_when_busy(), database.connect() as conn:
-        statuses = index_statuses(conn)
-        found = redundant_indexes(conn, datetime.now(UTC))
-    chosen = hot_query_indexes_chosen(statuses)
-    yield chosen.result(KEY, hot_query_indexes_chosen.__name__, severity(statuses))
-    redundant = no_redundant_indexes(found)
-    yield redundant.result(KEY, no_redundant_indexes.__name__, dg.AssetCheckSeverity.WARN)
+def indexes_checks(application: Application) -> dg.AssetChecksDefinition:
+    """The checks of that asset, from one look at the database."""
+
+    @dg.multi_asset_check(
+        name="hot_query_indexes_checks",
+        specs=[
+            dg.AssetCheckSpec(check.__name__, asset=KEY, description=check.__doc__)
+            for check in (hot_query_indexes_chosen, no_redundant_indexes)
+        ],
+    )
+    def hot_query_indexes_checks(database: ApplicationDatabase) -> Iterable[dg.AssetCheckResult]:
+        with retried_when_busy(), database.connect() as conn:
+            statuses = index_statuses(conn, hot_query_indexes(application))
+            found = redundant_indexes(conn, application, datetime.now(UTC))
+        chosen = hot_query_indexes_chosen(statuses)
+        yield chosen.result(KEY, hot_query_indexes_chosen.__name__, severity(statuses))
+        redundant = no_redundant_indexes(found)
+        yield redundant.result(KEY, no_redundant_indexes.__name__, dg.AssetCheckSeverity.WARN)
+
+    return hot_query_indexes_checks
 
 
-INDEX_ASSETS: Final = [hot_query_indexes]
-INDEX_CHECKS: Final = [hot_query_indexes_checks]
+def bundle(application: Application) -> Bundle:
+    """The declared indexes and whether they do what they are for."""
+    if not application.indexes.indexes:
+        return Bundle()
+    return Bundle(assets=[indexes_asset(application)], checks=[indexes_checks(application)])

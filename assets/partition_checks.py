@@ -1,68 +1,15 @@
 """What must hold for the partitions of every event table, looked up in the database itself."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any, Final, TypeVar
+from typing import Final
 
 import dagster as dg
 
-from assets.partitions import partitions_key
-from lifecycle.database import Connection
+from assets.checks import Finding, checks_of_one_look, listed
+from assets.keys import step_name
 from lifecycle.partitions.status import PartitionStatus, partition_status
-from lifecycle.policy import EVENT_TABLES, EventTable
-from resources.postgres import ApplicationDatabase, retried_when_busy
-
-LISTED: Final = 20
-Seen = TypeVar("Seen")
-
-
-@dataclass(frozen=True)
-class Finding:
-    """Whether a check passed, why, and the counts to keep with it."""
-
-    passed: bool
-    description: str
-    metadata: Mapping[str, Any] = field(default_factory=dict)
-
-    def result(
-        self, asset: dg.AssetKey, check: str, severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.ERROR
-    ) -> dg.AssetCheckResult:
-        """As the outcome of an asset's check."""
-        return dg.AssetCheckResult(
-            asset_key=asset,
-            check_name=check,
-            passed=self.passed,
-            severity=severity,
-            description=self.description,
-            metadata=self.metadata,
-        )
-
-
-def listed(names: Sequence[str]) -> str:
-    rest = len(names) - LISTED
-    return ", ".join(names[:LISTED]) + (f" and {rest} more" if rest > 0 else "")
-
-
-def checks_of_one_look(
-    name: str,
-    asset: dg.AssetKey,
-    checks: Sequence[tuple[Callable[[Seen], Finding], dg.AssetCheckSeverity]],
-    look: Callable[[Connection], Seen],
-) -> dg.AssetChecksDefinition:
-    """The checks of an asset, evaluated together from one look at the database; each is described by its docstring."""
-
-    @dg.multi_asset_check(
-        name=name,
-        specs=[dg.AssetCheckSpec(check.__name__, asset=asset, description=check.__doc__) for check, _ in checks],
-    )
-    def evaluate(database: ApplicationDatabase) -> Iterable[dg.AssetCheckResult]:
-        with retried_when_busy(), database.connect() as conn:
-            seen = look(conn)
-        for check, severity in checks:
-            yield check(seen).result(asset, check.__name__, severity)
-
-    return evaluate
+from lifecycle.partitions.tables import MonthlyTable
 
 
 def _not_partitioned(status: PartitionStatus) -> Finding | None:
@@ -146,28 +93,8 @@ CHECKS: Final[tuple[tuple[Callable[[PartitionStatus], Finding], dg.AssetCheckSev
 )
 
 
-def check_results(status: PartitionStatus) -> Iterator[dg.AssetCheckResult]:
-    """The outcome of every check for one table."""
-    for check, severity in CHECKS:
-        yield check(status).result(partitions_key(status.table), check.__name__, severity)
-
-
-def partition_checks(table: EventTable) -> dg.AssetChecksDefinition:
+def partition_checks(table: MonthlyTable, asset: dg.AssetKey) -> dg.AssetChecksDefinition:
     """The checks of one table, evaluated together from one look at the catalog."""
-
-    @dg.multi_asset_check(
-        name=f"{table.name}_partition_checks",
-        specs=[
-            dg.AssetCheckSpec(check.__name__, asset=partitions_key(table), description=check.__doc__)
-            for check, _ in CHECKS
-        ],
+    return checks_of_one_look(
+        f"{step_name(asset)}_checks", asset, CHECKS, lambda conn: partition_status(conn, table, datetime.now(UTC))
     )
-    def evaluate(database: ApplicationDatabase) -> Iterable[dg.AssetCheckResult]:
-        with retried_when_busy(), database.connect() as conn:
-            status = partition_status(conn, table, datetime.now(UTC))
-        yield from check_results(status)
-
-    return evaluate
-
-
-PARTITION_CHECKS: Final = [partition_checks(table) for table in EVENT_TABLES]

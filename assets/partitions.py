@@ -7,12 +7,16 @@ from typing import Final
 import dagster as dg
 
 from assets.application import application_key
+from assets.bundle import Bundle
+from assets.keys import key_of
+from assets.partition_checks import partition_checks
 from assets.units import size_text
 from lifecycle.database import Connection
+from lifecycle.declarations.application import Application
 from lifecycle.errors import BusyError
 from lifecycle.partitions.rotate import RotationAction, rotate
 from lifecycle.partitions.status import PartitionStatus, partition_status
-from lifecycle.policy import EVENT_TABLES, EventTable
+from lifecycle.partitions.tables import MonthlyTable, monthly_tables
 from resources.postgres import ApplicationDatabase, retried_when_busy
 
 POOL: Final = "event_partitions"
@@ -34,8 +38,9 @@ ACTION_COLUMNS: Final = dg.TableSchema(
 )
 
 
-def partitions_key(table: EventTable) -> dg.AssetKey:
-    return dg.AssetKey(["event_partitions", table.name])
+def partitions_key(table: MonthlyTable) -> dg.AssetKey:
+    """The asset of one event table's partitions."""
+    return key_of("event_partitions", table.relation)
 
 
 def actions_table(actions: Iterable[RotationAction]) -> dg.TableMetadataValue:
@@ -71,12 +76,12 @@ def status_metadata(status: PartitionStatus, now: datetime) -> dict[str, dg.Meta
         "months_ahead": dg.MetadataValue.int(status.months_ahead),
         "expired": dg.MetadataValue.int(len(status.expired)),
         "default_rows": dg.MetadataValue.int(status.default_rows),
-        "kept_since": dg.MetadataValue.text(f"{status.first_kept:%Y-%m-%d}"),
+        "kept_since": dg.MetadataValue.text(f"{status.first_kept:%Y-%m-%d}" if status.first_kept else ""),
         "timeline": dg.MetadataValue.md(timeline_markdown(status, now)),
     }
 
 
-def rotate_table(conn: Connection, table: EventTable, now: datetime) -> dg.MaterializeResult[None]:
+def rotate_table(conn: Connection, table: MonthlyTable, now: datetime) -> dg.MaterializeResult[None]:
     """Rotate one table and describe what it holds now.
 
     Raises BusyError when a lock stayed taken, and dg.Failure, which no retry cures, for any other failed action.
@@ -95,17 +100,21 @@ def rotate_table(conn: Connection, table: EventTable, now: datetime) -> dg.Mater
     return dg.MaterializeResult(metadata=status_metadata(status, now) | {"actions": actions_table(actions)})
 
 
-def partitions_asset(table: EventTable) -> dg.AssetsDefinition:
+def _why(table: MonthlyTable) -> str:
+    return f"Kept {table.retention}: {table.reason}. " if table.reason else ""
+
+
+def partitions_asset(table: MonthlyTable) -> dg.AssetsDefinition:
     """The asset of one event table's partitions."""
 
     @dg.asset(
         key=partitions_key(table),
-        deps=[application_key(table.name)],
+        deps=[application_key(table.relation)],
         group_name=GROUP,
         description=(
             f"Monthly partitions (UTC) of `{table.qualified_name}` by `{table.time_column}`. Materializing it "
             f"rotates: makes {table.months_ahead} months ahead, drops months wholly older than "
-            f"{table.retention}, empties the default partition. Kept {table.retention}: {table.reason}. "
+            f"{table.retention}, empties the default partition. {_why(table)}"
             "Before the first time, run the job `convert_event_tables`."
         ),
         kinds={"postgres"},
@@ -123,4 +132,10 @@ def partitions_asset(table: EventTable) -> dg.AssetsDefinition:
     return event_partitions
 
 
-PARTITION_ASSETS: Final = [partitions_asset(table) for table in EVENT_TABLES]
+def bundle(application: Application) -> Bundle:
+    """Partitions of the declared event tables, and what must hold for them."""
+    tables = monthly_tables(application)
+    return Bundle(
+        assets=[partitions_asset(table) for table in tables],
+        checks=[partition_checks(table, partitions_key(table)) for table in tables],
+    )

@@ -6,11 +6,12 @@ from typing import Any, Final
 import dagster as dg
 
 from assets.application import application_key
-from assets.erasures import KEY as ERASURES_KEY
+from assets.bundle import Bundle
 from assets.storage_history import GROUP, OWNERS, POOL, STORAGE_KEY, storage_history
 from assets.units import size_text
-from lifecycle.review.storage import RelationGrowth, record_storage
+from lifecycle.declarations.application import Application
 from lifecycle.review.report import delta_text, duration_text, percent_text, record_weekly_review, top_relations
+from lifecycle.review.storage import RelationGrowth, record_storage
 from lifecycle.review.weekly import DeletionsDue, JobReview, Outbox, WeeklyReview, deletions_due, outbox, weekly_review
 from resources.postgres import ApplicationDatabase, retried_when_busy
 from resources.timetable import Timetable
@@ -19,6 +20,7 @@ REVIEW_KEY: Final = dg.AssetKey(["weekly_job_review"])
 # Made every Monday at nine: six hours late is worth a look, a day late is a fault.
 FRESHNESS: Final = dg.FreshnessPolicy.time_window(fail_window=timedelta(days=8), warn_window=timedelta(days=7, hours=6))
 LONGEST_WAIT_HOURS: Final = 24
+DELETIONS: Final = ("open", "due_soon", "overdue", "failed")
 
 JOB_COLUMNS: Final = dg.TableSchema(
     columns=[
@@ -75,17 +77,14 @@ def review_metadata(review: WeeklyReview) -> dict[str, Any]:
     # Loading matplotlib takes a quarter of the time that definitions may take to load.
     from assets.review_chart import review_chart_markdown
 
-    this, storage = review.history[-1], review.storage
+    this, storage, deletions = review.history[-1], review.storage, review.deletions
     compared = storage.compared_with is not None
     relations = [*top_relations(review), storage.total]
     return {
         "week": f"{review.week.start:%Y-%m-%d}",
         "successes": this.successes,
         "failures": this.failures,
-        "deletions_open": review.deletions.open,
-        "deletions_due_soon": review.deletions.due_soon,
-        "deletions_overdue": review.deletions.overdue,
-        "deletions_failed": review.deletions.failed,
+        **({f"deletions_{name}": getattr(deletions, name) for name in DELETIONS} if deletions else {}),
         "default_rows": sum(count or 0 for count in review.default_rows.values()),
         "open_problems": len(review.problems),
         "waiting_messages": review.outbox.waiting,
@@ -98,38 +97,45 @@ def review_metadata(review: WeeklyReview) -> dict[str, Any]:
 
 
 # Dagster wants the names of steps and jobs to differ, and the job has the asset's name: the step needs one of its own.
-@dg.multi_asset(
-    name="review_the_week",
-    specs=[
-        dg.AssetSpec(
-            REVIEW_KEY,
-            deps=[application_key("audit_events"), application_key("data_deletion_requests"), STORAGE_KEY],
-            group_name=GROUP,
-            description=(
-                "The week of the jobs up to last Monday 00:00 Asia/Tokyo, against the week before: outcomes, "
-                "durations, deletion requests due, rows in default partitions, storage growth, open problems. "
-                "Goes to Slack once a week."
-            ),
-            kinds={"postgres", "slack"},
-            owners=OWNERS,
-            freshness_policy=FRESHNESS,
-            code_version="1",
-        )
-    ],
-    pool=POOL,
-)
-def weekly_job_review(
-    context: dg.AssetExecutionContext, database: ApplicationDatabase, timetable: Timetable
-) -> dg.MaterializeResult[None]:
-    with retried_when_busy(), database.connect() as conn:
-        record_storage(conn)
-        review = weekly_review(conn, datetime.now(UTC), timetable.jobs)
-        queued = record_weekly_review(conn, review, context.run.run_id)
-    return dg.MaterializeResult(REVIEW_KEY, metadata=review_metadata(review) | {"sent_to_outbox": queued})
+def _review_asset(application: Application) -> dg.AssetsDefinition:
+    ledger = application.database.ledger
+
+    @dg.multi_asset(
+        name="review_the_week",
+        specs=[
+            dg.AssetSpec(
+                REVIEW_KEY,
+                deps=[*([application_key(ledger.table)] if ledger else []), STORAGE_KEY],
+                group_name=GROUP,
+                description=(
+                    f"The week of the jobs up to last Monday 00:00 {application.database.calendar}, against the week "
+                    "before: outcomes, durations, deletion requests due, rows in default partitions, storage growth, "
+                    "open problems. Goes to Slack once a week."
+                ),
+                kinds={"postgres", "slack"},
+                owners=OWNERS,
+                freshness_policy=FRESHNESS,
+                code_version="1",
+            )
+        ],
+        pool=POOL,
+    )
+    def weekly_job_review(
+        context: dg.AssetExecutionContext, database: ApplicationDatabase, timetable: Timetable
+    ) -> dg.MaterializeResult[None]:
+        with retried_when_busy(), database.connect() as conn:
+            record_storage(conn)
+            review = weekly_review(conn, application, datetime.now(UTC), timetable.jobs)
+            queued = record_weekly_review(conn, review, context.run.run_id)
+        return dg.MaterializeResult(REVIEW_KEY, metadata=review_metadata(review) | {"sent_to_outbox": queued})
+
+    return weekly_job_review
 
 
-def deletions_result(due: DeletionsDue) -> dg.AssetCheckResult:
+def deletions_result(due: DeletionsDue | None) -> dg.AssetCheckResult:
     """Fails on a request past its deadline; warns of one that has less than seven days left."""
+    if due is None:
+        return dg.AssetCheckResult(passed=True, description="nothing is erased here")
     severity = dg.AssetCheckSeverity.ERROR if due.overdue else dg.AssetCheckSeverity.WARN
     return dg.AssetCheckResult(
         passed=not due.overdue and not due.due_soon,
@@ -150,8 +156,8 @@ def outbox_result(found: Outbox) -> dg.AssetCheckResult:
 
 
 @dg.asset_check(
-    asset=ERASURES_KEY,
-    description="No deletion request is past its deadline of one month; a warning once less than seven days are left.",
+    asset=STORAGE_KEY,
+    description="No deletion request is past its deadline; a warning once less than seven days are left.",
 )
 def no_overdue_deletions(database: ApplicationDatabase) -> dg.AssetCheckResult:
     with retried_when_busy(), database.connect() as conn:
@@ -164,5 +170,8 @@ def outbox_is_drained(database: ApplicationDatabase) -> dg.AssetCheckResult:
         return outbox_result(outbox(conn, datetime.now(UTC)))
 
 
-REVIEW_ASSETS: Final = [storage_history, weekly_job_review]
-REVIEW_CHECKS: Final = [no_overdue_deletions, outbox_is_drained]
+def bundle(application: Application) -> Bundle:
+    """Sizes and review, whatever is declared; deletions due where personal data is."""
+    return Bundle(
+        assets=[storage_history, _review_asset(application)], checks=[no_overdue_deletions, outbox_is_drained]
+    )

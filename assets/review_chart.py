@@ -41,7 +41,7 @@ def _draw_outcomes(axes: Axes, review: WeeklyReview) -> None:
             # A few failures on top of hundreds of successes are too thin a stripe to be seen.
             axes.annotate(f"{bad:,}", (place, good + bad), ha="center", va="bottom", color=FAILURE, fontsize=8)
     axes.set_xticks(list(places), [f"{week.start:%d %b}" for week in review.history])
-    axes.set_xlabel("week from (Monday, Asia/Tokyo)", fontsize=8)
+    axes.set_xlabel(f"week from (Monday, {review.week.start.tzinfo})", fontsize=8)
     highest = max(good + bad for good, bad in zip(successes, failures, strict=True))
     axes.set_ylim(0, highest * 1.12 or 1)
     if highest:

@@ -1,4 +1,4 @@
-"""The segment cache: what each account likes, inside its profile; brought up to date every hour."""
+"""The segment cache: what each account likes, where the application reads it; brought up to date every hour."""
 
 import time
 from collections.abc import Callable, Iterable
@@ -8,10 +8,11 @@ from typing import Final
 import dagster as dg
 
 from assets.application import application_key
-from assets.partition_checks import Finding
+from assets.bundle import Bundle
+from assets.checks import Finding
 from assets.progress import log_progress
 from lifecycle.database import Connection
-from lifecycle.policy import SEGMENTS
+from lifecycle.declarations.application import Application
 from lifecycle.segments.refresh import SegmentRefresh, SegmentsStatus, refresh_segments, segments_status
 from resources.postgres import ApplicationDatabase, retried_when_busy
 
@@ -19,16 +20,7 @@ KEY: Final = dg.AssetKey(["account_segments"])
 POOL: Final = "segments"
 GROUP: Final = "segments"
 OWNERS: Final = ["team:data-platform"]
-CODE_VERSION: Final = "1"
-SOURCES: Final = (
-    "quiz_answers",
-    "quiz_sessions",
-    "activity_interactions",
-    "activities",
-    "activity_tag_map",
-    "activity_tags",
-    "account_profiles",
-)
+CODE_VERSION: Final = "2"
 # The refresh is scheduled every hour: one missed is worth a look, three are a fault.
 FRESHNESS: Final = dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=4), warn_window=timedelta(hours=2))
 LONGEST_WAIT: Final = timedelta(hours=2)
@@ -37,10 +29,10 @@ BAR: Final = "#2f6f9f"
 
 COLUMNS: Final = dg.TableSchema(
     columns=[
-        dg.TableColumn("account_id", "uuid", description="whose segments; key of public.account_profiles"),
+        dg.TableColumn("account", "text", description="whose segments"),
         dg.TableColumn("version", "int", description="of the document's format"),
         dg.TableColumn("computed_at", "timestamptz", description="when the tags last changed"),
-        dg.TableColumn("tags", "jsonb", description="slug, score and source of each tag, best first"),
+        dg.TableColumn("tags", "jsonb", description="slug, score, source, tastes of each tag, best first"),
     ]
 )
 TAG_COLUMNS: Final = dg.TableSchema(columns=[dg.TableColumn("tag", "string"), dg.TableColumn("accounts", "int")])
@@ -75,6 +67,7 @@ def segments_metadata(refresh: SegmentRefresh, status: SegmentsStatus, seconds: 
         "skipped_busy": dg.MetadataValue.int(refresh.skipped_busy),
         "remaining": dg.MetadataValue.int(refresh.remaining),
         "batches": dg.MetadataValue.int(refresh.batches),
+        **({"lack": refresh.lack} if refresh.lack else {}),
         "consented": dg.MetadataValue.int(status.consented),
         "seconds": dg.MetadataValue.float(round(seconds, 3)),
         "accounts_per_tag": dg.MetadataValue.table(counts, schema=TAG_COLUMNS),
@@ -82,34 +75,49 @@ def segments_metadata(refresh: SegmentRefresh, status: SegmentsStatus, seconds: 
     }
 
 
-def refresh_and_describe(conn: Connection, progress: Callable[[str, float], None]) -> dg.MaterializeResult[None]:
+def refresh_and_describe(
+    conn: Connection, batch_size: int, progress: Callable[[str, float], None]
+) -> dg.MaterializeResult[None]:
     """Refresh the segments of changed accounts and describe the cache; errors as in `refresh_segments`."""
     started = time.perf_counter()
-    refresh = refresh_segments(conn, progress=progress)
+    refresh = refresh_segments(conn, batch_size=batch_size, progress=progress)
     seconds = time.perf_counter() - started
     return dg.MaterializeResult(metadata=segments_metadata(refresh, segments_status(conn), seconds))
 
 
-@dg.asset(
-    key=KEY,
-    deps=[application_key(name) for name in SOURCES],
-    group_name=GROUP,
-    description=(
-        "Tags that each account likes, in `public.account_profiles.preferences -> 'segments'`: tastes from the quiz "
-        f"({', '.join(SEGMENTS.questions)}) and affinity from interactions, halved every {SEGMENTS.half_life}. "
-        "Materializing it computes the accounts whose sources changed; an account without consent to personalization "
-        "has none. Read by `public.recommend_activities()`."
-    ),
-    kinds={"postgres"},
-    owners=OWNERS,
-    metadata={"dagster/table_name": "public.account_profiles", "dagster/column_schema": COLUMNS},
-    freshness_policy=FRESHNESS,
-    pool=POOL,
-    code_version=CODE_VERSION,
-)
-def account_segments(context: dg.AssetExecutionContext, database: ApplicationDatabase) -> dg.MaterializeResult[None]:
-    with retried_when_busy(), database.connect() as conn:
-        return refresh_and_describe(conn, log_progress(context))
+def _segments_asset(application: Application) -> dg.AssetsDefinition:
+    segments = application.segments
+    target = segments.targets[0]
+    watched = {table for _, _, source in segments.sources() for table in source.watches}
+    halved = (
+        f" and affinity from interactions, halved every {segments.interactions.half_life}"
+        if segments.interactions
+        else ""
+    )
+
+    @dg.asset(
+        key=KEY,
+        deps=[application_key(name) for name in sorted(watched | {place.table for place in segments.targets})],
+        group_name=GROUP,
+        description=(
+            f"Tags that each account likes, in `{target.table}.{target.column}` at {' / '.join(target.path)}: tastes "
+            f"from {', '.join(segments.tastes)}{halved}. Materializing it computes the accounts whose sources changed; "
+            "an account without consent has none, and a source that is gone clears nothing."
+        ),
+        kinds={"postgres"},
+        owners=OWNERS,
+        metadata={"dagster/table_name": str(target.table), "dagster/column_schema": COLUMNS},
+        freshness_policy=FRESHNESS,
+        pool=POOL,
+        code_version=CODE_VERSION,
+    )
+    def account_segments(
+        context: dg.AssetExecutionContext, database: ApplicationDatabase
+    ) -> dg.MaterializeResult[None]:
+        with retried_when_busy(), database.connect() as conn:
+            return refresh_and_describe(conn, segments.batch_size, log_progress(context))
+
+    return account_segments
 
 
 def segments_not_behind(status: SegmentsStatus, now: datetime) -> Finding:
@@ -138,7 +146,19 @@ def no_segments_without_consent(status: SegmentsStatus, now: datetime) -> Findin
     return Finding(True, f"{status.with_segments:,} accounts hold segments, all with consent", metadata)
 
 
-CHECKS: Final = (segments_not_behind, no_segments_without_consent)
+def segment_sources_present(status: SegmentsStatus, now: datetime) -> Finding:  # noqa: ARG001 - as its siblings
+    """Everything that segments are computed from, and the place where they stand, is there and watched."""
+    if status.lack is not None:
+        return Finding(False, f"{status.lack}. What came from it stays as it is", {})
+    return Finding(True, "all sources are there", {})
+
+
+# What is gone has been told to people once, by the refresh itself.
+CHECKS: Final = {
+    segments_not_behind: dg.AssetCheckSeverity.ERROR,
+    no_segments_without_consent: dg.AssetCheckSeverity.ERROR,
+    segment_sources_present: dg.AssetCheckSeverity.WARN,
+}
 
 
 @dg.multi_asset_check(
@@ -148,9 +168,12 @@ CHECKS: Final = (segments_not_behind, no_segments_without_consent)
 def account_segments_checks(database: ApplicationDatabase) -> Iterable[dg.AssetCheckResult]:
     with retried_when_busy(), database.connect() as conn:
         status = segments_status(conn)
-    for check in CHECKS:
-        yield check(status, datetime.now(UTC)).result(KEY, check.__name__)
+    for check, severity in CHECKS.items():
+        yield check(status, datetime.now(UTC)).result(KEY, check.__name__, severity)
 
 
-SEGMENT_ASSETS: Final = [account_segments]
-SEGMENT_CHECKS: Final = [account_segments_checks]
+def bundle(application: Application) -> Bundle:
+    """The cache and its checks, where segments are declared."""
+    if not application.segments.targets:
+        return Bundle()
+    return Bundle(assets=[_segments_asset(application)], checks=[account_segments_checks])

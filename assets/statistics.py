@@ -1,181 +1,211 @@
-"""Derived statistics: daily partitioned roll-ups, and the tables behind the dashboards' views that rest on them."""
+"""Kept views: one asset each, brought up to its own definition; their comparison; whether they are fresh and proved."""
 
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
-from enum import Enum
+from datetime import timedelta
 from typing import Any, Final
 
 import dagster as dg
-from pydantic import Field
 
-from assets.application import application_key, snapshot_column_schema
-from assets.refreshing import HOURLY, OWNERS, POOL, outcome_metadata, raise_failures
+from assets.application import application_key, known_columns
+from assets.bundle import Bundle
+from assets.pictures import markdown_image
+from assets.statistics_chart import MOST_POINTS, drawing_of, statistics_figure
+from assets.tables import table_metadata
+from assets.views import POOL
 from lifecycle.database import Connection
-from lifecycle.views.refreshing import RefreshOutcome
-from lifecycle.statistics import (
-    ROLL_UPS,
-    STATISTICS,
-    reconcile_statistics,
-    refresh_roll_ups,
-    refresh_statistics,
-    relation_facts,
+from lifecycle.declarations.application import Application
+from lifecycle.declarations.views import KeptView
+from lifecycle.errors import LifecycleError
+from lifecycle.names import QualifiedName
+from lifecycle.views.statistics import (
+    StatisticOutcome,
+    StatisticStatus,
+    compare_statistics,
+    figures,
+    refresh_statistic,
+    statistics_status,
 )
 from resources.postgres import ApplicationDatabase, retried_when_busy
 
 GROUP: Final = "statistics"
-CODE_VERSION: Final = "1"
-RECONCILIATION_KEY: Final = dg.AssetKey(["lifecycle", "statistics_reconciliation"])
-# Today counts too: its partition exists as soon as the day has begun.
-DAYS: Final = dg.DailyPartitionsDefinition(start_date="2024-01-01", timezone="UTC", end_offset=1)
+OWNERS: Final = ["team:data-platform"]
+CODE_VERSION: Final = "3"
+HOURLY: Final = dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=6), warn_window=timedelta(hours=3))
+# A run that a person starts refreshes at once; one of the timetable only what is due.
+SCHEDULE_TAG: Final = "dagster/schedule_name"
+COMPARISON_KEY: Final = dg.AssetKey(["lifecycle", "statistics_comparison"])
+COMPARED_WITHIN: Final = timedelta(hours=50)
 
 
-class Recompute(Enum):
-    """Which buckets a run of the roll-ups recomputes."""
-
-    changes = "changes"
-    partitions = "partitions"
-
-
-class RollUpConfig(dg.Config):
-    """`changes`: what can have changed since the last run; `partitions`: besides, every bucket of the run's days."""
-
-    recompute: Recompute = Field(default=Recompute.partitions, description="which buckets to recompute")
-
-
-def roll_up_key(name: str) -> dg.AssetKey:
-    return dg.AssetKey(["lifecycle", name])
-
-
-def relation_metadata(conn: Connection, schema: str, name: str) -> dict[str, Any]:
-    """Rows, size and columns of a table as they are now. `rows` of a roll-up is the planner's estimate."""
-    facts = relation_facts(conn, schema, name)
-    columns = [dg.TableColumn(column, kind) for column, kind in facts.columns]
-    return {
-        "dagster/row_count": facts.rows,
-        "bytes": facts.bytes,
-        "dagster/column_schema": dg.TableSchema(columns=columns),
+def outcome_metadata(outcome: StatisticOutcome, status: StatisticStatus) -> dict[str, Any]:
+    """What a refresh did, and what computing the view itself would have cost."""
+    metadata: dict[str, Any] = {
+        "outcome": outcome.outcome,
+        "rows_written": outcome.rows,
+        "duration_ms": outcome.duration_ms,
+        "refreshed_by": status.key or "all rows",
     }
+    if status.definition_ms is not None:
+        metadata["definition_ms"] = status.definition_ms
+    return metadata
 
 
-@dg.multi_asset(
-    name="roll_ups",
-    specs=[
-        dg.AssetSpec(
-            roll_up_key(roll_up.name),
-            deps=[application_key(source) for source in roll_up.sources],
-            description=roll_up.description,
-            group_name=GROUP,
-            owners=OWNERS,
-            kinds={"postgres", "table"},
-            code_version=CODE_VERSION,
-            freshness_policy=HOURLY,
-            metadata={"dagster/table_name": f"lifecycle.{roll_up.name}", "time_column": roll_up.time_column},
-        ).with_io_manager_key("dataframes")
-        for roll_up in ROLL_UPS
-    ],
-    partitions_def=DAYS,
-    backfill_policy=dg.BackfillPolicy.single_run(),
-    pool=POOL,
-)
-def roll_ups(
-    context: dg.AssetExecutionContext, config: RollUpConfig, database: ApplicationDatabase
-) -> Iterator[dg.MaterializeResult[None]]:
-    """Recompute the buckets that can have changed, or whole days, from the application's tables."""
-    window = context.partition_time_window
-    wanted = (window.start, window.end) if config.recompute is Recompute.partitions else None
-    with retried_when_busy(), database.connect() as conn:
-        outcomes = refresh_roll_ups(conn, wanted)
-        described = {o.name: relation_metadata(conn, "lifecycle", o.name) for o in outcomes}
-    for outcome in outcomes:
-        if not outcome.failed:
-            yield dg.MaterializeResult(
-                asset_key=roll_up_key(outcome.name), metadata=outcome_metadata(outcome) | described[outcome.name]
-            )
-    raise_failures(outcomes)
+def _picture(conn: Connection, application: Application, status: StatisticStatus) -> dict[str, Any]:
+    columns = next((relation.columns for relation in application.relations if relation.name == status.name), ())
+    drawing = drawing_of(columns)
+    if drawing is None:
+        return {}
+    found = figures(conn, status.table, drawing.columns, MOST_POINTS)
+    title = status.name.name.replace("_", " ")
+    return {"picture": dg.MetadataValue.md(markdown_image(statistics_figure(title, drawing, found), title))}
 
 
-def statistic_metadata(conn: Connection, outcome: RefreshOutcome) -> dict[str, Any]:
-    """Numbers and the picture of one statistic."""
-    # Loading matplotlib takes a quarter of the time that definitions may take to load.
-    from assets.charts import chart_markdown
+def _statistic_asset(application: Application, name: QualifiedName, view: KeptView) -> dg.AssetsDefinition:
+    relation = next((relation for relation in application.relations if relation.name == name), None)
 
-    facts = relation_facts(conn, "lifecycle", outcome.name)
-    chart = dg.MetadataValue.md(chart_markdown(conn, outcome.name))
-    return outcome_metadata(outcome) | {"dagster/row_count": facts.rows, "bytes": facts.bytes, "chart": chart}
+    @dg.asset(
+        key=application_key(name),
+        deps=[application_key(source) for source in (relation.reads if relation else ())],
+        group_name=GROUP,
+        description=(
+            f"{(relation and relation.comment) or view.why or 'View of the application'}\n\nAnswers from a table that "
+            f"is brought up to the view's own definition every {view.every}."
+        ),
+        kinds={"postgres", "view"},
+        owners=OWNERS,
+        tags={"relation": "kept_view"},
+        metadata={"dagster/table_name": str(name), "dagster/column_schema": known_columns(application, name)},
+        freshness_policy=HOURLY,
+        pool=POOL,
+        code_version=CODE_VERSION,
+        io_manager_key="dataframes",
+        output_required=False,
+    )
+    def statistic(
+        context: dg.AssetExecutionContext, database: ApplicationDatabase
+    ) -> Iterator[dg.MaterializeResult[None]]:
+        with retried_when_busy(), database.connect() as conn:
+            before = statistics_status(conn, name)
+            if not before:
+                context.log.info(f"{name} is not kept: the application lacks it, or lifecycle migrate said why")
+                return
+            if SCHEDULE_TAG in context.run.tags and not before[0].due:
+                context.log.info(f"{name} is {before[0].age} old and not due")
+                return
+            outcome = refresh_statistic(conn, name)
+            (status,) = statistics_status(conn, name)
+            metadata = outcome_metadata(outcome, status)
+            # Pictures are stored by Dagster for good: one only where it shows something new.
+            if outcome.rows:
+                metadata |= _picture(conn, application, status)
+            yield dg.MaterializeResult(metadata=metadata)
+
+    return statistic
 
 
-@dg.multi_asset(
-    name="derived_statistics",
-    specs=[
-        dg.AssetSpec(
-            application_key(statistic.name),
-            deps=[roll_up_key(source) for source in statistic.sources],
-            description=f"{statistic.description} Table behind the application's view of the same name.",
-            group_name=GROUP,
-            owners=OWNERS,
-            kinds={"postgres", "table"},
-            code_version=CODE_VERSION,
-            freshness_policy=HOURLY,
-            skippable=True,
+def _comparison_asset(application: Application) -> dg.AssetsDefinition:
+    @dg.asset(
+        key=COMPARISON_KEY,
+        deps=[application_key(name) for name in application.views.kept],
+        group_name=GROUP,
+        description=(
+            "Every kept view against its own definition, as of one moment. Rows that differ although nothing changed "
+            "them are a fault: they are repaired, and the run fails."
+        ),
+        kinds={"postgres"},
+        owners=OWNERS,
+        pool=POOL,
+        code_version=CODE_VERSION,
+    )
+    def statistics_comparison(database: ApplicationDatabase) -> dg.MaterializeResult[None]:
+        with retried_when_busy(), database.connect() as conn:
+            found = compare_statistics(conn)
+        failed = [f"{each.name}: {each.error}" for each in found if each.outcome in ("failure", "repaired")]
+        if failed:
+            raise LifecycleError("; ".join(failed))
+        columns = {"view": "string", "outcome": "string", "milliseconds": "int"}
+        return dg.MaterializeResult(
             metadata={
-                "dagster/table_name": f"public.{statistic.name}",
-                "dagster/column_schema": snapshot_column_schema(statistic.name),
-            },
-        ).with_io_manager_key("dataframes")
-        for statistic in STATISTICS
-    ],
-    can_subset=True,
-    pool=POOL,
-)
-def derived_statistics(
-    context: dg.AssetExecutionContext, database: ApplicationDatabase
-) -> Iterator[dg.MaterializeResult[None]]:
-    """Bring the chosen tables to what the application's views would return now."""
-    names = [key.path[-1] for key in context.selected_asset_keys]
-    with retried_when_busy(), database.connect() as conn:
-        outcomes = refresh_statistics(conn, names)
-        results = [
-            dg.MaterializeResult[None](asset_key=application_key(o.name), metadata=statistic_metadata(conn, o))
-            for o in outcomes
-            if not o.failed
-        ]
-    yield from results
-    raise_failures(outcomes)
+                "views": len(found),
+                "comparison": table_metadata(columns, [(e.name, e.outcome, e.duration_ms) for e in found]),
+            }
+        )
+
+    return statistics_comparison
 
 
-@dg.asset(
-    key=RECONCILIATION_KEY,
-    deps=[roll_up_key(roll_up.name) for roll_up in ROLL_UPS],
-    group_name=GROUP,
-    description=(
-        "Each night a sample of days and accounts is counted anew from the application's tables, and every sum over "
-        "roll-ups is summed up again. What differs is repaired and reported; nothing should."
-    ),
-    owners=OWNERS,
-    kinds={"postgres"},
-    code_version=CODE_VERSION,
-    freshness_policy=dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=50), warn_window=timedelta(hours=26)),
-    pool=POOL,
-)
-def statistics_reconciliation(database: ApplicationDatabase) -> dg.MaterializeResult[None]:
-    with retried_when_busy(), database.connect() as conn:
-        found = reconcile_statistics(conn)
-    return dg.MaterializeResult(
-        metadata={
-            "repaired": sum(item.repaired for item in found),
-            "compared_at": dg.MetadataValue.timestamp(datetime.now(UTC)),
-            "comparison": dg.MetadataValue.table(
-                [dg.TableRecord({"name": i.name, "checked": i.checked, "repaired": i.repaired}) for i in found],
-                schema=dg.TableSchema(
-                    columns=[
-                        dg.TableColumn("name"),
-                        dg.TableColumn("checked", "int"),
-                        dg.TableColumn("repaired", "int"),
-                    ]
-                ),
-            ),
-        }
+def fresh_result(key: dg.AssetKey, check: str, found: StatisticStatus | None, *, optional: bool) -> dg.AssetCheckResult:
+    """Whether a view answers from its table, and not from one that is late."""
+    told, passed = "", True
+    if found is None:
+        passed = optional
+        told = "the application does not have it" if optional else "it is not kept; lifecycle migrate says why"
+    elif found.state != "kept":
+        passed, told = False, f"{found.state}; run lifecycle migrate"
+    elif found.age is None or found.late:
+        passed = False
+        when = found.refreshed_at or "never"
+        told = f"refreshed {when}; start the job refresh_derived_statistics, and read its last run"
+    else:
+        told = f"{found.age.total_seconds() / 60:,.0f} minutes old"
+    return dg.AssetCheckResult(
+        asset_key=key, check_name=check, passed=passed, severity=dg.AssetCheckSeverity.ERROR, description=told
     )
 
 
-STATISTICS_ASSETS: Final = [roll_ups, derived_statistics, statistics_reconciliation]
+def proved_result(key: dg.AssetKey, check: str, found: StatisticStatus | None) -> dg.AssetCheckResult:
+    """Whether the last comparison found the table to be what the definition says."""
+    passed = found is None or not found.differing
+    told = (
+        "not compared yet" if found is None or found.compared_at is None else f"compared {found.compared_at:%F %H:%M}"
+    )
+    if found is not None and found.differing:
+        told = f"{told}: {found.differing:,} rows differed and were repaired; read docs/explanation/kept-views.md"
+    if found is not None and found.unstable:
+        told += f"; left out, as their value depends on the order of rows: {', '.join(found.unstable)}"
+    return dg.AssetCheckResult(
+        asset_key=key, check_name=check, passed=passed, severity=dg.AssetCheckSeverity.ERROR, description=told
+    )
+
+
+def _checks(application: Application) -> dg.AssetChecksDefinition:
+    names = {application_key(name): name for name in application.views.kept}
+    specs = {
+        "fresh": "It answers from its table, which was refreshed in time.",
+        "proved": "The last comparison found no row that differs from the view's own definition.",
+    }
+
+    @dg.multi_asset_check(
+        name="statistics_checks",
+        specs=[dg.AssetCheckSpec(check, asset=key, description=told) for key in names for check, told in specs.items()],
+        can_subset=True,
+    )
+    def evaluate(
+        context: dg.AssetCheckExecutionContext, database: ApplicationDatabase
+    ) -> Iterator[dg.AssetCheckResult]:
+        with retried_when_busy(), database.connect() as conn:
+            status = {found.name: found for found in statistics_status(conn)}
+        for key in sorted(context.selected_asset_check_keys):
+            name = names[key.asset_key]
+            if key.name == "fresh":
+                optional = application.views.kept[name].optional
+                yield fresh_result(key.asset_key, key.name, status.get(name), optional=optional)
+            else:
+                yield proved_result(key.asset_key, key.name, status.get(name))
+
+    return evaluate
+
+
+def bundle(application: Application) -> Bundle:
+    """An asset and two checks per kept view."""
+    kept = application.views.kept
+    if not kept:
+        return Bundle()
+    return Bundle(
+        assets=[_statistic_asset(application, name, view) for name, view in kept.items()], checks=[_checks(application)]
+    )
+
+
+def comparison_bundle(application: Application) -> Bundle:
+    """The asset of the nightly comparison."""
+    return Bundle(assets=[_comparison_asset(application)]) if application.views.kept else Bundle()

@@ -48,6 +48,7 @@ def sizes_table(sizes: Iterable[RelationSize]) -> dg.TableMetadataValue:
     freshness_policy=FRESHNESS,
     pool=POOL,
     code_version="1",
+    io_manager_key="dataframes",
 )
 def storage_history(database: ApplicationDatabase) -> dg.MaterializeResult[None]:
     with retried_when_busy(), database.connect() as conn:

@@ -1,34 +1,59 @@
-"""The views that the seed asks to refresh every hour: one asset each, refreshed on its own."""
+"""Materialized views of the application: one asset each, refreshed on its own; and whether they are fresh."""
 
-from typing import Final
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any, Final
 
 import dagster as dg
 
-from assets.application import application_key, snapshot_column_schema
-from assets.refreshing import HOURLY, OWNERS, POOL, outcome_metadata
-from lifecycle.views.materialized import ROLLED_UP_VIEW, refresh_view
-from lifecycle.policy import MATERIALIZED_VIEWS, MaterializedView
-from lifecycle.statistics import relation_facts
+from assets.application import application_key, known_columns
+from assets.bundle import Bundle
+from lifecycle.declarations.application import Application
+from lifecycle.declarations.views import MaterializedView
+from lifecycle.names import QualifiedName
+from lifecycle.views.plan import ViewAge, view_ages
+from lifecycle.views.refreshing import RefreshOutcome, refresh_view
 from resources.postgres import ApplicationDatabase, retried_when_busy
 
+# One refresh at a time: they would only wait for each other's locks.
+POOL: Final = "analytics"
 GROUP: Final = "materialized_views"
-CODE_VERSION: Final = "1"
+OWNERS: Final = ["team:data-platform"]
+CODE_VERSION: Final = "2"
+# Refreshed every hour: one missed run is worth a look, two are a fault.
+HOURLY: Final = dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=3), warn_window=timedelta(minutes=130))
+# The schedules run every hour; two misses in a row are a fault.
+OLDEST: Final = timedelta(hours=2, minutes=30)
 
 
-def view_asset(name: str, deps: list[dg.AssetKey], kind: str, description: str) -> dg.AssetsDefinition:
-    """The asset of one refreshed view."""
+def outcome_metadata(outcome: RefreshOutcome) -> dict[str, Any]:
+    """Outcome, duration and number of rows of one refresh."""
+    metadata: dict[str, Any] = {
+        "outcome": outcome.outcome,
+        "duration_ms": outcome.duration_ms,
+        "dagster/row_count": outcome.rows,
+    }
+    return metadata | ({"note": outcome.error} if outcome.error else {})
+
+
+def _view_asset(application: Application, name: QualifiedName, view: MaterializedView) -> dg.AssetsDefinition:
+    reads = next((relation.reads for relation in application.relations if relation.name == name), ())
 
     @dg.asset(
         key=application_key(name),
-        deps=deps,
+        deps=[application_key(source) for source in reads],
         group_name=GROUP,
-        description=description,
+        description=(
+            f"Materialized view of the application: {view.why or 'refreshed by its own definition'}. Refreshed "
+            "CONCURRENTLY where it has a unique index, so that readers never wait; left alone while nothing that it "
+            f"reads has changed, for {view.max_age} at most."
+        ),
         kinds={"postgres", "view"},
         owners=OWNERS,
-        tags={"relation": kind},
+        tags={"relation": "materialized_view"},
         metadata={
-            "dagster/table_name": f"public.{name}",
-            "dagster/column_schema": snapshot_column_schema(name),
+            "dagster/table_name": str(name),
+            "dagster/column_schema": known_columns(application, name),
         },
         freshness_policy=HOURLY,
         pool=POOL,
@@ -37,31 +62,61 @@ def view_asset(name: str, deps: list[dg.AssetKey], kind: str, description: str) 
     )
     def refreshed_view(database: ApplicationDatabase) -> dg.MaterializeResult[None]:
         with retried_when_busy(), database.connect() as conn:
-            outcome = refresh_view(conn, name)
-            # The outcome of a view over a roll-up counts what changed, not what stands there.
-            standing = relation_facts(conn, "public", name).rows
-        return dg.MaterializeResult(metadata=outcome_metadata(outcome) | {"dagster/row_count": standing})
+            return dg.MaterializeResult(metadata=outcome_metadata(refresh_view(conn, name)))
 
     return refreshed_view
 
 
-def _materialized(view: MaterializedView) -> dg.AssetsDefinition:
-    return view_asset(
-        view.name,
-        [application_key(source.removeprefix("public.")) for source in view.sources],
-        "materialized_view",
-        f"Materialized view of the application: {view.reason}. Refreshed CONCURRENTLY, so that readers never wait; "
-        f"left alone while its sources do not change, for {view.max_age} at most.",
+def freshness_result(key: dg.AssetKey, check: str, found: ViewAge | None) -> dg.AssetCheckResult:
+    """Whether a view was found to be right a short while ago; one that the application lacks is not missed."""
+    age = found.age if found else None
+    absent = found is not None and found.absent
+    fresh = age is not None and age <= OLDEST
+    told = "never refreshed" if age is None else f"found to be right {age.total_seconds() / 60:,.0f} minutes ago"
+    if absent:
+        told = "the application does not have it"
+    elif not fresh:
+        told = f"{told}; start the job refresh_analytics_hourly, and read its last run"
+    return dg.AssetCheckResult(
+        asset_key=key,
+        check_name=check,
+        passed=fresh or absent,
+        severity=dg.AssetCheckSeverity.ERROR,
+        description=told,
+        metadata={"minutes": -1 if age is None else round(age.total_seconds() / 60)},
     )
 
 
-VIEW_ASSETS: Final = [
-    view_asset(
-        ROLLED_UP_VIEW,
-        [dg.AssetKey(["lifecycle", "function_usage_hourly"])],
-        "view",
-        "Uses of each tool per account, all time. A view over a roll-up since the application's materialized view "
-        "gave way: each hour only the hours that can have changed are counted again.",
-    ),
-    *map(_materialized, MATERIALIZED_VIEWS),
-]
+def _freshness_check(names: dict[dg.AssetKey, QualifiedName]) -> dg.AssetChecksDefinition:
+    @dg.multi_asset_check(
+        name="views_refreshed_recently",
+        specs=[
+            dg.AssetCheckSpec(
+                "refreshed_recently",
+                asset=key,
+                description=f"Refreshed, or found to be right, within {OLDEST}; never counts as stale.",
+            )
+            for key in names
+        ],
+        can_subset=True,
+    )
+    def evaluate(
+        context: dg.AssetCheckExecutionContext, database: ApplicationDatabase
+    ) -> Iterator[dg.AssetCheckResult]:
+        with retried_when_busy(), database.connect() as conn:
+            ages = view_ages(conn)
+        for key in sorted(context.selected_asset_check_keys):
+            yield freshness_result(key.asset_key, key.name, ages.get(str(names[key.asset_key])))
+
+    return evaluate
+
+
+def bundle(application: Application) -> Bundle:
+    """An asset and a check per declared materialized view."""
+    views = application.views.materialized
+    if not views:
+        return Bundle()
+    return Bundle(
+        assets=[_view_asset(application, name, view) for name, view in views.items()],
+        checks=[_freshness_check({application_key(name): name for name in views})],
+    )

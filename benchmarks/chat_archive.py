@@ -24,17 +24,20 @@ from psycopg.types.json import Jsonb
 
 from benchmarks.data import benchmark_server, copy_database
 from benchmarks.report import Report, megabytes, write_json
-from lifecycle.archive.archive import ArchiveRun, archive_messages
+from lifecycle.archive.layout import archives_of
+from lifecycle.archive.move import ArchiveRun, archive_rows
 from lifecycle.archive.status import Sizes, table_sizes
 from lifecycle.database import connect, connect_directly, value
+from lifecycle.declarations.loader import load_application
 from lifecycle.migrating.migrate import upgrade
-from lifecycle.policy import CHAT_ARCHIVE
 from sandbox.application import create_application_database
 from sandbox.real_data import files
 from sandbox.real_data.files import json_lines
 from sandbox.rows.vocabulary import ANSWERS, QUESTIONS
 from sandbox.server import SUPERUSER, Server
 
+APPLICATION: Final = load_application(Path(__file__).parents[1] / "application")
+(CHAT,) = archives_of(APPLICATION.archived_tables)
 ACCOUNTS: Final = 2000
 MESSAGES_A_SESSION: Final = 12
 YEARS: Final = timedelta(days=2 * 365)
@@ -45,6 +48,10 @@ FILL_SESSIONS: Final = """
 insert into chat_sessions (id, account_id, started_at, last_activity_at)
 select md5(i::text)::uuid, lpad(to_hex(1 + i %% %(accounts)s), 32, '0')::uuid, %(at)s, %(at)s
   from generate_series(0, %(sessions)s) i
+"""
+FILL: Final = """
+copy chat_messages (id, session_id, role, content, tool_calls, latency_ms, created_at, sequence)
+from stdin (format binary)
 """
 COPY_OUT: Final = "copy (select id, content from chat_messages where created_at < now() - interval '90 days') to stdout"
 COPY_IN: Final = "copy chat_messages_archive from stdin (format binary)"
@@ -74,21 +81,21 @@ def texts(data: Path | None) -> list[str]:
 def create_history(server: Server, name: str, rows: int, contents: list[str], now: datetime) -> str:
     """An application's database with `rows` messages of two years, all of them due, migrated; the owner's URL."""
     url = create_application_database(server, name)
-    last = now - CHAT_ARCHIVE.keep_for - timedelta(days=1)
+    last = now - CHAT.keep_for - timedelta(days=1)
     step, ids = YEARS / rows, random.Random(1)
     with connect_directly(server.url(name, user=SUPERUSER), application_name="benchmark") as admin:
         admin.execute("set session_replication_role = replica")
         admin.execute(FILL_ACCOUNTS.encode(), (ACCOUNTS,))
         sessions = {"accounts": ACCOUNTS, "sessions": rows // MESSAGES_A_SESSION, "at": last}
         admin.execute(FILL_SESSIONS.encode(), sessions)
-        with admin.cursor().copy("copy chat_messages from stdin (format binary)") as copy:
-            copy.set_types(["uuid", "uuid", "text", "text", "jsonb", "int4", "timestamptz"])
+        with admin.cursor().copy(FILL.encode()) as copy:
+            copy.set_types(["uuid", "uuid", "text", "text", "jsonb", "int4", "timestamptz", "int8"])
             for number, text in enumerate(islice(cycle(contents), rows)):
                 session = UUID(hashlib.md5(str(number // MESSAGES_A_SESSION).encode()).hexdigest())  # noqa: S324 - an id
                 calls = Jsonb([{"tool": "search", "arguments": {"city": "福井"}}]) if number % 3 == 1 else None
                 role, at = ("user", "tool", "assistant")[number % 3], last - YEARS + number * step
-                copy.write_row((UUID(int=ids.getrandbits(128)), session, role, text, calls, 900, at))
-    upgrade(url)
+                copy.write_row((UUID(int=ids.getrandbits(128)), session, role, text, calls, 900, at, number))
+    upgrade(url, APPLICATION)
     with connect_directly(server.url(name, user=SUPERUSER), application_name="benchmark") as admin:
         admin.execute("vacuum (analyze)")
         admin.execute("checkpoint")
@@ -98,7 +105,7 @@ def create_history(server: Server, name: str, rows: int, contents: list[str], no
 def archive(url: str) -> ArchiveRun:
     """Everything that is due, by one worker."""
     with connect(url) as conn, connect(url) as claims:
-        return archive_messages(conn, claims, now=datetime.now(UTC))
+        return archive_rows(conn, claims, CHAT, now=datetime.now(UTC))
 
 
 def timed(name: str, rows: int, work: Callable[[], object]) -> Measurement:
@@ -121,7 +128,6 @@ def measure_limit(url: str, archived: Path, rows: int) -> list[Measurement]:
                 copy.write(block)
 
     with connect_directly(url, application_name="benchmark") as conn:
-        conn.execute("set lifecycle.moves_messages = 'yes'")
         return [
             timed("COPY out", rows, copy_out),
             timed("COPY in", rows, copy_in),
@@ -131,17 +137,19 @@ def measure_limit(url: str, archived: Path, rows: int) -> list[Measurement]:
 
 def save_archive(url: str, target: Path) -> None:
     """The archive's rows as COPY writes them."""
-    with connect_directly(url, application_name="benchmark") as conn, target.open("wb") as file:
-        conn.execute("set lifecycle.moves_messages = 'yes'")
-        with conn.cursor().copy("copy chat_messages_archive to stdout (format binary)") as copy:
-            file.writelines(copy)
+    with (
+        connect_directly(url, application_name="benchmark") as conn,
+        target.open("wb") as file,
+        conn.cursor().copy("copy chat_messages_archive to stdout (format binary)") as copy,
+    ):
+        file.writelines(copy)
 
 
 def sizes_after_vacuum(server: Server, name: str) -> Sizes:
     """What both tables take once their space was given back."""
     with connect_directly(server.url(name, user=SUPERUSER), application_name="benchmark") as admin:
         admin.execute("vacuum (full) chat_messages")
-        return table_sizes(admin)
+        return table_sizes(admin, CHAT)
 
 
 def main(
@@ -161,7 +169,7 @@ def main(
         names = ("one", "several", "least")
         urls = {name: copy_database(server, "history", name) for name in names}
         with connect(urls["one"]) as conn:
-            version, before = value(conn, "show server_version").split()[0], table_sizes(conn)
+            version, before = value(conn, "show server_version").split()[0], table_sizes(conn, CHAT)
         report.step("one worker")
         runs: list[ArchiveRun] = []
         one = timed("lifecycle, one worker", rows, lambda: runs.append(archive(urls["one"])))
@@ -177,7 +185,7 @@ def main(
         parts = measure_limit(urls["least"], archived, rows)
         report.step("space")
         with connect(urls["one"]) as conn:
-            moved = table_sizes(conn)
+            moved = table_sizes(conn, CHAT)
         after = sizes_after_vacuum(server, "one")
         report.step("done")
     (run,) = runs
@@ -197,14 +205,14 @@ def main(
         ("what", "bytes"),
         [
             ("text", megabytes(run.text_bytes)),
-            ("text as gzip", megabytes(run.gzip_bytes)),
+            ("text in the archive", megabytes(run.stored_bytes)),
             ("chat_messages before", megabytes(before.live)),
             ("chat_messages after", megabytes(moved.live)),
             ("chat_messages after VACUUM (FULL)", megabytes(after.live)),
             ("chat_messages_archive", megabytes(after.archive)),
         ],
     )
-    report.line(f"compression: {run.text_bytes / run.gzip_bytes:.2f}, {run.text_bytes / rows:.0f} bytes a text")
+    report.line(f"compression: {run.text_bytes / run.stored_bytes:.2f}, {run.text_bytes / rows:.0f} bytes a text")
     report.aim(f"at least {AIM} of the limit", one.rate >= AIM * limit.rate)
     if json:
         write_json(json, title, [*lines, run, before, moved, after])

@@ -147,5 +147,5 @@ def describe(url: str) -> str:
     """Server version, rows' size and cores, for a title."""
     with connect_directly(url, application_name="benchmark") as conn:
         version = value(conn, "show server_version").split()[0]
-        size = value(conn, SIZE, (TABLE, TABLE))
+        size = float(value(conn, SIZE, (TABLE, TABLE)))
     return f"PostgreSQL {version}, {size / 1e9:.1f} GB with indexes, {os.cpu_count()} cores"

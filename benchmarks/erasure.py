@@ -18,13 +18,15 @@ from typing import Annotated, Final
 import typer
 
 from benchmarks.data import benchmark_server, describe
+from benchmarks.declared import APPLICATION
 from benchmarks.erasure_by_hand import erase_by_hand
 from benchmarks.erasure_data import make_people
 from benchmarks.report import Report, milliseconds, write_json
 from lifecycle.database import Connection, connect_directly, rows, value
+from lifecycle.erasures.policy import ERASURE
 from lifecycle.migrating.migrate import upgrade
 from lifecycle.partitions.convert import convert_table
-from lifecycle.policy import ERASURE, EVENT_TABLES
+from lifecycle.partitions.tables import monthly_tables
 from sandbox.server import SUPERUSER
 
 NEXT_PEOPLE: Final = """
@@ -79,7 +81,7 @@ def erase_with_steps(conn: Connection, way: Way, batches: list[str]) -> None:
 def prove(conn: Connection, batch: str) -> dict[str, float]:
     """Seconds of each step of the proof."""
     seconds: dict[str, float] = {}
-    relations = rows(conn, "select distinct relation::oid from lifecycle.searched_columns()")
+    relations = rows(conn, "select relation::oid from lifecycle.relations_to_search() order by place")
     for name in ("sign_in_users", "refresh", "search", "conclude"):
         started = time.perf_counter()
         for (relation,) in relations if name == "search" else [(None,)]:
@@ -143,12 +145,12 @@ def main(
         report.step(f"making {accounts:,} people")
         url = make_people(server, "erasure", accounts)
         report.step("migrating")
-        upgrade(url)
+        upgrade(url, APPLICATION)
         with connect_directly(url, application_name="benchmark") as conn:
             conn.execute("vacuum (analyze)")
             if partitioned:
-                for table in EVENT_TABLES:
-                    report.step(f"converting {table.name}")
+                for table in monthly_tables(APPLICATION):
+                    report.step(f"converting {table.relation}")
                     convert_table(url, table, now=datetime.now(UTC), progress=lambda _message, _fraction: None)
             total = value(
                 conn,

@@ -8,7 +8,8 @@ $$;
 create temp view people as select i from generate_series(1, current_setting('benchmark.accounts')::int) i;
 
 insert into accounts (id, created_at) select pg_temp.made('account', i::text), now() - interval '3 years' from people;
-insert into auth.users (id, email) select pg_temp.made('user', i::text), 'user' || i || '@mail.example' from people;
+insert into auth.users (id, email, email_confirmed_at)
+select pg_temp.made('user', i::text), 'user' || i || '@mail.example', now() from people;
 insert into account_linkages (account_id, supabase_user_id)
 select pg_temp.made('account', i::text), pg_temp.made('user', i::text) from people;
 insert into account_profiles (account_id, display_name, preferences)
@@ -24,7 +25,7 @@ select case when n % 15 <> 0 then pg_temp.made('account', i::text) end, pg_temp.
        now() - random() * interval '700 days', '/experiences/' || (n * 37 + i) % 300,
        'Mozilla/5.0 (Linux; Android 15; Pixel 9) AppleWebKit/537.36 Chrome/131.0 Mobile Safari/537.36',
        'https://search.example/', '[{"t": 5014, "type": "click", "target": "#b14"}]', '{"cls": 0.07, "lcp": 1973}',
-       '{"timeOnPage": 11.3, "scrollDepth": 2}'
+       '{"timeOnPage": 11, "scrollDepth": 2}'
   from people, generate_series(0, 21) n;
 insert into business_metrics_events (account_id, session_id, event_timestamp, page_url, revenue_metrics, user_journey)
 select pg_temp.made('account', i::text), pg_temp.visit(i, n), now() - random() * interval '700 days', '/booking',
@@ -42,8 +43,8 @@ insert into chat_sessions (id, account_id, title, started_at, last_activity_at)
 select pg_temp.made('chat', i || '/' || n), pg_temp.made('account', i::text), '東尋坊への旅',
        now() - (i * 37 + n * 1009) % 130000 * interval '1 minute', now() - (i * 37 + n * 1009) % 130000 * interval '1 minute'
   from people, generate_series(0, 1) n;
-insert into chat_messages (session_id, role, content, tool_calls, latency_ms, created_at)
-select s.id, (array['user', 'assistant', 'tool'])[1 + n % 3], repeat('福井の旅をおすすめします。', 6),
+insert into chat_messages (session_id, sequence, role, content, tool_calls, latency_ms, created_at)
+select s.id, n, (array['user', 'assistant', 'tool'])[1 + n % 3], repeat('福井の旅をおすすめします。', 6),
        case when n % 3 = 2 then '[{"tool": "search_activities"}]'::jsonb end, case when n % 3 = 1 then 900 end,
        s.started_at + n * interval '1 minute'
   from chat_sessions s, generate_series(0, 5) n;

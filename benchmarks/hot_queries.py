@@ -22,8 +22,8 @@ from benchmarks.data import benchmark_server
 from benchmarks.hot_queries_data import LOCALE, create_filled_database, vendor_session
 from benchmarks.report import Report, write_json
 from lifecycle.database import Connection, connect_directly, rows, value
-from lifecycle.indexes.policy import HOT_QUERY_INDEXES
 from lifecycle.indexes.build import build_indexes
+from lifecycle.indexes.policy import HOT_QUERY_INDEXES
 from sandbox.server import Server
 
 DATABASE: Final = "hot_queries"

@@ -18,13 +18,13 @@ import typer
 
 from benchmarks.audit import Audit, audit
 from benchmarks.data import benchmark_server, copy_database, create_filled_database, describe, known_hours
+from benchmarks.declared import APPLICATION, EVENTS
 from benchmarks.load import Effect, Load
 from benchmarks.observe import Cost, observed
 from benchmarks.peers import install_partman, partman_available, partman_offline, single_transaction
 from benchmarks.report import Report, megabytes, milliseconds, write_json
 from lifecycle.migrating.migrate import upgrade
 from lifecycle.partitions.convert import convert_table
-from lifecycle.policy import event_table
 from sandbox.application import drop_database
 from sandbox.server import SUPERUSER, Server
 
@@ -60,7 +60,7 @@ def _operation(approach: Approach, url: str, now: datetime, step: Callable[[str,
         case Approach.BASELINE:
             time.sleep(BASELINE_SECONDS)
         case Approach.LIFECYCLE:
-            convert_table(url, event_table("user_behavior_events"), now=now, progress=step)
+            convert_table(url, EVENTS, now=now, progress=step)
         case Approach.SINGLE_TRANSACTION:
             single_transaction(url, MONTHS, now)
         case Approach.PG_PARTMAN:
@@ -72,7 +72,7 @@ def measure(server: Server, approach: Approach, count: int, now: datetime) -> Me
     url = copy_database(server, TEMPLATE, DATABASE)
     # What is installed ahead of time is no part of the conversion.
     if approach is Approach.LIFECYCLE:
-        upgrade(url)
+        upgrade(url, APPLICATION)
     elif approach is Approach.PG_PARTMAN:
         install_partman(server.url(DATABASE, user=SUPERUSER))
     steps: list[tuple[float, str]] = []

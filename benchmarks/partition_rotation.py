@@ -19,6 +19,7 @@ from typing import Annotated, Final
 import typer
 
 from benchmarks.data import TABLE, benchmark_server, copy_database, create_filled_database, describe
+from benchmarks.declared import APPLICATION, EVENTS
 from benchmarks.load import Effect, Load
 from benchmarks.observe import Cost, observed
 from benchmarks.peers import install_partman, partman_available, partman_maintenance, partman_partitioned
@@ -28,11 +29,9 @@ from lifecycle.migrating.migrate import upgrade
 from lifecycle.partitions.convert import convert_table
 from lifecycle.partitions.months import add_months, month_start
 from lifecycle.partitions.rotate import rotate
-from lifecycle.policy import event_table
 from sandbox.application import drop_database
 from sandbox.server import SUPERUSER, Server
 
-EVENTS: Final = event_table("user_behavior_events")
 # As many months as retention keeps, and three more.
 MONTHS: Final = 28
 # So long ago the table was converted and rotated last: two months ahead are missing, and two and what was before
@@ -77,7 +76,7 @@ def _prepare(server: Server, rotation: Rotation, filled: str, now: datetime) -> 
         install_partman(server.url(name, user=SUPERUSER))
         partman_partitioned(url, add_months(month_start(now), 1 - MONTHS), EVENTS.retention)
     else:
-        upgrade(url)
+        upgrade(url, APPLICATION)
         earlier = add_months(month_start(now), -MONTHS_SINCE)
         convert_table(url, EVENTS, now=earlier, progress=lambda *_: None)
     return name

@@ -18,6 +18,7 @@ import typer
 from benchmarks.data import benchmark_server, describe
 from benchmarks.report import Report, write_json
 from lifecycle.database import Connection, connect_directly, rows
+from lifecycle.declarations.loader import DEFAULT_FOLDER, load_application
 from lifecycle.migrating.migrate import upgrade
 from lifecycle.segments.refresh import refresh_segments
 from sandbox.application import create_application_database
@@ -108,7 +109,7 @@ def main(
         url = create_application_database(server, "segments")
         report.step(f"filling the database, scale {scale}")
         generate(url, scale, now=datetime.now(UTC), progress=lambda _table, _rows: None)
-        upgrade(url)
+        upgrade(url, load_application(DEFAULT_FOLDER))
         title = f"Segments, sample rows {scale}, {describe(url)}"
         with connect_directly(url, application_name="benchmark") as conn:
             report.step("refreshing")

@@ -14,7 +14,7 @@ from sqlalchemy import make_url
 from sqlalchemy.engine import URL
 
 from lifecycle.errors import AlreadyRunningError, BusyError, LifecycleError, RefusedError
-from lifecycle.policy import LOCKS, LockPolicy
+from lifecycle.locks import LOCKS, LockPolicy
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 Result = TypeVar("Result")

@@ -17,6 +17,10 @@ class BusyError(LifecycleError):
     """Another session held a lock for longer than all tries. Nothing was changed; run it again later."""
 
 
+class UnreachableError(BusyError):
+    """The database took no connection, or lost one. Nothing is wrong with the work; it goes on when it answers."""
+
+
 class AlreadyRunningError(LifecycleError):
     """The same operation runs in another session. Wait for it, or end that session, then run it again."""
 

@@ -1,16 +1,13 @@
 """What is kept, for how long, and with which patience: the one place where these values live.
 
-`lifecycle migrate` copies the event tables into `lifecycle.event_table_policies`, the segments into
-`lifecycle.segment_policy` and what is kept of chats and vouchers into `lifecycle.retention_policies`, where the
-database functions read them. `docs/reference/retention.md` is generated from
-here.
+`lifecycle migrate` copies the event tables into `lifecycle.event_table_policies` and what is kept of chats and vouchers
+into `lifecycle.retention_policies`, where the database functions read them. `docs/reference/retention.md` is generated
+from here.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
-from types import MappingProxyType
-from typing import Final, Literal
+from typing import Final
 
 
 @dataclass(frozen=True)
@@ -54,156 +51,12 @@ EVENT_TABLES: Final = (
 )
 
 
-@dataclass(frozen=True)
-class DataQualityThreshold:
-    """From where on a data quality metric is a warning: below `at_least`, or above `at_most`."""
-
-    metric_name: str
-    threshold: float
-    healthy_if: Literal["at_least", "at_most"]
-    reason: str
-
-
-DATA_QUALITY: Final = (
-    DataQualityThreshold("user_behavior_events_24h", 100, "at_least", "fewer events mean that tracking is broken"),
-    DataQualityThreshold("chat_sessions_24h", 10, "at_least", "fewer sessions mean that the chat is out of reach"),
-    DataQualityThreshold("null_account_id_rate", 10, "at_most", "percent; more anonymous events mean a broken sign-in"),
-    DataQualityThreshold("avg_event_latency_ms", 5000, "at_most", "travellers leave a chat that answers later"),
-)
-
-
-@dataclass(frozen=True)
-class MaterializedView:
-    """A materialized view of the application that is refreshed as it is.
-
-    It is left alone while none of its `sources` changed, but not for longer than `max_age` (a PostgreSQL interval):
-    its window moves on with the clock.
-    """
-
-    name: str
-    sources: tuple[str, ...]
-    max_age: str
-    reason: str
-    schema: str = "public"
-
-
-MATERIALIZED_VIEWS: Final = (
-    MaterializedView("top_search_keywords", ("public.search_queries",), "1 day", "the last 30 days of searches"),
-    MaterializedView(
-        "daily_user_behavior_summary",
-        ("public.user_behavior_events",),
-        "1 day",
-        "the last 90 days, by day",
-    ),
-)
-
-
-# Rows that are younger are recomputed each time; older ones that come or change fire a trigger.
-LATE_AFTER: Final = timedelta(hours=2)
-
-PARTITION_SCHEMA: Final = "event_partitions"
 STATE_SCHEMA: Final = "lifecycle"
 
 # A person who asks to be erased has a right to it within one month (GDPR, article 12).
 DELETION_DEADLINE: Final = "1 month"
 # Weeks of the review and deadlines of requests are counted by the calendar of the people who read them.
 CALENDAR: Final = "Asia/Tokyo"
-
-
-@dataclass(frozen=True)
-class LockPolicy:
-    """How long a statement may make others wait behind it, and how often it tries again.
-
-    Times in seconds. A waiting ACCESS EXCLUSIVE request stalls every writer that comes after it, so each
-    try is short and the pauses between tries grow.
-    """
-
-    timeout: float = 0.05
-    tries: int = 120
-    first_pause: float = 0.1
-    longest_pause: float = 2.0
-
-
-LOCKS: Final = LockPolicy()
-# Rotation is one transaction, behind which an ALTER TABLE of the application would wait: about half a minute.
-ROTATION_LOCKS: Final = LockPolicy(tries=30)
-
-
-@dataclass(frozen=True)
-class SegmentPolicy:
-    """How tastes and interactions become the tags that an account likes.
-
-    `questions` are the quiz questions whose answers are slugs of activity_tags. An interaction counts its weight,
-    halved once per `half_life` (a PostgreSQL interval); types without a weight do not count. A tag's score is
-    `quiz_weight` when it was chosen, plus up to `interaction_weight`. `version` is that of the stored document: raise
-    it when the application must read it differently.
-    """
-
-    version: int = 1
-    questions: tuple[str, ...] = (
-        "dietary_preferences",
-        "favorite_themes",
-        "travel_party",
-        "atmosphere",
-        "rainy_day_plan",
-    )
-    # Looking costs nothing; keeping and passing on say more, and most of all going there.
-    interaction_weights: Mapping[str, int] = field(
-        default_factory=lambda: MappingProxyType(
-            {"view": 1, "like": 3, "bookmark": 3, "ai_save": 3, "share": 3, "qr_scan": 5, "book": 5}
-        )
-    )
-    half_life: str = "60 days"
-    # What people say they like comes before what they clicked on.
-    quiz_weight: float = 0.6
-    interaction_weight: float = 0.4
-    # An edit of a profile waits for the batch that holds it: some tenths of a second for so many accounts.
-    batch_size: int = 1000
-
-
-SEGMENTS: Final = SegmentPolicy()
-
-
-@dataclass(frozen=True)
-class ErasurePolicy:
-    """How deletion requests are carried out. Times are PostgreSQL intervals.
-
-    A job waits `grace` after its request, in which it may be cancelled. A worker that was not heard of for `lease` has
-    lost its jobs. `batch_size` accounts share one search for what is left, `chunk_size` accounts one transaction. A job
-    that failed is tried again after `first_pause`, doubled up to `longest_pause`; its request says `failed` once it was
-    tried `tries_until_failed` times. Browsers and tokens hold data back for no longer than `late_window`.
-    """
-
-    version: str = "2026-11"
-    grace: str = "0"
-    deadline: str = DELETION_DEADLINE
-    lease: str = "15 minutes"
-    batch_size: int = 1000
-    chunk_size: int = 100
-    first_pause: str = "1 minute"
-    longest_pause: str = "6 hours"
-    tries_until_failed: int = 5
-    lock_timeout_ms: int = 5000
-    late_window: str = "7 days"
-    calendar: str = CALENDAR
-    # What Supabase itself keeps is not ours to read; of auth.users the sign-in user is deleted by its id.
-    managed_schemas: tuple[str, ...] = (
-        "auth",
-        "cron",
-        "extensions",
-        "graphql",
-        "graphql_public",
-        "net",
-        "pgsodium",
-        "realtime",
-        "storage",
-        "supabase_functions",
-        "supabase_migrations",
-        "vault",
-    )
-
-
-ERASURE: Final = ErasurePolicy()
 
 
 @dataclass(frozen=True)
@@ -238,12 +91,3 @@ class VoucherPolicy:
 
 
 VOUCHERS: Final = VoucherPolicy()
-
-
-def event_table(name: str) -> EventTable:
-    """The policy of one event table, by bare or qualified name; KeyError names the known tables."""
-    for table in EVENT_TABLES:
-        if name in (table.name, table.qualified_name):
-            return table
-    known = ", ".join(table.name for table in EVENT_TABLES)
-    raise KeyError(f"no event table named {name!r}; known: {known}")

@@ -13,6 +13,7 @@ configure = partial(
     version_table="alembic_version",
     version_table_schema=STATE_SCHEMA,
     transaction_per_migration=True,
+    on_version_apply=context.config.attributes.get("on_version_apply"),
 )
 
 

@@ -4,67 +4,66 @@ Loading opens no connection and needs no secret: a variable is read when a run s
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, Final
 
 import dagster as dg
 
-from assets.access import ACCESS_ASSETS, ACCESS_CHECKS
+from assets import (
+    access,
+    archive,
+    checking,
+    erasures,
+    expiry,
+    indexes,
+    partitions,
+    review,
+    segments,
+    statistics,
+    views,
+)
 from assets.application import application_assets
-from assets.archive import CHAT_ARCHIVE_ASSETS, CHAT_ARCHIVE_CHECKS
-from assets.partition_checks import PARTITION_CHECKS
-from assets.erasure_checks import ERASURE_CHECKS
-from assets.erasures import ERASURE_ASSETS
-from assets.indexes import INDEX_ASSETS, INDEX_CHECKS
-from assets.views import VIEW_ASSETS
-from assets.partitions import PARTITION_ASSETS
-from assets.segments import SEGMENT_ASSETS, SEGMENT_CHECKS
-from assets.statistics import STATISTICS_ASSETS
-from assets.statistics_checks import RECONCILIATION_CHECKS, STATISTICS_CHECKS, VIEW_CHECKS
-from assets.expiry import VOUCHER_ASSETS
-from assets.review import REVIEW_ASSETS, REVIEW_CHECKS
-from orchestration.jobs import JOBS
-from orchestration.schedules import SCHEDULES
+from assets.bundle import Bundle
+from lifecycle.declarations.application import Application
+from lifecycle.declarations.loader import DEFAULT_FOLDER, load_application
+from orchestration.executor import living_in_process_executor
+from orchestration.jobs import build_jobs
+from orchestration.schedules import build_schedules
 from resources.dataframes import DataFrames
 from resources.postgres import ApplicationDatabase
 from resources.slack import BASE_URL, UI_URL, Slack
 from resources.timetable import Timetable
 from resources.variables import (
+    APPLICATION_VARIABLE,
     BASE_URL_VARIABLE,
     CHANNEL_VARIABLE,
     TOKEN_VARIABLE,
     UI_URL_VARIABLE,
     URL_VARIABLE,
 )
-from sensors.deletion_requests import deletion_requests
+from sensors.database_outages import database_outages
+from sensors.dead_runs import dead_runs
+from sensors.deletion_requests import deletion_requests_sensor
 from sensors.freshness import freshness
 from sensors.notifications import notifications
 from sensors.run_outcomes import run_outcomes
 
-ASSETS: Final = [
-    *PARTITION_ASSETS,
-    *VIEW_ASSETS,
-    *STATISTICS_ASSETS,
-    *SEGMENT_ASSETS,
-    *CHAT_ARCHIVE_ASSETS,
-    *VOUCHER_ASSETS,
-    *ERASURE_ASSETS,
-    *ACCESS_ASSETS,
-    *INDEX_ASSETS,
-    *REVIEW_ASSETS,
-]
-CHECKS: Final = [
-    *PARTITION_CHECKS,
-    *VIEW_CHECKS,
-    *STATISTICS_CHECKS,
-    *RECONCILIATION_CHECKS,
-    *SEGMENT_CHECKS,
-    *CHAT_ARCHIVE_CHECKS,
-    *ERASURE_CHECKS,
-    *ACCESS_CHECKS,
-    *INDEX_CHECKS,
-    *REVIEW_CHECKS,
-]
+# What each capability shows, by the name of its folder in lifecycle/.
+BUNDLES: Final[Mapping[str, Callable[[Application], Bundle]]] = {
+    "partitions": partitions.bundle,
+    "erasures": erasures.bundle,
+    "archive": archive.bundle,
+    "expiry": expiry.bundle,
+    "indexes": indexes.bundle,
+    "access": access.bundle,
+    "views": views.bundle,
+    "statistics": statistics.bundle,
+    "comparison": statistics.comparison_bundle,
+    "segments": segments.bundle,
+    "review": review.bundle,
+    "checking": checking.bundle,
+}
 
 
 def environment_variable(name: str) -> str:
@@ -75,15 +74,36 @@ def environment_variable(name: str) -> str:
     return dg.EnvVar(name) if os.environ.get(name) else ""
 
 
+def declared_application() -> Application:
+    """The declarations of the folder that the environment names, else of this project's own."""
+    return load_application(Path(os.environ.get(APPLICATION_VARIABLE) or DEFAULT_FOLDER))
+
+
+def build_bundles(application: Application) -> dict[str, Bundle]:
+    """What the declared capabilities show; one that is not declared is left out."""
+    bundles = {name: make(application) for name, make in BUNDLES.items()}
+    return {name: bundle for name, bundle in bundles.items() if bundle.assets or bundle.checks}
+
+
 def build_definitions(
-    *, loggers: Mapping[str, dg.LoggerDefinition] | None = None, **resource_overrides: Any
+    application: Application | None = None,
+    *,
+    loggers: Mapping[str, dg.LoggerDefinition] | None = None,
+    **resource_overrides: Any,
 ) -> dg.Definitions:
-    """All assets, checks, jobs, schedules and sensors; tests and the demo override resources by name."""
+    """Assets, checks, jobs, schedules and sensors of what is declared; tests and the demo override resources by name.
+
+    Without `application` the declarations are those that the environment names.
+    """
+    application = application or declared_application()
+    bundles = build_bundles(application)
+    jobs = build_jobs(application, bundles)
+    schedules = build_schedules({job.name for job in jobs}, application)
     url = environment_variable(URL_VARIABLE)
     resources = {
         "database": ApplicationDatabase(url=url),
         "dataframes": DataFrames(url=url),
-        "timetable": Timetable(jobs=sorted({schedule.job_name for schedule in SCHEDULES})),
+        "timetable": Timetable(jobs=sorted({schedule.job_name for schedule in schedules})),
         "slack": Slack(
             token=environment_variable(TOKEN_VARIABLE),
             channel=environment_variable(CHANNEL_VARIABLE),
@@ -91,15 +111,23 @@ def build_definitions(
             ui_url=environment_variable(UI_URL_VARIABLE) or UI_URL,
         ),
     } | resource_overrides
-    made_here = {key for assets in ASSETS for key in assets.keys}
+    assets = [asset for bundle in bundles.values() for asset in bundle.assets]
+    made_here = {key for asset in assets for key in asset.keys}
     return dg.Definitions(
-        assets=[*application_assets(made_here), *ASSETS],
-        asset_checks=CHECKS,
-        jobs=JOBS,
-        schedules=SCHEDULES,
-        sensors=[run_outcomes, freshness, notifications, deletion_requests],
+        assets=[*application_assets(application, made_here), *assets],
+        asset_checks=[check for bundle in bundles.values() for check in bundle.checks],
+        jobs=jobs,
+        schedules=schedules,
+        sensors=[
+            run_outcomes,
+            freshness,
+            notifications,
+            *([deletion_requests_sensor(application)] if "erasures" in bundles else []),
+            dead_runs,
+            database_outages,
+        ],
         resources=resources,
-        executor=dg.in_process_executor,
+        executor=living_in_process_executor,
         loggers=loggers,
     )
 

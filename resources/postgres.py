@@ -1,5 +1,6 @@
 """The application's database as a Dagster resource."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -9,12 +10,24 @@ import psycopg
 from pydantic import Field
 
 from lifecycle.database import Connection, connect
-from lifecycle.errors import AlreadyRunningError, BusyError, LifecycleError
+from lifecycle.errors import AlreadyRunningError, BusyError, LifecycleError, UnreachableError
 from resources.variables import MISSING_URL, URL_EXAMPLE
 
 # Longer than most transactions that hold a lock.
 RETRIES: Final = 3
 RETRY_SECONDS: Final = 60
+
+# The server ends sessions, starts or stops, or has no place left.
+AWAY: Final = ("57P01", "57P02", "57P03", "53300")
+SERVER_SAID: Final = re.compile(r"FATAL:\s*([^\n]+)")
+CLIENT_SAID: Final = {
+    "refused": "nobody listens at its address",
+    "timeout": "no answer in time",
+    "timed out": "no answer in time",
+    "resolve": "the name of its host is not known",
+    "translate": "the name of its host is not known",
+    "unreachable": "no route to its host",
+}
 
 TEMPORARY: Final = (BusyError, AlreadyRunningError)
 
@@ -43,6 +56,24 @@ def first_line(error: BaseException) -> str:
     return (text or str(error)).strip().partition("\n")[0] or type(error).__name__
 
 
+def is_unreachable(error: psycopg.Error) -> bool:
+    """Whether the database itself is away: not a statement of ours that it refused or was too busy for."""
+    if not isinstance(error, psycopg.OperationalError):
+        return False
+    # Without a code the client speaks: no connection came about, or it broke.
+    return error.sqlstate is None or error.sqlstate.startswith("08") or error.sqlstate in AWAY
+
+
+def why_unreachable(error: psycopg.Error) -> str:
+    """In the server's words where it gave any. Never the client's: they quote what it took for the host's name."""
+    if error.diag.message_primary:
+        return first_line(error)
+    text = str(error)
+    if said := SERVER_SAID.search(text):
+        return said[1].strip()
+    return next((reason for part, reason in CLIENT_SAID.items() if part in text), "the connection was lost")
+
+
 def _interruption(error: BaseException) -> BaseException | None:
     """The Ctrl-C or termination of the run that `error` hides: a cut-off connection fails again in clean-up."""
     context: BaseException | None = error
@@ -68,6 +99,8 @@ def errors_for_dagster() -> Iterator[None]:
             raise interruption from None
         if isinstance(error, (dg.Failure, dg.RetryRequested, *TEMPORARY)):
             raise
+        if isinstance(error, psycopg.Error) and is_unreachable(error):
+            raise UnreachableError(f"the database cannot be reached: {why_unreachable(error)}") from None
         if isinstance(error, psycopg.OperationalError):
             raise BusyError(f"the database did not answer or was busy: {first_line(error)}") from None
         if isinstance(error, psycopg.Error):

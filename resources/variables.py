@@ -4,6 +4,7 @@ from typing import Final
 
 URL_VARIABLE: Final = "LIFECYCLE_DATABASE_URL"
 URL_EXAMPLE: Final = "postgresql://postgres:password@db.example.com:5432/postgres"
+APPLICATION_VARIABLE: Final = "LIFECYCLE_APPLICATION"
 BINARIES_VARIABLE: Final = "LIFECYCLE_PG_BIN"
 MISSING_URL: Final = (
     f"{URL_VARIABLE} is not set. It says which database to work on. Set it where the command or the run starts, "

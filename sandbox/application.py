@@ -10,8 +10,24 @@ from lifecycle.errors import SandboxError
 from sandbox.server import SUPERUSER, Server
 
 SQL: Final = Path(__file__).parent / "sql"
-# In this order; each file is run as `postgres`, as the application's own migrations are.
-APPLICATION: Final = ("tables.sql", "functions.sql", "views.sql", "policies.sql")
+# The application as of November, in this order; each file is run as `postgres`, as its own migrations are.
+NOVEMBER: Final = (
+    "enums.sql",
+    "tables_people.sql",
+    "tables_catalogue.sql",
+    "tables_vendors.sql",
+    "tables_bookings.sql",
+    "tables_quizzes.sql",
+    "tables_conversations.sql",
+    "tables_articles.sql",
+    "tables_tracking.sql",
+    "functions.sql",
+    "policies.sql",
+    "views_chat.sql",
+    "views_people.sql",
+    "views_conversations.sql",
+    "views_content.sql",
+)
 PUBLICATION: Final = b"create publication supabase_realtime for table chat_messages"
 
 
@@ -31,8 +47,8 @@ def create_application_database(
         if auto_grant:
             _run(conn, "auto_grant.sql")
     with psycopg.connect(server.url(name)) as conn:
-        for file in APPLICATION:
-            _run(conn, file)
+        for file in NOVEMBER:
+            _run(conn, f"november/{file}")
         if not auto_grant:
             _run(conn, "explicit_grants.sql")
         conn.execute(PUBLICATION)
@@ -46,6 +62,18 @@ def clone_database(server: Server, template: str, name: str) -> str:
     """
     _create(server, name, template=template)
     return server.url(name)
+
+
+def apply_december(url: str) -> None:
+    """Take the application at `url`, adopted or not, to its state of December, as its own migrations do.
+
+    Each step is a transaction, run as the role of `url`: `postgres`. Stops with PostgreSQL's error at the first step
+    that fails; those before it stay.
+    """
+    with psycopg.connect(url, autocommit=True) as conn:
+        for step in sorted((SQL / "december").glob("*.sql")):
+            with conn.transaction():
+                conn.execute(step.read_bytes())
 
 
 def drop_database(server: Server, name: str) -> None:

@@ -5,7 +5,7 @@ from typing import Final
 
 from lifecycle.errors import SandboxError
 from sandbox.filling import Source, fill
-from sandbox.rows import bookings, catalogue, conversations, events, people, quizzes
+from sandbox.rows import articles, bookings, catalogue, conversations, events, people, quizzes
 from sandbox.rows.copying import Progress, bulk_copy
 from sandbox.rows.world import Scale, World
 
@@ -18,7 +18,11 @@ SCALES: Final = {
 
 SOURCES: Final[tuple[Source[World], ...]] = (
     Source("accounts", "id status onboarding_state created_at updated_at", people.accounts),
-    Source("auth.users", "id email raw_app_meta_data raw_user_meta_data created_at", people.users),
+    Source(
+        "auth.users",
+        "id email phone email_confirmed_at email_change raw_app_meta_data raw_user_meta_data created_at",
+        people.users,
+    ),
     Source("account_linkages", "account_id supabase_user_id provider_type linked_at metadata", people.linkages),
     Source("account_metadata", "account_id quiz_state last_synced_at flags", people.metadata),
     Source(
@@ -44,6 +48,10 @@ SOURCES: Final[tuple[Source[World], ...]] = (
         catalogue.activities,
     ),
     Source("activity_tag_map", "activity_id tag_id", catalogue.tag_map),
+    Source("activity_categories", "id slug name description parent_id is_active created_at", catalogue.categories),
+    Source("activity_category_map", "activity_id category_id", catalogue.category_map),
+    Source("activity_assets", "id activity_id asset_type url metadata is_primary created_at", catalogue.assets),
+    Source("reviews", "id activity_id account_id user_id rating comment created_at updated_at", catalogue.reviews),
     Source(
         "activity_interactions",
         "id account_id activity_id activity_slug interaction_type source_type source_id score_delta metadata "
@@ -59,7 +67,8 @@ SOURCES: Final[tuple[Source[World], ...]] = (
     Source("quiz_answers", "id session_id question_ref answer_value answered_at", quizzes.quiz_answers),
     Source(
         "quiz_results",
-        "id session_id account_id result_type travel_type_code travel_type_payload recommendation_snapshot created_at",
+        "id session_id account_id result_type travel_type_code travel_type_payload recommendation_snapshot created_at "
+        "dietary_preferences language_comfort photo_subjects",
         quizzes.quiz_results,
     ),
     Source(
@@ -79,8 +88,13 @@ SOURCES: Final[tuple[Source[World], ...]] = (
     ),
     Source(
         "chat_messages",
-        "id session_id role content tool_calls latency_ms created_at",
+        "id session_id role content tool_calls latency_ms created_at metadata sequence",
         conversations.message_lines,
+    ),
+    Source(
+        "chat_session_summaries",
+        "session_id summary title_suggestion last_message_excerpt tags updated_at",
+        conversations.summary_lines,
     ),
     Source(
         "generated_activities",
@@ -106,6 +120,7 @@ SOURCES: Final[tuple[Source[World], ...]] = (
         bookings.voucher_lines,
     ),
     Source("vendors", "id name contact_email contact_phone metadata created_at", catalogue.vendors),
+    Source("activity_vendor_map", "activity_id vendor_id relationship_type", catalogue.vendor_map),
     Source(
         "vendor_members",
         "id vendor_id account_id supabase_user_id role invited_at joined_at status",
@@ -115,6 +130,22 @@ SOURCES: Final[tuple[Source[World], ...]] = (
         "voucher_redemptions",
         "id voucher_id vendor_member_id scan_context scanned_at",
         bookings.redemption_lines,
+    ),
+    Source(
+        "articles",
+        "id slug language title summary body_mdx status author_account_id published_at metadata created_at updated_at",
+        articles.article_lines,
+    ),
+    Source(
+        "article_versions",
+        "id article_id version_number language title summary body_mdx editor_account_id change_note created_at",
+        articles.version_lines,
+    ),
+    Source(
+        "article_translations",
+        "id article_id language title summary body_mdx status translator_account_id published_at metadata "
+        "created_at updated_at",
+        articles.translation_lines,
     ),
     Source(
         "audit_events",

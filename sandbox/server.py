@@ -44,7 +44,8 @@ class Server:
     The superuser is `supabase_admin`; `postgres` is an ordinary owner as on Supabase. Passwords are random per
     folder, connections are TCP on 127.0.0.1 only. `durable=False` trades safety for speed: after a crash of the
     machine the data may be broken, and data that had to be placed outside `folder` (see sandbox.placement) is
-    deleted by stop(). Starting again in a folder that was used before reopens its data.
+    deleted by stop(). Starting again in a folder that was used before reopens its data. `seed` is another server's
+    folder, stopped: a new folder starts as a copy of its data and password instead of an empty server.
     """
 
     def __init__(
@@ -55,12 +56,14 @@ class Server:
         port: int | None = None,
         durable: bool = False,
         settings: Mapping[str, str] | None = None,
+        seed: Path | None = None,
     ) -> None:
         self.folder = folder.absolute()
         self.durable = durable
         self.log = self.folder / "server.log"
         self._binaries = find_binaries(bin_dir)
         self._wanted_port = port
+        self._seed = seed
         self._port: int | None = None
         self._settings = {**SETTINGS, **({} if durable else NOT_DURABLE), **(settings or {})}
         self._password = ""
@@ -110,7 +113,10 @@ class Server:
         self._password = self._stored_password()
         _wait_for_predecessor(placement.data)
         if not (placement.data / "PG_VERSION").exists():
-            self._initialise(placement)
+            if self._seed:
+                self._copy(placement, self._seed)
+            else:
+                self._initialise(placement)
         self._check_version(placement.data)
         for remaining in (2, 1, 0):
             self._port = self._wanted_port or _free_port()
@@ -145,6 +151,8 @@ class Server:
 
     def _stored_password(self) -> str:
         path = self.folder / "password"
+        if self._seed and not path.exists():
+            shutil.copy(self._seed / path.name, path)
         if not path.exists():
             partial = path.with_suffix(".new")
             partial.unlink(missing_ok=True)
@@ -156,6 +164,15 @@ class Server:
     def _environment(self) -> dict[str, str]:
         inherited = {name: text for name, text in os.environ.items() if not name.startswith("PG")}
         return inherited | {"LC_ALL": "C", "TZ": "UTC"}
+
+    def _copy(self, placement: Placement, seed: Path) -> None:
+        """The data of `seed`, beside the final name as in _initialise()."""
+        partial = placement.data.with_name("data.new")
+        shutil.rmtree(partial, ignore_errors=True)
+        shutil.copytree(seed / "data", partial)
+        for path in (partial, *partial.rglob("*")):
+            placement.give_to_user(path)
+        partial.rename(placement.data)
 
     def _initialise(self, placement: Placement) -> None:
         """initdb beside the final name: a half-made data folder is never mistaken for a whole one."""

@@ -6,9 +6,11 @@ from typing import Final
 
 import dagster as dg
 
+from lifecycle.declarations.application import Application
+from lifecycle.erasures.policy import ERASURE
 from lifecycle.erasures.queue import DueJob, due_jobs, enqueue, queue_status
-from lifecycle.policy import ERASURE
 from resources.postgres import ApplicationDatabase
+from sensors.outages import waits_while_away
 
 JOB: Final = "erase_personal_data"
 # Two workers share the queue without meeting; more would only wait for each other's disk.
@@ -42,22 +44,28 @@ def runs_under_way(instance: dg.DagsterInstance) -> int:
     return instance.get_runs_count(dg.RunsFilter(job_name=JOB, statuses=UNDER_WAY))
 
 
-@dg.sensor(
-    name="deletion_requests",
-    job_name=JOB,
-    default_status=dg.DefaultSensorStatus.RUNNING,
-    minimum_interval_seconds=30,
-    description="Makes jobs of new deletion requests and starts a run for each batch that is due.",
-)
-def deletion_requests(context: dg.SensorEvaluationContext, database: ApplicationDatabase) -> dg.SensorResult:
-    """Enqueue what is new, and ask for runs as long as fewer than two are under way."""
-    free = max(0, MOST_RUNS - runs_under_way(context.instance))
-    with database.connect() as conn:
-        changed = enqueue(conn)
-        due = due_jobs(conn, MOST_RUNS * ERASURE.batch_size)
-        status = queue_status(conn)
-    if changed:
-        context.log.info(f"{len(changed)} requests enqueued, held or released")
-    requests = run_requests(due, free, datetime.now(UTC))
-    told = f"{len(due)} due, {status.waiting} waiting, {status.held} held"
-    return dg.SensorResult(run_requests=requests, skip_reason=None if requests else told)
+def deletion_requests_sensor(application: Application) -> dg.SensorDefinition:
+    """The sensor of the declared requests."""
+
+    @dg.sensor(
+        name="deletion_requests",
+        job_name=JOB,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        minimum_interval_seconds=30,
+        description="Makes jobs of new deletion requests and starts a run for each batch that is due.",
+    )
+    @waits_while_away
+    def deletion_requests(context: dg.SensorEvaluationContext, database: ApplicationDatabase) -> dg.SensorResult:
+        """Enqueue what is new, and ask for runs as long as fewer than two are under way."""
+        free = max(0, MOST_RUNS - runs_under_way(context.instance))
+        with database.connect() as conn:
+            changed = enqueue(conn)
+            due = due_jobs(conn, MOST_RUNS * ERASURE.batch_size)
+            status = queue_status(conn, application)
+        if changed:
+            context.log.info(f"{len(changed)} requests enqueued, held or released")
+        requests = run_requests(due, free, datetime.now(UTC))
+        told = f"{len(due)} due, {status.waiting} waiting, {status.held} held"
+        return dg.SensorResult(run_requests=requests, skip_reason=None if requests else told)
+
+    return deletion_requests

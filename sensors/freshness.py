@@ -9,10 +9,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import dagster as dg
-from dagster._core.definitions.freshness import TimeWindowFreshnessPolicy
 
 from lifecycle.ledger.problems import STALE, open_causes, record
+from resources.dagster_private import TimeWindowFreshnessPolicy
 from resources.postgres import ApplicationDatabase
+from sensors.outages import waits_while_away
 from sensors.ownership import BY_HAND, jobs_of_assets
 
 FRESH: Final = ("PASS", "WARN")
@@ -54,6 +55,7 @@ def staleness(instance: dg.DagsterInstance, key: dg.AssetKey, state: str, overdu
     minimum_interval_seconds=60,
     description="Reports assets that are older than their freshness policy allows or were never materialized.",
 )
+@waits_while_away
 def freshness(context: dg.SensorEvaluationContext, database: ApplicationDatabase) -> dg.SensorResult:
     """Compare what is stale now with what was reported, and report the difference."""
     if context.repository_def is None:

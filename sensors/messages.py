@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from lifecycle.ledger.notifications import Claim
-from sensors.next_steps import cause_title, job_title, next_steps
+from sensors.next_steps import OUTAGE_STEPS, cause_title, job_title, next_steps
 
 # Slack refuses longer ones: 150 characters in a header, 3000 in a section, 50 blocks.
 HEADER_LENGTH: Final = 150
@@ -130,3 +130,29 @@ def slack_message(taken: Claim, ui_url: str) -> dict[str, Any]:
     else:
         text, blocks = report(taken, ui_url)
     return {"text": escaped(text[:ERROR_LENGTH]), "blocks": blocks}
+
+
+def outage_message(reason: str, since: datetime) -> dict[str, Any]:
+    """The database is away."""
+    text = reason[:1].upper() + reason[1:ERROR_LENGTH]
+    return {
+        "text": escaped(text),
+        "blocks": [
+            _header(":red_circle: The database cannot be reached"),
+            _context(f"since {moment(since)}"),
+            _section(f"```{escaped(text)}```"),
+            _section("*What to do*\n" + "\n".join(f"• {escaped(step)}" for step in OUTAGE_STEPS)),
+        ],
+    }
+
+
+def outage_over_message(since: datetime, over: datetime) -> dict[str, Any]:
+    """The database answers again."""
+    text = f"The database answers again: it was away for {span(over - since)}"
+    return {
+        "text": text,
+        "blocks": [
+            _header(":large_green_circle: The database answers again"),
+            _context(f"it was away for {span(over - since)}, since {moment(since)}"),
+        ],
+    }

@@ -20,12 +20,18 @@ NEXT_STEPS: Final = {
     "erase_personal_data": "Tried again by itself. Cure what the error names; the deadline goes on.",
     "compare_access": "Who may see what was not compared. Cure what the error names, launch it again.",
     "reconcile_statistics": "Statistics may differ from their sources. Cure what the error names, launch it again.",
+    "check_declarations": "Run `lifecycle check`: it prints the lines to declare, and in which file.",
     "record_storage": "The next review compares older sizes. Cure what the error names, launch it again.",
     "weekly_job_review": "The review was not sent. Cure what the error names, launch it again.",
     BY_HAND: "Cure what the error names, materialize the assets again.",
 }
 DEFAULT_STEP: Final = "Cure what the error names, launch the job again."
 STALE_STEP: Final = "Stale: do its job's runs succeed, is its schedule on, does the daemon run?"
+OUTAGE_STEPS: Final = (
+    "Is the server up, its disk full, its address or password changed, its project paused?",
+    "Runs try again for three minutes, then fail; sensors wait. No message is lost: they come when it answers.",
+    f"All errors and checks: {PAGE}",
+)
 CHECK_STEP: Final = "Check: look up its name in the page below."
 
 

@@ -5,19 +5,28 @@ before it is sent again. Where the app may not read the channel, it is sent agai
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import dagster as dg
 
 from lifecycle.database import Connection
 from lifecycle.errors import NotDeliveredError
-from lifecycle.ledger.notifications import LONGEST_BACKOFF_SECONDS, Claim, backoff, claim, mark_failed, mark_sent, waiting
+from lifecycle.ledger.notifications import (
+    LONGEST_BACKOFF_SECONDS,
+    Claim,
+    backoff,
+    claim,
+    mark_failed,
+    mark_sent,
+    waiting,
+)
 from resources.postgres import ApplicationDatabase
 from resources.slack import Slack
 from sensors.messages import slack_message
+from sensors.outages import waits_while_away
 
 MOST_MESSAGES: Final = 20
 # Dagster ends a sensor that takes longer than a minute.
@@ -77,25 +86,27 @@ def _edit(slack: Slack, taken: Claim, channel: str, ts: str) -> Receipt:
     return Receipt(channel, ts, taken.version)
 
 
+def look_for(slack: Slack, payload: Mapping[str, Any], since: datetime) -> tuple[tuple[str, str] | None, str | None]:
+    """Where a message is that may have arrived, and what is to be said about it. Raises NotDeliveredError, in doubt."""
+    try:
+        return slack.find(payload, since - CLOCK_SKEW), None
+    except NotDeliveredError as error:
+        if error.code not in CANNOT_LOOK:
+            raise NotDeliveredError(
+                str(error), code=error.code, retry_after=error.retry_after, in_doubt=True, permanent=error.permanent
+            ) from None
+        return None, f"may have been sent twice, the app cannot look: {error}"
+
+
 def deliver(slack: Slack, taken: Claim) -> Receipt:
     """Send or edit one message. Raises NotDeliveredError."""
     if taken.channel and taken.message_ts:
         return _edit(slack, taken, taken.channel, taken.message_ts)
     # The moment tells two databases apart that share a channel.
     payload = {"id": taken.id, "created_at": taken.created_at.astimezone(UTC).isoformat()}
-    note = None
-    if taken.in_doubt:
-        try:
-            found = slack.find(payload, taken.created_at - CLOCK_SKEW)
-        except NotDeliveredError as error:
-            if error.code not in CANNOT_LOOK:
-                raise NotDeliveredError(
-                    str(error), code=error.code, retry_after=error.retry_after, in_doubt=True, permanent=error.permanent
-                ) from None
-            note = f"may have been sent twice, the app cannot look: {error}"
-        else:
-            if found:
-                return Receipt(*found, version=0)
+    found, note = look_for(slack, payload, taken.created_at) if taken.in_doubt else (None, None)
+    if found:
+        return Receipt(*found, version=0)
     channel, ts = _without_bad_blocks(lambda message: slack.post(message, payload), slack_message(taken, slack.ui_url))
     return Receipt(channel, ts, taken.version, note)
 
@@ -133,6 +144,7 @@ def drain(
     minimum_interval_seconds=30,
     description="Hands the messages of lifecycle.notifications to Slack, in order, until Slack says ok.",
 )
+@waits_while_away
 def notifications(context: dg.SensorEvaluationContext, database: ApplicationDatabase, slack: Slack) -> dg.SkipReason:
     """Drain the outbox once; without a token or a channel say how many messages wait."""
     with database.connect() as conn:

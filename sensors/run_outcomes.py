@@ -13,6 +13,7 @@ import dagster as dg
 
 from lifecycle.ledger.outcomes import CANCELED, CheckOutcome, JobOutcome, record_job_outcome
 from resources.postgres import ApplicationDatabase
+from sensors.outages import waits_while_away
 from sensors.ownership import coverage, jobs_of_assets
 
 ENDED: Final = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
@@ -39,6 +40,12 @@ def failure_of(instance: dg.DagsterInstance, run_id: str) -> tuple[str, str | No
         if records:
             return _failure(records[0])
     return "its process ended without a word", None
+
+
+def why_ended(instance: dg.DagsterInstance, run_id: str) -> str | None:
+    """Why run monitoring ended a run that took too long; its process reports itself canceled after that."""
+    records = instance.get_records_for_run(run_id, of_type=dg.DagsterEventType.RUN_FAILURE, limit=1).records
+    return _failure(records[0])[0] if records else None
 
 
 def checks_of(
@@ -72,7 +79,7 @@ def outcome_of(
     if run.status is dg.DagsterRunStatus.FAILURE:
         error, step = failure_of(instance, run.run_id)
     elif run.status is dg.DagsterRunStatus.CANCELED:
-        error = CANCELED
+        error = why_ended(instance, run.run_id) or CANCELED
     duration = None
     if record.start_time is not None and record.end_time is not None:
         duration = round((record.end_time - record.start_time) * 1000)
@@ -98,6 +105,7 @@ def outcome_of(
     minimum_interval_seconds=30,
     description="Writes how each run and each failed check ended to public.audit_events and reports what fails.",
 )
+@waits_while_away
 def run_outcomes(context: dg.SensorEvaluationContext, database: ApplicationDatabase) -> dg.SensorResult:
     """Record every run of this code location that ended since the last look."""
     now, seen_at = datetime.now(UTC), time.monotonic()

@@ -27,7 +27,12 @@ OWN_ROWS: Final[Mapping[str, str]] = {
     "chat_messages_archive": MY_SESSIONS.format("chat_sessions"),
     "chat_messages_recent": MY_SESSIONS.format("chat_sessions"),
     "quiz_answers": MY_SESSIONS.format("quiz_sessions"),
-    "quiz_forms": "published",
+    "chat_session_summaries": MY_SESSIONS.format("chat_sessions"),
+    "generated_activities": "chat_" + MY_SESSIONS.format("chat_sessions"),
+    "recommendation_items": "run_id in (select r.id from public.recommendation_runs r"
+    " where r.account_id = %(account)s)",
+    "articles": "status = 'published'",
+    "article_translations": "status = 'published'",
     "vouchers": "form_submission_id in (select f.id from public.form_submissions f where f.account_id = %(account)s)",
     "vendors": f"id in {MY_VENDORS}",
     "vendor_members": f"vendor_id in {MY_VENDORS}",
@@ -73,6 +78,18 @@ def add_people(conn: Connection) -> None:
     insert(conn, "activity_tag_map", activity_id=ACTIVITY, tag_id=tag)
     insert(conn, "quiz_forms", published=True)
     insert(conn, "quiz_forms", published=False)
+    category = uuid4()
+    insert(conn, "activity_categories", id=category, slug="tea", name="Tea")
+    insert(conn, "activity_category_map", activity_id=ACTIVITY, category_id=category)
+    insert(conn, "activity_vendor_map", activity_id=ACTIVITY, vendor_id=silk, relationship_type="owner")
+    insert(conn, "activity_assets", activity_id=ACTIVITY, asset_type="image", url="https://x.example/tea.jpg")
+    insert(conn, "reviews", activity_id=ACTIVITY, account_id=ANN.account, rating=5)
+    for status in ("published", "draft"):
+        article = uuid4()
+        insert(conn, "articles", id=article, slug=f"tea-{status}", title="Tea", body_mdx="tea", status=status)
+        words = {"article_id": article, "language": "ja", "title": "Tea", "body_mdx": "tea"}
+        insert(conn, "article_translations", **words, status=status)
+        insert(conn, "article_versions", **words, version_number=1)
 
 
 def condition(table: str) -> str:

@@ -6,12 +6,12 @@ import subprocess
 import sys
 from datetime import datetime
 
-from lifecycle.archive import archive, read_ahead
+from lifecycle.archive import move, read_ahead
 from tests.archived import archive as run
 
 # In the third batch between reading and moving, while the second may be moving; and after the moving statement of the
 # second before its commit.
-PLACES = {"while packing": (read_ahead, "pack", 250), "before the commit": (archive, "_move", 2)}
+PLACES = {"while packing": (read_ahead, "pack", 250), "before the commit": (move, "_move", 2)}
 
 
 def killed(url: str, now: datetime, where: str) -> None:

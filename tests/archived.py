@@ -5,13 +5,17 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from lifecycle.archive.archive import ArchiveRun, archive_messages
-from lifecycle.archive.text import Packed, unpack
+from lifecycle.archive.layout import Archive, Layout, archives_of, read_layout
+from lifecycle.archive.move import ArchiveRun, archive_rows
+from lifecycle.archive.pace import PACE, Pace
+from lifecycle.archive.restore import Restoration, restore_group
+from lifecycle.archive.text import unpack
 from lifecycle.database import Connection, connect, rows, value
-from lifecycle.policy import CHAT_ARCHIVE, ChatArchivePolicy
+from tests.declared import APPLICATION
 
+(CHAT,) = archives_of(APPLICATION.archived_tables)
 # Days are claimed and batches cut even in the small sample.
-SMALL_BATCHES = replace(CHAT_ARCHIVE, batch_size=100)
+SMALL_BATCHES = replace(PACE, batch_size=100)
 NEW_SESSION = """
 with account as (insert into accounts default values returning id),
      sign_in as (insert into account_linkages (account_id, supabase_user_id)
@@ -19,11 +23,28 @@ with account as (insert into accounts default values returning id),
      session as (insert into chat_sessions (account_id) select id from account returning id)
 select s.id, l.supabase_user_id from session s, sign_in l
 """
+SAY = """
+insert into chat_messages (session_id, role, content, tool_calls, latency_ms, created_at, metadata, sequence)
+values (%(session)s, %(role)s, %(text)s, '[{"tool": "get_weather"}]', 7, %(at)s, '{"seen": [1, null]}',
+        (select coalesce(max(sequence), 0) + 1 from chat_messages where session_id = %(session)s)
+        + (select count(*) from chat_messages_archive where session_id = %(session)s))
+returning id
+"""
+# Long enough for gzip to be worth it.
+LONG = "雨の日は恐竜博物館へ。" * 40
 
 
-def archive(url: str, now: datetime, policy: ChatArchivePolicy = SMALL_BATCHES) -> ArchiveRun:
+def archive(url: str, now: datetime, pace: Pace = SMALL_BATCHES, which: Archive = CHAT) -> ArchiveRun:
     with connect(url) as conn, connect(url) as claims:
-        return archive_messages(conn, claims, now=now, policy=policy)
+        return archive_rows(conn, claims, which, now=now, pace=pace)
+
+
+def layout_of(conn: Connection, which: Archive = CHAT) -> Layout:
+    return read_layout(conn, which)
+
+
+def restore(conn: Connection, session: object, now: datetime, which: Archive = CHAT) -> Restoration:
+    return restore_group(conn, which, str(session), now=now)
 
 
 def make_session(conn: Connection) -> tuple[UUID, UUID]:
@@ -32,22 +53,15 @@ def make_session(conn: Connection) -> tuple[UUID, UUID]:
     return session, user
 
 
-def say(conn: Connection, session: UUID, text: str, at: datetime | str) -> UUID:
+def say(conn: Connection, session: UUID, text: str, at: datetime | str, role: str = "tool") -> UUID:
     """A message; `at` as text where Python knows no such moment."""
-    said: UUID = value(
-        conn,
-        "insert into chat_messages (session_id, role, content, tool_calls, latency_ms, created_at)"
-        """ values (%s, 'tool', %s, '[{"tool": "get_weather"}]', 7, %s) returning id""",
-        (session, text, at),
-    )
+    said: UUID = value(conn, SAY, {"session": session, "role": role, "text": text, "at": at})
     return said
 
 
 def live(conn: Connection) -> dict[UUID, tuple[Any, ...]]:
-    """Messages that were not moved, by id: everything about them, the moment as text."""
-    found = rows(
-        conn, "select id, session_id, role, tool_calls, latency_ms, created_at::text, content from chat_messages"
-    )
+    """Messages that were not moved, by id: everything about them as text, the message's text last."""
+    found = rows(conn, "select m.id, m.session_id, to_jsonb(m) - 'content' - 'id', m.content from chat_messages m")
     return {row[0]: row[1:] for row in found}
 
 
@@ -55,10 +69,11 @@ def archived(conn: Connection) -> dict[UUID, tuple[Any, ...]]:
     """The same of the archive, unpacked."""
     found = rows(
         conn,
-        "select id, session_id, role, tool_calls, latency_ms, created_at::text, content_gzip, content_sha256"
-        " from chat_messages_archive",
+        "select a.id, a.session_id,"
+        " to_jsonb(a) - array['id', 'content', 'content_gzip', 'content_sha256', 'archived_at'],"
+        " a.content, a.content_gzip, a.content_sha256 from chat_messages_archive a",
     )
-    return {row[0]: (*row[1:6], unpack(Packed(row[6], row[7])).decode()) for row in found}
+    return {row[0]: (row[1], row[2], unpack(*row[3:])) for row in found}
 
 
 def due(conn: Connection, now: datetime) -> dict[UUID, tuple[Any, ...]]:
@@ -66,8 +81,3 @@ def due(conn: Connection, now: datetime) -> dict[UUID, tuple[Any, ...]]:
     cutoff = now - timedelta(days=90)
     ids = {i for (i,) in rows(conn, "select id from chat_messages where created_at < %s", (cutoff,))}
     return {i: message for i, message in live(conn).items() if i in ids}
-
-
-def noted(conn: Connection) -> list[str]:
-    """The moments that statistics will count again."""
-    return [at for (at,) in rows(conn, "select changed_at::text from lifecycle.changed_chat_hours order by changed_at")]

@@ -5,14 +5,8 @@ versions, such as `pg15` or `pg15,pg18`.
 """
 
 import gc
-import hashlib
-import hmac
 import json
 import os
-import secrets
-import shutil
-import tempfile
-from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
@@ -23,15 +17,13 @@ from typing import Any, Protocol
 import dagster as dg
 import psycopg
 import pytest
-from psycopg import sql
 from sqlalchemy import make_url
 
 from lifecycle.database import connect
-from lifecycle.migrating.migrate import upgrade
-from sandbox.application import clone_database, create_application_database, drop_database
+from sandbox.application import clone_database, drop_database
 from sandbox.binaries import Binaries, available_binaries, find_binaries
-from sandbox.generate import generate
-from sandbox.server import LOGIN_ROLES, SUPERUSER, Server
+from sandbox.server import SUPERUSER, Server
+from tests.templates import Template, build, running_server
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 AsRole = Callable[..., AbstractContextManager[Connection]]
@@ -40,7 +32,17 @@ AsRole = Callable[..., AbstractContextManager[Connection]]
 class MakeApplicationDb(Protocol):
     """The fixture `make_application_db`: returns the URL of a fresh application database as role postgres."""
 
-    def __call__(self, rows: bool = True, auto_grant: bool = True, migrated: bool = False) -> str: ...
+    def __call__(
+        self, rows: bool = True, auto_grant: bool = True, migrated: bool = False, december: bool = False
+    ) -> str: ...
+
+
+class Templates(Protocol):
+    """The fixture `templates`: returns the name of a template database, built when first asked for."""
+
+    def __call__(
+        self, rows: bool, auto_grant: bool, migrated: bool, december: bool = False, partitioned: bool = False
+    ) -> str: ...
 
 
 def _servers() -> dict[str, Path]:
@@ -60,11 +62,6 @@ def _servers() -> dict[str, Path]:
 
 
 SERVERS = _servers()
-MEMORY = Path("/dev/shm")  # noqa: S108 - a fresh folder with a random name is made in it
-# Two workers have been seen to use 0.7 GB.
-MEMORY_NEEDED = 2 * 2**30
-# Log files of transactions that could pile up to 4 GB have no place in memory.
-SETTINGS = {"max_wal_size": "256MB"}
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -92,85 +89,43 @@ def now() -> datetime:
 @pytest.fixture(scope="session", params=list(SERVERS))
 def server(request: pytest.FixtureRequest) -> Iterator[Server]:
     """A running server; every test that uses it runs once per version."""
-    with (
-        tempfile.TemporaryDirectory(prefix="lifecycle-tests-", dir=_place_in_memory()) as folder,
-        Server(_opened(folder), bin_dir=SERVERS[request.param], settings=SETTINGS) as running,
-    ):
-        _make_login_cheap(running)
+    # A worker of several finds the migrated templates built, too; one process alone builds those that it needs.
+    several = hasattr(request.config, "workerinput")
+    with running_server(request.param, SERVERS[request.param], migrated=several) as running:
         yield running
 
 
-def _place_in_memory() -> Path | None:
-    """Where files cost no disk, if there is room for every worker's servers.
-
-    Cloning a database makes hundreds of files, and dropping it deletes them: some file systems need ten times the
-    time of the copy to find numbers for them that were not deleted a moment ago.
-    """
-    enough = MEMORY.is_dir() and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > MEMORY_NEEDED
-    return MEMORY if enough else None
-
-
-def _opened(folder: str) -> Path:
-    """The folder, open to the account that a server of root's runs as; closed, its data would lie in /var/tmp."""
-    path = Path(folder)
-    path.chmod(0o755)
-    return path
-
-
-def _make_login_cheap(server: Server) -> None:
-    """Store the password hashed once instead of 4096 times: the client would hash as often at every connection."""
-    salt = secrets.token_bytes(16)
-    salted = hashlib.pbkdf2_hmac("sha256", str(make_url(server.url()).password).encode(), salt, 1)
-    stored = hashlib.sha256(hmac.digest(salted, b"Client Key", "sha256")).digest()
-    verifying = hmac.digest(salted, b"Server Key", "sha256")
-    verifier = "SCRAM-SHA-256$1:{}${}:{}".format(*(b64encode(part).decode() for part in (salt, stored, verifying)))
-    with psycopg.connect(server.url(user=SUPERUSER), autocommit=True) as conn:
-        for role in (SUPERUSER, *LOGIN_ROLES):
-            conn.execute(sql.SQL("alter role {} password {}").format(sql.Identifier(role), sql.Literal(verifier)))
-
-
 @pytest.fixture(scope="session")
-def templates(server: Server, now: datetime) -> Callable[[bool, bool, bool], str]:
-    """Name of the template database for (rows, auto_grant, migrated), built when first asked for."""
-    built: dict[tuple[bool, bool, bool], str] = {}
+def templates(server: Server, now: datetime) -> Templates:
+    """Name of the template database for (rows, auto_grant, migrated, december, partitioned), built unless it is there.
 
-    def template(rows: bool, auto_grant: bool, migrated: bool) -> str:
-        key = (rows, auto_grant, migrated)
-        if key not in built:
-            name = f"template_{'rows' if rows else 'empty'}_{'auto' if auto_grant else 'explicit'}"
-            if migrated:
-                url = clone_database(server, template(rows, auto_grant, False), f"{name}_migrated")
-                upgrade(url)
-                name = f"{name}_migrated"
-            else:
-                url = create_application_database(server, name, auto_grant=auto_grant)
-                if rows:
-                    generate(url, "small", now=now, progress=lambda _table, _rows: None)
-            _close_to_sessions(server, name)
-            built[key] = name
-        return built[key]
+    December comes before the migration, and that before partitions.
+    """
+    with psycopg.connect(server.url(user=SUPERUSER)) as conn:
+        there = {name for (name,) in conn.execute("select datname from pg_database")}
 
-    return template
+    def made(template: Template) -> str:
+        if template.name not in there:
+            if template.base:
+                made(template.base)
+            build(server, template, now)
+            there.add(template.name)
+        return template.name
 
-
-def _close_to_sessions(server: Server, database: str) -> None:
-    """A template with a session in it cannot be copied."""
-    with psycopg.connect(server.url(user=SUPERUSER), autocommit=True) as conn:
-        conn.execute(sql.SQL("alter database {} allow_connections false").format(sql.Identifier(database)))
-        conn.execute("select pg_terminate_backend(pid) from pg_stat_activity where datname = %s", (database,))
+    return lambda *values, **named: made(Template(*values, **named))
 
 
 NUMBERS = count(1)
 
 
 @pytest.fixture
-def make_application_db(server: Server, templates: Callable[[bool, bool, bool], str]) -> Iterator[MakeApplicationDb]:
+def make_application_db(server: Server, templates: Templates) -> Iterator[MakeApplicationDb]:
     """Make fresh application databases; they are dropped after the test."""
     made: list[str] = []
 
-    def make(rows: bool = True, auto_grant: bool = True, migrated: bool = False) -> str:
+    def make(rows: bool = True, auto_grant: bool = True, migrated: bool = False, december: bool = False) -> str:
         name = f"app_{next(NUMBERS)}"
-        url = clone_database(server, templates(rows, auto_grant, migrated), name)
+        url = clone_database(server, templates(rows, auto_grant, migrated, december), name)
         made.append(name)
         return url
 

@@ -12,14 +12,15 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 from lifecycle.errors import AlreadyRunningError
 from lifecycle.partitions.convert import ConversionResult, convert_table
-from lifecycle.policy import EventTable, event_table
+from lifecycle.partitions.tables import MonthlyTable
 from tests.conversion_load import Deadline, convert
+from tests.declared import event_table
 
 ENDED = "ended "
 
@@ -33,7 +34,7 @@ class Executioner:
     def convert(
         self,
         url: str,
-        table: EventTable,
+        table: MonthlyTable,
         now: datetime,
         *,
         kill_at: int | None = None,
@@ -45,7 +46,14 @@ class Executioner:
         """
         assert self.process.stdin is not None
         assert self.process.stdout is not None
-        what = {"url": url, "table": table.name, "now": now.isoformat(), "kill_at": kill_at, "kill_after": kill_after}
+        what = {
+            "url": url,
+            "table": table.name,
+            "months_ahead": table.months_ahead,
+            "now": now.isoformat(),
+            "kill_at": kill_at,
+            "kill_after": kill_after,
+        }
         self.process.stdin.write(json.dumps(what) + "\n")
         self.process.stdin.flush()
         message = ""
@@ -63,7 +71,7 @@ def executioner() -> Iterator[Executioner]:
         yield Executioner(process)
 
 
-def rerun(url: str, table: EventTable, now: datetime) -> ConversionResult:
+def rerun(url: str, table: MonthlyTable, now: datetime) -> ConversionResult:
     """Convert again as soon as the server has noticed that the dead process is gone."""
     deadline = Deadline.after(20)
     while True:
@@ -89,7 +97,8 @@ def carry_out(what: dict[str, Any]) -> None:
         if steps == what["kill_at"]:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    convert_table(what["url"], event_table(what["table"]), now=datetime.fromisoformat(what["now"]), progress=progress)
+    table = replace(event_table(what["table"]), months_ahead=what["months_ahead"])
+    convert_table(what["url"], table, now=datetime.fromisoformat(what["now"]), progress=progress)
 
 
 def main() -> None:

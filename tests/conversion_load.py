@@ -12,9 +12,11 @@ import pytest
 from psycopg import sql
 
 from lifecycle.database import Connection, connect, politely, rows, value
+from lifecycle.locks import LockPolicy
 from lifecycle.partitions.convert import ConversionResult, convert_table
 from lifecycle.partitions.months import add_months, before_name, month_start, partition_name
-from lifecycle.policy import EventTable, LockPolicy, event_table
+from lifecycle.partitions.tables import MonthlyTable
+from tests.declared import event_table
 
 BEHAVIOUR = event_table("user_behavior_events")
 BUSINESS = event_table("business_metrics_events")
@@ -80,7 +82,7 @@ select c.oid::int8, c.relname::text, c.relkind::text, c.relnamespace::int8, c.re
 
 
 def fill(
-    url: str, table: EventTable, now: datetime, *, count: int = 600, span: timedelta | None = None, odd: bool = True
+    url: str, table: MonthlyTable, now: datetime, *, count: int = 600, span: timedelta | None = None, odd: bool = True
 ) -> None:
     """Insert `count` rows that go back from `now` over `span` (default: a little past retention), and odd clocks.
 
@@ -103,7 +105,7 @@ def fill(
 
 
 def insert_event(
-    conn: Connection, table: EventTable, moment: datetime | str | None = None, *, session: str = "odd"
+    conn: Connection, table: MonthlyTable, moment: datetime | str | None = None, *, session: str = "odd"
 ) -> uuid.UUID:
     """Insert one row as the application does and return its id; without `moment` the column's default applies."""
     new = uuid.uuid4()
@@ -122,7 +124,7 @@ def insert_event(
     return new
 
 
-def convert(url: str, table: EventTable, now: datetime, *, split_now: bool = True) -> ConversionResult:
+def convert(url: str, table: MonthlyTable, now: datetime, *, split_now: bool = True) -> ConversionResult:
     """Convert without reporting progress."""
     return convert_table(url, table, split_now=split_now, now=now, progress=lambda _message, _fraction: None)
 
@@ -137,7 +139,7 @@ def at_step(words: str, work: Callable[[], object]) -> Callable[[str, float], No
     return progress
 
 
-def fingerprint(url: str, table: EventTable) -> tuple[int, int]:
+def fingerprint(url: str, table: MonthlyTable) -> tuple[int, int]:
     """Count and checksum of all rows that the table's name shows."""
     with connect(url) as conn:
         query = sql.SQL("select count(*), sum(hashtextextended(t::text, 0)) from {} t").format(
@@ -159,7 +161,7 @@ def relation_kind(url: str, name: str) -> str | None:
         return value(conn, "select relkind::text from pg_class where oid = to_regclass(%s)", (name,))
 
 
-def places(conn: Connection, table: EventTable) -> dict[uuid.UUID, str]:
+def places(conn: Connection, table: MonthlyTable) -> dict[uuid.UUID, str]:
     """The partition that holds each row, by id."""
     query = sql.SQL("select t.id, c.relname from {} t join pg_class c on c.oid = t.tableoid").format(
         sql.Identifier(table.schema, table.name)
@@ -167,7 +169,7 @@ def places(conn: Connection, table: EventTable) -> dict[uuid.UUID, str]:
     return dict(conn.execute(query).fetchall())
 
 
-def expected_partition(table: EventTable, moment: datetime, now: datetime, oldest_kept: datetime) -> str:
+def expected_partition(table: MonthlyTable, moment: datetime, now: datetime, oldest_kept: datetime) -> str:
     """The partition of `moment` after a conversion at `now` of a table with rows past retention.
 
     `oldest_kept` is any moment in the oldest month that has a partition.

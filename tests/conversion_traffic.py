@@ -18,7 +18,7 @@ from psycopg import sql
 from sqlalchemy import make_url
 
 from lifecycle.database import Connection
-from lifecycle.policy import EventTable
+from lifecycle.partitions.tables import MonthlyTable
 from tests.conversion_load import insert_event
 
 PAUSE = 0.004
@@ -29,7 +29,7 @@ class Traffic:
     """What happened. `written`: the text of each row that the writers left behind, by id."""
 
     url: str
-    table: EventTable
+    table: MonthlyTable
     now: datetime
     written: dict[uuid.UUID, str] = field(default_factory=dict)
     deleted_accounts: list[str] = field(default_factory=list)

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from lifecycle.partitions.convert import convert_table
-from lifecycle.policy import EventTable
+from lifecycle.partitions.tables import MonthlyTable
 
 ROOT = Path(__file__).parents[1]
 
@@ -15,7 +15,7 @@ def blocks(page: Path, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
 
 
-def convert(url: str, table: EventTable, *, split: bool, until: str = "") -> None:
+def convert(url: str, table: MonthlyTable, *, split: bool, until: str = "") -> None:
     """Convert `table`; a run that reports `until` is cut off there."""
 
     def progress(message: str, _done: float) -> None:

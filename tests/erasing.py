@@ -11,10 +11,12 @@ from tests.people import Person, insert
 
 # The application's tables that hold rows of people, each with the column that a row is known by.
 TABLE_KEYS = """
-select c.relname::text, min(a.attname::text) filter (where a.attname = 'id') is null
+select c.relname::text, min(a.attname::text) filter (where a.attname in ('id', 'account_id', 'session_id'))
   from pg_class c join pg_attribute a on a.attrelid = c.oid
- where c.relnamespace = 'public'::regnamespace and c.relkind in ('r', 'p') and c.relname <> 'activity_tag_map'
- group by 1 order by 1
+ where c.relnamespace = 'public'::regnamespace and c.relkind in ('r', 'p') and a.attnum > 0 and not a.attisdropped
+   and (a.attname = 'id' or not exists (select from pg_attribute i where i.attrelid = c.oid and i.attname = 'id'))
+ group by 1 having min(a.attname::text) filter (where a.attname in ('id', 'account_id', 'session_id')) is not null
+ order by 1
 """
 EVERY_RELATION = """
 select c.oid::regclass::text from pg_class c
@@ -45,7 +47,8 @@ def process(conn: Connection) -> None:
 
 def claim(conn: Connection, only: UUID | None = None) -> UUID | None:
     """A batch of this caller's; None when nothing waits."""
-    found: UUID | None = value(conn, "select lifecycle.claim_deletion_jobs(null, %s)", (only,))
+    asked = None if only is None else str(only)
+    found: UUID | None = value(conn, "select lifecycle.claim_deletion_jobs(null, %s)", (asked,))
     return found
 
 
@@ -58,7 +61,7 @@ def step(conn: Connection, batch: UUID | None, name: str, relation: str | None =
 def searched(conn: Connection) -> list[str]:
     """Every relation that the search reads."""
     return [
-        found for (found,) in rows(conn, "select distinct relation::text from lifecycle.searched_columns() order by 1")
+        found for (found,) in rows(conn, "select relation::text from lifecycle.relations_to_search() order by place")
     ]
 
 
@@ -78,20 +81,20 @@ def finish(
 def job(conn: Connection, request_id: UUID) -> dict[str, Any]:
     """The job of a request, by the names of its columns."""
     names = ("state", "attempts", "recurrences", "last_error", "hold_reason", "held_by_rule", "sign_in_user")
-    return dict(zip(names, rows(conn, JOB, (request_id,))[0], strict=True))
+    return dict(zip(names, rows(conn, JOB, (str(request_id),))[0], strict=True))
 
 
 def states(conn: Connection) -> dict[UUID, str]:
     """State of every job by its request."""
-    return dict(rows(conn, "select request_id, state from lifecycle.deletion_jobs"))
+    return dict(rows(conn, "select request_id::uuid, state from lifecycle.deletion_jobs"))
 
 
 def picture(conn: Connection) -> Picture:
     """Every row of the application's tables as text, by table and id."""
     found: Picture = {}
-    for table, keyed_by_account in rows(conn, TABLE_KEYS):
+    for table, column in rows(conn, TABLE_KEYS):
         query = sql.SQL("select t.{}::text, t::text from public.{} t").format(
-            sql.Identifier("account_id" if keyed_by_account else "id"), sql.Identifier(table)
+            sql.Identifier(column), sql.Identifier(table)
         )
         found |= {(table, key): content for key, content in conn.execute(query)}
     return found

@@ -5,8 +5,11 @@ import pytest
 from psycopg import sql
 
 from lifecycle.database import Connection, connect, value
-from lifecycle.indexes.policy import HOT_QUERY_INDEXES, REPRESENTATIVE_ROWS, Index
+from lifecycle.indexes.model import REPRESENTATIVE_ROWS, Index, declared_indexes, hot_query_indexes
+from tests.declared import APPLICATION
 
+INDEXES = declared_indexes(APPLICATION)
+HOT_QUERY_INDEXES = hot_query_indexes(APPLICATION)
 MANY = 2 * REPRESENTATIVE_ROWS
 FILL = (
     "insert into accounts (id) select lpad(to_hex(i), 32, '0')::uuid from generate_series(1, 500) i",

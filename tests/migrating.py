@@ -1,13 +1,9 @@
-"""Moving a database between revisions."""
+"""Sessions of tests about migrations, and the way back of everything."""
 
-from collections.abc import Callable
-
-from alembic import command
-from alembic.config import Config
-from sqlalchemy import create_engine, pool
-
-from lifecycle import migrate
-from lifecycle.database import Connection, connect, sqlalchemy_url
+from lifecycle.database import Connection, connect
+from lifecycle.declarations.application import Application
+from lifecycle.migrating.capabilities import CAPABILITIES
+from lifecycle.migrating.undo import undo
 
 # It stays on the way back: others may use it by then.
 PG_TRGM = "extension pg_trgm in extensions"
@@ -17,15 +13,7 @@ def session(url: str) -> Connection:
     return connect(url, application_name="test")
 
 
-def downgrade(url: str, target: str = "base") -> None:
-    move(url, command.downgrade, target)
-
-
-def move(url: str, direction: Callable[[Config, str], None], target: str) -> None:
-    """To a revision, without what `lifecycle migrate` does around it."""
-    config: Config = migrate._config()
-    engine = create_engine(sqlalchemy_url(url), poolclass=pool.NullPool)
-    with engine.connect() as connection:
-        config.attributes["connection"] = connection
-        direction(config, target)
-        connection.commit()
+def undo_all(url: str, application: Application) -> None:
+    """Take every capability back, the last one first."""
+    for capability in reversed(CAPABILITIES):
+        undo(url, application, capability.name)

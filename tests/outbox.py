@@ -4,8 +4,8 @@ from typing import Any
 
 from psycopg.types.json import Jsonb
 
-from lifecycle.ledger.outcomes import JobOutcome, record_job_outcome
 from lifecycle.database import Connection, rows, value
+from lifecycle.ledger.outcomes import JobOutcome, record_job_outcome
 from lifecycle.ledger.problems import report
 from resources.slack import Slack
 from sandbox.slack_server import SlackServer

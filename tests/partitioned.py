@@ -6,9 +6,12 @@ from typing import Any, LiteralString, Protocol
 import psycopg
 from psycopg import sql
 
-from lifecycle.database import Connection, rows, value
+from lifecycle.database import Connection, connect, rows, value
+from lifecycle.partitions.convert import convert_table
+from lifecycle.partitions.months import add_months, month_start
 from lifecycle.partitions.rotate import RotationAction
-from lifecycle.policy import PARTITION_SCHEMA, EventTable, event_table
+from lifecycle.partitions.tables import PARTITION_SCHEMA, MonthlyTable
+from tests.declared import EVENT_TABLES, event_table
 
 BEHAVIOR = event_table("user_behavior_events")
 BUSINESS = event_table("business_metrics_events")
@@ -48,17 +51,30 @@ class MakePartitionedDb(Protocol):
     def __call__(self, auto_grant: bool = True) -> str: ...
 
 
-def insert_events(conn: Connection, table: EventTable, moment: datetime | str, *, session: str, rows: int = 1) -> None:
+def insert_events(
+    conn: Connection, table: MonthlyTable, moment: datetime | str, *, session: str, rows: int = 1
+) -> None:
     """Insert events through the parent, as the application does."""
     query = sql.SQL(REPLAY if table is REPLAYS else PAGE_VIEW).format(sql.Identifier(table.schema, table.name))
     conn.execute(query, {"session": session, "moment": moment, "rows": rows})
 
 
+def partition(url: str, now: datetime) -> None:
+    """Put an event into each of the last months and convert every event table."""
+    with connect(url) as conn:
+        conn.execute("insert into accounts (id) select gen_random_uuid() from generate_series(1, 3)")
+        for table in EVENT_TABLES:
+            for back in range(MONTHS_BACK if table is not REPLAYS else 2, -1, -1):
+                insert_events(conn, table, add_months(month_start(now), -back), session="template")
+    for table in EVENT_TABLES:
+        convert_table(url, table, now=now, progress=lambda _message, _fraction: None)
+
+
 def rotate_all(
-    conn: Connection, as_of: datetime | str | None = None, table: EventTable | None = None
+    conn: Connection, as_of: datetime | str | None = None, table: MonthlyTable | None = None
 ) -> list[RotationAction]:
     """Call the function as a psql user does, for one table or all."""
-    return [RotationAction(*row) for row in rows(conn, ROTATE, (as_of, table.name if table else None))]
+    return [RotationAction(*row) for row in rows(conn, ROTATE, (as_of, table.qualified_name if table else None))]
 
 
 def done(actions: list[RotationAction], action: str) -> list[str | None]:
@@ -66,7 +82,7 @@ def done(actions: list[RotationAction], action: str) -> list[str | None]:
     return [found.partition for found in actions if found.action == action]
 
 
-def bounds(conn: Connection, table: EventTable) -> dict[str, tuple[datetime | None, datetime | None]]:
+def bounds(conn: Connection, table: MonthlyTable) -> dict[str, tuple[datetime | None, datetime | None]]:
     """Partitions by name with their bounds in UTC; the default partition has none."""
     return {
         name: (lower and lower.astimezone(UTC), upper and upper.astimezone(UTC))
@@ -74,7 +90,7 @@ def bounds(conn: Connection, table: EventTable) -> dict[str, tuple[datetime | No
     }
 
 
-def months(conn: Connection, table: EventTable) -> set[datetime]:
+def months(conn: Connection, table: MonthlyTable) -> set[datetime]:
     """First instants of the months that have a partition."""
     return {lower for lower, upper in bounds(conn, table).values() if lower and upper}
 
@@ -100,7 +116,7 @@ def run_on(conn: Connection, statement: LiteralString, *partitions: str) -> psyc
     return conn.execute(sql.SQL(statement).format(*names))
 
 
-def set_policy(conn: Connection, table: EventTable, **changes: Any) -> None:
+def set_policy(conn: Connection, table: MonthlyTable, **changes: Any) -> None:
     """Change a table's row of lifecycle.event_table_policies."""
     for column, changed in changes.items():
         conn.execute(

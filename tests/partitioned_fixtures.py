@@ -1,44 +1,23 @@
 """Fixtures that start from partitioned event tables: `pytest_plugins = ("tests.partitioned_fixtures",)`."""
 
 from collections.abc import Callable, Iterator
-from datetime import datetime
 from itertools import count
 
 import pytest
 
 from lifecycle.database import Connection, connect
-from lifecycle.partitions.convert import convert_table
-from lifecycle.partitions.months import add_months, month_start
-from lifecycle.policy import EVENT_TABLES
 from sandbox.application import clone_database, drop_database
 from sandbox.server import Server
-from tests.partitioned import MONTHS_BACK, REPLAYS, MakePartitionedDb, insert_events
+from tests.conftest import Templates
+from tests.partitioned import MakePartitionedDb
 
 NUMBERS = count(1)
 
 
 @pytest.fixture(scope="session")
-def partitioned_template(
-    server: Server, templates: Callable[[bool, bool, bool], str], now: datetime
-) -> Callable[[bool], str]:
-    """Name of the converted template database for `auto_grant`, built when first asked for."""
-    built: dict[bool, str] = {}
-
-    def template(auto_grant: bool) -> str:
-        if auto_grant not in built:
-            name = f"template_partitioned_{'auto' if auto_grant else 'explicit'}"
-            url = clone_database(server, templates(False, auto_grant, True), name)
-            with connect(url) as conn:
-                conn.execute("insert into accounts (id) select gen_random_uuid() from generate_series(1, 3)")
-                for table in EVENT_TABLES:
-                    for back in range(MONTHS_BACK if table is not REPLAYS else 2, -1, -1):
-                        insert_events(conn, table, add_months(month_start(now), -back), session="template")
-            for table in EVENT_TABLES:
-                convert_table(url, table, now=now, progress=lambda _message, _fraction: None)
-            built[auto_grant] = name
-        return built[auto_grant]
-
-    return template
+def partitioned_template(templates: Templates) -> Callable[[bool], str]:
+    """Name of the converted template database for `auto_grant`, built unless it is there."""
+    return lambda auto_grant: templates(False, auto_grant, True, partitioned=True)
 
 
 @pytest.fixture

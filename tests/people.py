@@ -6,6 +6,7 @@ the code under test.
 
 import gzip
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any
 from uuid import UUID, uuid5
@@ -18,6 +19,7 @@ from lifecycle.database import Connection, value
 NAMES = UUID("6d8f9f0e-3c53-4a3e-9d0c-5f1b1d7a9c11")
 ACTIVITY = uuid5(NAMES, "activity")
 VENDOR = uuid5(NAMES, "vendor")
+CONFIRMED = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ def add_catalogue(conn: Connection) -> None:
 def add_account(conn: Connection, person: Person) -> None:
     """The account with its sign-in, and nothing else."""
     insert(conn, "accounts", id=person.account, onboarding_state={"step": 2})
-    insert(conn, "auth.users", id=person.user, email=person.email)
+    insert(conn, "auth.users", id=person.user, email=person.email, email_confirmed_at=CONFIRMED)
     insert(conn, "account_linkages", account_id=person.account, supabase_user_id=person.user)
 
 
@@ -157,7 +159,16 @@ def add_conversation(conn: Connection, person: Person) -> None:
             content=content,
             tool_calls=[{"tool": "search"}] if role == "tool" else None,
             latency_ms=900 if role == "assistant" else None,
+            metadata={"by": person.email},
+            sequence=number,
         )
+    insert(
+        conn,
+        "chat_session_summaries",
+        session_id=person.id("chat"),
+        summary=f"{person.email} wants tea",
+        tags=(person.name,),
+    )
     text = f"old words of {person.email}".encode()
     insert(
         conn,
@@ -167,6 +178,8 @@ def add_conversation(conn: Connection, person: Person) -> None:
         role="user",
         content_gzip=gzip.compress(text, mtime=0),
         content_sha256=sha256(text).digest(),
+        metadata={"by": person.email},
+        sequence=0,
         created_at=value(conn, "select now() - interval '100 days'"),
     )
     for what in ("draft", "gift"):
@@ -217,6 +230,17 @@ def add_tastes(conn: Connection, person: Person) -> None:
         ip_address=f"2001:db8::{person.account.int % 65536:x}",
         user_agent=f"Browser of {person.name}",
     )
+
+
+def add_words(conn: Connection, person: Person) -> None:
+    """A review, an article with a version and a translation: all stay, without the person."""
+    account, article = person.account, person.id("article")
+    insert(conn, "reviews", id=person.id("review"), activity_id=ACTIVITY, account_id=account, rating=5, comment="mine")
+    insert(conn, "articles", id=article, slug=person.name, title="Tea", body_mdx="tea", author_account_id=account)
+    text = {"article_id": article, "language": "ja", "title": "Tea", "body_mdx": "tea"}
+    version = {"version_number": 1, "editor_account_id": account, "change_note": f"ask {person.email}"}
+    insert(conn, "article_versions", id=person.id("version"), **text, **version)
+    insert(conn, "article_translations", id=person.id("translation"), **text, translator_account_id=account)
 
 
 def add_booking(conn: Connection, person: Person, what: str, email: str, *, signed_in: bool) -> None:
@@ -282,6 +306,7 @@ def add_person(conn: Connection, name: str, *, shared: str | None = None) -> Per
         add_visit(conn, person, shared)
     add_conversation(conn, person)
     add_tastes(conn, person)
+    add_words(conn, person)
     add_booking(conn, person, "booking", person.email, signed_in=True)
     add_booking(conn, person, "guest", f" {person.email.upper()} ", signed_in=False)
     insert(

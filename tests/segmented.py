@@ -23,7 +23,8 @@ CONSENT: dict[str, Any] = {
 DISAGREEMENTS = """
 select account_id, p.preferences #> '{segments,tags}', c.tags
   from account_profiles p
-  full join lifecycle.compute_segments(array(select account_id from account_profiles)) c using (account_id)
+  full join lifecycle.compute_segments(array(select account_id::text from account_profiles)) c
+    on c.account = p.account_id::text
  where p.preferences #> '{segments,tags}' is distinct from c.tags
 """
 
@@ -94,7 +95,7 @@ def disagreements(conn: Connection) -> list[tuple[Any, ...]]:
 
 def waiting(conn: Connection) -> set[UUID | None]:
     """The accounts in the log; None stands for all."""
-    return {account for (account,) in rows(conn, "select account_id from lifecycle.changed_segment_accounts")}
+    return {account for (account,) in rows(conn, "select account::uuid from lifecycle.changed_segment_accounts")}
 
 
 def profiles(conn: Connection) -> list[tuple[Any, ...]]:

@@ -1,6 +1,6 @@
 """Every role, every object, every verb: each statement is run as the API runs it, and its outcome is written here.
 
-Nothing here is derived from lifecycle/access_policies/declared.py. An object without an expectation fails the test.
+Nothing here is derived from access.yaml. An object without an expectation fails the test.
 """
 
 from collections.abc import Callable, Iterator
@@ -12,7 +12,7 @@ from psycopg import sql
 from lifecycle.database import Connection, connect, rows, value
 from sandbox.application import clone_database, drop_database
 from sandbox.server import Server
-from tests.access_expectations import EVENTS, RELATIONS, ROUTINES, SERVICE_ROUTINES, SERVICE_ROUTINES_BY_DEFAULT
+from tests.access_expectations import EVENTS, RELATIONS, ROUTINES, SERVICE_ROUTINES
 from tests.access_world import (
     AGAINST_POLICY,
     BEN,
@@ -190,15 +190,14 @@ def is_reached(conn: Connection, name: sql.Identifier, kind: str, types: list[st
         return True
 
 
-def test_routines_of_the_back_end(world: World, owner: Connection) -> None:
+def test_routines_of_the_back_end(owner: Connection) -> None:
     may = (
         "select has_schema_privilege('service_role', %s, 'usage')"
         " and has_function_privilege('service_role', %s, 'execute')"
     )
     live = rows(owner, LIVE_ROUTINES, (["public", "private", *OURS],))
-    assert {f"{schema}.{name}" for schema, name, signature, *_ in live if value(owner, may, (schema, signature))} == (
-        SERVICE_ROUTINES | (SERVICE_ROUTINES_BY_DEFAULT if world.auto_grant else frozenset())
-    )
+    found = {f"{schema}.{name}" for schema, name, signature, *_ in live if value(owner, may, (schema, signature))}
+    assert found == SERVICE_ROUTINES
 
 
 PRIVILEGES = """

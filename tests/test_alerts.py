@@ -10,7 +10,6 @@ import pytest
 from dagster._core.definitions.freshness import FreshnessState, FreshnessStateChange
 
 from lifecycle.database import rows, value
-from lifecycle.policy import EVENT_TABLES
 from orchestration.definitions import build_definitions, defs
 from resources.postgres import ApplicationDatabase
 from resources.slack import Slack
@@ -20,6 +19,7 @@ from sensors.notifications import notifications
 from sensors.ownership import BY_HAND, coverage, jobs_of_assets
 from sensors.run_outcomes import run_outcomes
 from tests.conftest import MakeApplicationDb
+from tests.declared import EVENT_TABLES
 from tests.docs_pages import convert
 from tests.outbox import fail, kinds, problems, slack_for
 

@@ -6,42 +6,62 @@ import dagster as dg
 import pytest
 from typer.testing import CliRunner
 
-from assets.archive import KEY, SPACE, archive_readable, nothing_overdue
-from lifecycle.archive.status import overdue_messages, sample_archive
+from assets.archive import (
+    SPACE,
+    Look,
+    archive_key,
+    archive_read_like_its_table,
+    archive_readable,
+    look_at,
+    no_figure_changes,
+    nothing_overdue,
+)
+from lifecycle.archive.layout import Archive
 from lifecycle.database import connect, rows, value
-from orchestration.cli import app
+from lifecycle.expiry.plan import plan_retention
+from orchestration.cli.main import app
 from orchestration.definitions import build_definitions
-from orchestration.plan_report import collect_plan
 from resources.postgres import ApplicationDatabase
 from resources.variables import URL_VARIABLE
-from tests.archived import archive, archived, due, live, make_session, say
+from tests.archived import CHAT, LONG, archive, archived, due, live, make_session, say
 from tests.conftest import MakeApplicationDb
+from tests.declared import APPLICATION
 
 pytestmark = pytest.mark.one_server
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
-def run(job: str, url: str, instance: dg.DagsterInstance) -> dg.ExecuteInProcessResult:
+ACCEPTED = {"ops": {"public__chat_messages_archive": {"config": {"accept_changed_views": True}}}}
+
+
+def run(job: str, url: str, instance: dg.DagsterInstance, accepted: bool = False) -> dg.ExecuteInProcessResult:
     definition = build_definitions(database=ApplicationDatabase(url=url)).resolve_job_def(job)
-    return definition.execute_in_process(instance=instance, raise_on_error=False, run_config=QUIET)
+    config = QUIET | (ACCEPTED if accepted else {})
+    return definition.execute_in_process(instance=instance, raise_on_error=False, run_config=config)
+
+
+def checks(result: dg.ExecuteInProcessResult) -> dict[str, bool]:
+    return {event.check_name: event.passed for event in result.get_asset_check_evaluations()}
 
 
 def test_runs_move_delete_describe_and_check(make_application_db: MakeApplicationDb) -> None:
     url = make_application_db(migrated=True)
     with dg.DagsterInstance.ephemeral() as instance, connect(url) as conn:
         expected = due(conn, datetime.now(UTC))
-        plan = {plan.job: plan.rows for plan in collect_plan(url, datetime.now(UTC)).retention}
-        assert set(plan) == {"archive_chat_messages", "delete_expired_vouchers"}
-        result = run("archive_chat_messages", url, instance)
+        plans = {plan.job: plan for plan in plan_retention(conn, APPLICATION, datetime.now(UTC))}
+        assert set(plans) == {"archive_chat_messages", "delete_expired_vouchers"}
+        assert "view public.chat_usage_by_account" in plans["archive_chat_messages"].changes
+        result = run("archive_chat_messages", url, instance, accepted=True)
         assert result.success
         assert len(archived(conn)) >= len(expected) > 0
-        assert {(e.check_name, e.passed) for e in result.get_asset_check_evaluations()} == {
-            ("nothing_overdue", True),
-            ("archive_readable", True),
-            ("archive_read_like_messages", True),
+        assert checks(result) == {
+            "no_figure_changes": False,
+            "nothing_overdue": True,
+            "archive_readable": True,
+            "archive_read_like_its_table": True,
         }
-        event = instance.get_latest_materialization_event(KEY)
+        event = instance.get_latest_materialization_event(archive_key(CHAT))
         assert event is not None
         assert event.asset_materialization is not None
         metadata = event.asset_materialization.metadata
@@ -55,20 +75,53 @@ def test_runs_move_delete_describe_and_check(make_application_db: MakeApplicatio
         assert 0 < value(conn, "select count(*) from vouchers") < before
 
 
+def test_no_row_moves_while_figures_would_change(make_application_db: MakeApplicationDb) -> None:
+    """The nightly run ends well all the same, names what would change, and takes up new columns."""
+    url = make_application_db(migrated=True)
+    with dg.DagsterInstance.ephemeral() as instance, connect(url) as conn:
+        before = live(conn)
+        conn.execute("alter table chat_messages add language text")
+        result = run("archive_chat_messages", url, instance)
+        assert result.success
+        assert set(live(conn)) == set(before)
+        assert archived(conn) == {}
+        assert value(conn, "select count(language) from chat_messages_archive") == 0
+        assert checks(result)["nothing_overdue"]
+        (warning,) = (e for e in result.get_asset_check_evaluations() if e.check_name == "no_figure_changes")
+        assert not warning.passed
+        assert warning.severity is dg.AssetCheckSeverity.WARN
+        for name in ("view public.chat_usage_by_account", "materialized view public.account_function_usage"):
+            assert name in str(warning.description)
+        event = instance.get_latest_materialization_event(archive_key(CHAT))
+        assert event is not None
+        assert event.asset_materialization is not None
+        assert event.asset_materialization.metadata["rows_moved"].value == 0
+        assert "view public.session_details" in str(event.asset_materialization.metadata["waits_for"].value)
+
+
 def test_checks_fail_when_they_should(make_application_db: MakeApplicationDb) -> None:
     url, now = make_application_db(rows=False, migrated=True), datetime.now(UTC)
+    declared = APPLICATION.archived_tables[CHAT.source].model_copy(update={"accept_changed_views": True})
+    accepted = Archive(CHAT.source, declared)
     with connect(url) as conn:
+
+        def look() -> Look:
+            return look_at(conn, APPLICATION, accepted)
+
         session, _ = make_session(conn)
         say(conn, session, "within the grace of a day", now - timedelta(days=90, hours=23))
-        assert nothing_overdue(overdue_messages(conn, now)).passed
-        say(conn, session, "overdue", now - timedelta(days=91, hours=1))
-        overdue = nothing_overdue(overdue_messages(conn, now))
+        assert nothing_overdue(look()).passed
+        say(conn, session, LONG, now - timedelta(days=91, hours=1))
+        overdue = nothing_overdue(look())
         assert not overdue.passed
-        assert "1 messages are older than 91 days" in overdue.description
+        assert "1 rows are older than 91 days" in overdue.description
         archive(url, now)
-        assert archive_readable(sample_archive(conn)).passed
-        conn.execute("update chat_messages_archive set content_gzip = ''")
-        assert not archive_readable(sample_archive(conn)).passed
+        assert archive_readable(look()).passed
+        assert no_figure_changes(look()).passed
+        conn.execute("update chat_messages_archive set content_gzip = '' where content_gzip is not null")
+        assert not archive_readable(look()).passed
+        conn.execute("grant select on chat_messages_archive to authenticator")
+        assert not archive_read_like_its_table(look()).passed
 
 
 def test_a_conversation_on_the_terminal_and_back(
@@ -90,9 +143,17 @@ def test_a_conversation_on_the_terminal_and_back(
         assert "archive" in first
         assert "live" in second
         restored = CliRunner().invoke(app, ["chat", "restore", str(session), "--days", "7"])
-        assert restored.output.startswith("1 messages are back, until ")
+        assert restored.output.startswith("1 rows are back, until ")
         assert len(live(conn)) == 2
-        ((until,),) = rows(conn, "select until - restored_at from lifecycle.restored_chat_sessions")
+        ((until,),) = rows(conn, "select until - restored_at from lifecycle.restored_groups")
         assert until == timedelta(days=7)
+        refused = CliRunner().invoke(app, ["chat", "archive"])
+        assert refused.exit_code == 1
+        assert "view public.chat_usage_by_account" in refused.output
+        assert len(live(conn)) == 2
+        say(conn, make_session(conn)[0], "old", now - timedelta(days=100))
+        moved = CliRunner().invoke(app, ["chat", "archive", "--accept-changed-views"])
+        assert moved.output.startswith("1 rows moved")
+        assert CliRunner().invoke(app, ["chat", "restore", "--all"]).output.startswith("1 rows are back")
         conn.execute("delete from chat_sessions")
         assert CliRunner().invoke(app, ["chat", "read", str(session)]).exit_code == 1

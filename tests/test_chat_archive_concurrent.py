@@ -8,16 +8,27 @@ from datetime import datetime, timedelta
 import psycopg
 import pytest
 
-from lifecycle.archive import archive as archive_module
-from lifecycle.archive import read_ahead
-from lifecycle.archive.archive import archive_messages
-from lifecycle.archive.conversation import read_conversation, restore_session
-from lifecycle.archive.status import overdue_messages, sample_archive
-from lifecycle.database import connect, value
+from lifecycle.archive import move, read_ahead
+from lifecycle.archive.conversation import read_group
+from lifecycle.archive.move import archive_rows
+from lifecycle.archive.pace import PACE
+from lifecycle.archive.status import overdue_rows, sample_archive
+from lifecycle.database import connect, rows, value
 from lifecycle.errors import RefusedError, VerificationError
-from lifecycle.policy import CHAT_ARCHIVE
 from tests.archive_kill import PLACES, killed
-from tests.archived import SMALL_BATCHES, archive, archived, due, live, make_session, noted, say
+from tests.archived import (
+    CHAT,
+    LONG,
+    SMALL_BATCHES,
+    archive,
+    archived,
+    due,
+    layout_of,
+    live,
+    make_session,
+    restore,
+    say,
+)
 from tests.conftest import MakeApplicationDb
 
 pytestmark = pytest.mark.one_server
@@ -61,9 +72,9 @@ def test_changes_while_a_batch_is_compressed(db: str, now: datetime, monkeypatch
             leaving.execute("delete from chat_sessions where id = %s", (held_session,))
 
         while_packing(monkeypatch, interfere)
-        run = archive(db, now, replace(CHAT_ARCHIVE))
+        run = archive(db, now, PACE)
         assert set(archived(conn)) == {plain, column}
-        assert archived(conn)[column][3] == 99
+        assert archived(conn)[column][1]["latency_ms"] == 99
         assert (run.moved, run.left) == (2, 5)
         holder.commit()
         leaving.rollback()
@@ -82,14 +93,14 @@ def test_an_id_that_the_archive_holds_already_is_overwritten_by_nobody(db: str, 
         said = say(conn, first, "first", now - timedelta(days=100))
         archive(db, now)
         conn.execute(
-            "insert into chat_messages (id, session_id, role, content, created_at)"
-            " values (%s, %s, 'user', 'second', %s)",
+            "insert into chat_messages (id, session_id, role, content, created_at, sequence)"
+            " values (%s, %s, 'user', 'second', %s, 1)",
             (said, second, now - timedelta(days=100)),
         )
-        assert (archive(db, now).left, overdue_messages(conn, now)) == (1, 1)
+        assert (archive(db, now).left, overdue_rows(conn, layout_of(conn), now)) == (1, 1)
         assert archived(conn)[said][-1] == "first"
         assert live(conn)[said][-1] == "second"
-        restored = restore_session(conn, first, now=now)
+        restored = restore(conn, first, now)
         assert (restored.restored, restored.left) == (0, 1)
 
 
@@ -119,7 +130,7 @@ def test_an_error_is_raised_once_and_what_was_moved_stays(
 ) -> None:
     """In the second batch, in either thread; both connections can be used again, and nothing stays claimed."""
     url = make_application_db(migrated=True)
-    module, name, last = (read_ahead, "pack", 150) if where == "while packing" else (archive_module, "_move", 2)
+    module, name, last = (read_ahead, "pack", 150) if where == "while packing" else (move, "_move", 2)
     original, calls = getattr(module, name), []
 
     def failing(*args: object) -> object:
@@ -134,11 +145,11 @@ def test_an_error_is_raised_once_and_what_was_moved_stays(
         with monkeypatch.context() as patch:
             patch.setattr(module, name, failing)
             with pytest.raises(KeyboardInterrupt, match="stop") as raised:
-                archive_messages(conn, claims, now=now, policy=SMALL_BATCHES)
+                archive_rows(conn, claims, CHAT, now=now, pace=SMALL_BATCHES)
         assert raised.value.__context__ is None
         assert len(archived(seen)) == 100
-        assert not [thread for thread in threading.enumerate() if thread.name.startswith("chat-archive")]
-        run = archive_messages(conn, claims, now=now, policy=SMALL_BATCHES)
+        assert not [thread for thread in threading.enumerate() if thread.name.startswith("archive")]
+        run = archive_rows(conn, claims, CHAT, now=now, pace=SMALL_BATCHES)
         assert (run.busy_days, run.remaining) == (0, 0)
         assert archived(seen) == expected
 
@@ -147,20 +158,20 @@ def test_ctrl_c_ends_a_reader_that_waits_for_a_lock(
     make_application_db: MakeApplicationDb, now: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url = make_application_db(migrated=True)
-    original = archive_module.politely
+    original = move.politely
 
     with connect(url) as conn, connect(url) as claims, psycopg.connect(url) as holder:
 
         def interrupted(*_args: object, **_kwargs: object) -> object:
-            holder.execute("lock table lifecycle.restored_chat_sessions in access exclusive mode")
+            holder.execute("lock table lifecycle.restored_groups in access exclusive mode")
             raise KeyboardInterrupt("stop")
 
-        monkeypatch.setattr(archive_module, "politely", interrupted)
+        monkeypatch.setattr(move, "politely", interrupted)
         with pytest.raises(KeyboardInterrupt, match="stop"):
-            archive_messages(conn, claims, now=now, policy=replace(SMALL_BATCHES, batch_size=10))
+            archive_rows(conn, claims, CHAT, now=now, pace=replace(SMALL_BATCHES, batch_size=10))
         holder.rollback()
-        monkeypatch.setattr(archive_module, "politely", original)
-        assert archive_messages(conn, claims, now=now, policy=SMALL_BATCHES).remaining == 0
+        monkeypatch.setattr(move, "politely", original)
+        assert archive_rows(conn, claims, CHAT, now=now, pace=SMALL_BATCHES).remaining == 0
 
 
 def test_two_workers_share_the_days(make_application_db: MakeApplicationDb, now: datetime) -> None:
@@ -173,7 +184,7 @@ def test_two_workers_share_the_days(make_application_db: MakeApplicationDb, now:
 
         def work() -> None:
             both.wait(20)
-            runs.append(archive(url, now, replace(CHAT_ARCHIVE, batch_size=20)))
+            runs.append(archive(url, now, replace(PACE, batch_size=20)))
 
         threads = [threading.Thread(target=work) for _ in range(2)]
         for thread in threads:
@@ -194,7 +205,7 @@ def test_a_claimed_day_is_left_to_its_worker(db: str, now: datetime) -> None:
         free = {say(conn, session, "free", day + timedelta(days=1)), say(conn, session, "older", day - timedelta(1))}
         worker.execute("set timezone = 'UTC'")
         key = worker.execute("select date_trunc('day', %s::timestamptz, 'UTC')::text", (day,)).fetchone()
-        worker.execute(read_ahead.CLAIM.encode(), ([key and key[0]],))
+        worker.execute(read_ahead.CLAIM.encode(), ([key and key[0]], str(CHAT.declared.archive)))
         run = archive(db, now)
         assert set(archived(conn)) == free
         assert (run.busy_days, run.remaining) == (1, 1)
@@ -232,42 +243,136 @@ def test_a_session_comes_back_and_stays(db: str, now: datetime) -> None:
             say(conn, session, text, old)
         say(conn, session, "young", now)
         say(conn, other, "other", old)
-        conn.execute("delete from lifecycle.changed_chat_hours")
         before = live(conn)
         archive(db, now)
-        talk = [(message.text, message.archived) for message in read_conversation(conn, session)]
+        talk = [(entry.shown[1], entry.archived) for entry in read_group(conn, layout_of(conn), str(session))]
         assert sorted(talk[:2]) == [("", True), ("こんにちは 🦖", True)]
         assert talk[2:] == [("young", False)]
 
-        restored = restore_session(conn, session, now=now)
-        assert (restored.restored, restored.until) == (2, now + CHAT_ARCHIVE.restored_for)
+        restored = restore(conn, session, now)
+        assert (restored.restored, restored.until) == (2, now + PACE.restored_for)
         assert {i: m for i, m in before.items() if m[0] == session} == live(conn)
-        assert noted(conn) == []
         assert archive(db, now).moved == 0
-        assert overdue_messages(conn, now + timedelta(days=20)) == 0
+        assert overdue_rows(conn, layout_of(conn), now + timedelta(days=20)) == 0
         later = restored.until + timedelta(seconds=1)
-        assert overdue_messages(conn, later) == 2
+        assert overdue_rows(conn, layout_of(conn), later) == 2
         assert archive(db, later).moved == 2
 
         conn.execute("delete from chat_sessions where id = %s", (session,))
-        assert value(conn, "select count(*) from lifecycle.restored_chat_sessions") == 0
+        assert value(conn, "select count(*) from lifecycle.restored_groups") == 0
         assert [message[-1] for message in archived(conn).values()] == ["other"]
-        with pytest.raises(RefusedError, match="no chat session"):
-            read_conversation(conn, session)
+        with pytest.raises(RefusedError, match="there is no row"):
+            read_group(conn, layout_of(conn), str(session))
+        with pytest.raises(RefusedError, match="is no key"):
+            read_group(conn, layout_of(conn), "no uuid")
 
 
-@pytest.mark.parametrize("damage", ["content_gzip = '\\x00'", "content_sha256 = sha256('')"])
+@pytest.mark.parametrize(
+    "damage", ["content_gzip = '\\x00'", "content_sha256 = sha256('')", "content = 'x', content_gzip = null"]
+)
 def test_a_damaged_text_is_found_and_never_restored(db: str, now: datetime, damage: str) -> None:
     with connect(db) as conn:
         session, _ = make_session(conn)
         for text in "abc":
-            say(conn, session, text, now - timedelta(days=100))
+            say(conn, session, text + LONG, now - timedelta(days=100))
         archive(db, now)
-        assert sample_archive(conn, 50).damaged == 0
+        assert sample_archive(conn, layout_of(conn), 50).damaged == 0
         conn.execute(f"update chat_messages_archive set {damage}".encode())
-        sample = sample_archive(conn, 50)
+        sample = sample_archive(conn, layout_of(conn), 50)
         assert 0 < sample.damaged == sample.read
         with pytest.raises(VerificationError):
-            restore_session(conn, session, now=now)
+            restore(conn, session, now)
         assert not live(conn)
-        assert value(conn, "select count(*) from lifecycle.restored_chat_sessions") == 0
+        assert value(conn, "select count(*) from lifecycle.restored_groups") == 0
+
+
+def test_a_session_that_is_restored_between_packing_and_moving_stays(
+    db: str, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What of it was in the batch is left, and nothing of another session is."""
+    with connect(db) as conn, connect(db) as person:
+        session, _ = make_session(conn)
+        other, _ = make_session(conn)
+        say(conn, session, "archived yesterday", now - timedelta(days=101))
+        archive(db, now)
+        say(conn, session, "in the batch", now - timedelta(days=100))
+        moved = say(conn, other, "other", now - timedelta(days=100))
+        done = while_packing(monkeypatch, lambda: restore(person, session, now).restored)
+        run = archive(db, now)
+        assert done == [1]
+        assert set(archived(conn)) == {moved}
+        assert {message[-1] for message in live(conn).values()} == {"archived yesterday", "in the batch"}
+        assert (run.moved, run.left, run.remaining) == (1, 1, 0)
+
+
+def test_a_column_that_appears_between_reading_and_moving_is_taken_along(
+    make_application_db: MakeApplicationDb, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the middle of a run, with a value in rows that were read before; and one that goes away again."""
+    url = make_application_db(migrated=True)
+    with connect(url) as conn, connect(url) as person:
+        conn.execute("set timezone = 'UTC'")
+        before = value(conn, "select count(*) from chat_messages")
+        original, calls = read_ahead.pack, []
+
+        def pack(text: bytes) -> object:
+            calls.append(1)
+            if len(calls) == 150:
+                person.execute("alter table chat_messages add column language text not null default 'ja'")
+                person.execute("update chat_messages set language = 'en' where role = 'user'")
+            if len(calls) == 350:
+                person.execute("alter table chat_messages drop column latency_ms cascade")
+            return original(text)
+
+        monkeypatch.setattr(read_ahead, "pack", pack)
+        old = dict(rows(conn, "select id, latency_ms from chat_messages"))
+        expected = set(due(conn, now))
+        run = archive(url, now)
+        found = rows(conn, "select id, role, language, latency_ms, archived_at from chat_messages_archive")
+        assert {row[0] for row in found} == expected
+        assert (run.moved, run.remaining) == (len(expected), 0)
+        assert {(role, language) for _, role, language, *_ in found} >= {("user", "en"), ("assistant", "ja")}
+        kept = [row for row in found if row[3] is not None]
+        assert 0 < len(kept) < sum(latency is not None for latency in old.values())
+        assert all(old[row[0]] == row[3] for row in kept)
+        assert value(conn, "select count(*) from chat_messages_recent where language in ('ja', 'en')") > 0
+        for (session,) in rows(conn, "select distinct session_id from chat_messages_archive"):
+            restore(conn, session, now)
+        assert value(conn, "select count(*) from chat_messages where language in ('ja', 'en')") == before
+
+
+def test_traffic_during_a_run_is_neither_lost_nor_doubled(
+    make_application_db: MakeApplicationDb, now: datetime
+) -> None:
+    """People write, change and delete old and new messages while two workers move: each row is in one place."""
+    url = make_application_db(migrated=True)
+    with connect(url) as conn:
+        conn.execute("set timezone = 'UTC'")
+        ids = sorted(live(conn))
+        deleted, changed, added = set(ids[::17]), set(ids[5::17]), []
+        session, _ = make_session(conn)
+
+        def people() -> None:
+            with connect(url) as person:
+                for number, message in enumerate(ids):
+                    if message in deleted:
+                        person.execute("delete from chat_messages where id = %s", (message,))
+                        person.execute("delete from chat_messages_archive where id = %s", (message,))
+                    elif message in changed:
+                        person.execute("update chat_messages set content = 'edited' where id = %s", (message,))
+                    elif number % 50 == 0:
+                        added.append(say(person, session, "new", now - timedelta(days=number % 200)))
+
+        threads = [
+            threading.Thread(target=people),
+            *(threading.Thread(target=archive, args=(url, now, replace(PACE, batch_size=20))) for _ in range(2)),
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(120)
+        archive(url, now)
+        here, there = live(conn), archived(conn)
+        assert not set(here) & set(there)
+        assert set(here) | set(there) == {*ids, *added} - deleted
+        assert not due(conn, now)

@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 
 from lifecycle.database import Connection, connect, rows, value
 from lifecycle.indexes.hot_queries import index_statuses
-from lifecycle.indexes.policy import HOT_QUERY_INDEXES
 from lifecycle.migrating.migrate import upgrade
 from sandbox.application import create_application_database, drop_database
 from sandbox.server import Server
 from tests.conftest import AsRole, MakeApplicationDb
-from tests.indexed import fill_hot_tables, hot_index
+from tests.declared import APPLICATION
+from tests.indexed import HOT_QUERY_INDEXES, fill_hot_tables, hot_index
 
 # Two writing systems, letters with two cases, full width, signs that LIKE and arrays know, a letter that grows.
 LETTERS = "京都寺院の旅ｋＫaAbBäÄİß%_\\,{}\"' "
@@ -37,7 +37,7 @@ def titles(request: pytest.FixtureRequest, server: Server) -> Iterator[Connectio
         url = create_application_database(server, name, locale=request.param)
     except psycopg.errors.WrongObjectType:
         pytest.skip(f"the platform has no locale {request.param}")
-    upgrade(url)
+    upgrade(url, APPLICATION)
     with connect(url) as conn:
         conn.execute("insert into accounts (id) values (%s), (%s)", (PERSON, OTHER))
         conn.execute("set enable_seqscan = off; set enable_indexscan = off")
@@ -64,7 +64,7 @@ def test_it_finds_what_a_plain_ilike_finds(
 
 def test_titles_that_are_missing_and_words_that_are(titles: Connection) -> None:
     with titles.transaction(force_rollback=True):
-        titles.execute(MAKE, (PERSON, [None, "", "京都"]))
+        titles.execute(MAKE, (PERSON, ["", "京都"]))
         assert rows(titles, "select title from search_chat_titles('京都')") == [("京都",)]
         assert len(rows(titles, SEARCH, ("",))) == 2
         assert rows(titles, SEARCH, (None,)) == []

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from lifecycle.database import connect, value
 from lifecycle.policy import EVENT_TABLES
-from orchestration.cli import app
+from orchestration.cli.main import app
 from resources.variables import BINARIES_VARIABLE, URL_VARIABLE
 from tests.conftest import MakeApplicationDb
 

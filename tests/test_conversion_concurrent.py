@@ -9,7 +9,7 @@ from psycopg import sql
 
 from lifecycle.database import connect, value
 from lifecycle.partitions.convert import convert_table
-from lifecycle.policy import EventTable
+from lifecycle.partitions.tables import MonthlyTable
 from tests.conversion_load import BEHAVIOUR, REPLAY, fill, leftovers
 from tests.conversion_traffic import (
     Traffic,
@@ -37,7 +37,7 @@ ACCOUNTS_GONE = "select count(*) from user_behavior_events where account_id = an
 def test_conversion_under_load(
     make_application_db: Callable[..., str],
     now: datetime,
-    table: EventTable,
+    table: MonthlyTable,
     record_property: Callable[[str, object], None],
 ) -> None:
     url = make_application_db(rows=False, migrated=True)

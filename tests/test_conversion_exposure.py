@@ -10,8 +10,8 @@ from psycopg import sql
 
 from lifecycle.database import Connection, connect, rows, value
 from lifecycle.partitions.convert import convert_table
-from lifecycle.policy import EVENT_TABLES
 from tests.conversion_load import BEHAVIOUR, fill, insert_event
+from tests.declared import EVENT_TABLES
 
 MakeDb = Callable[..., str]
 AsRole = Callable[..., AbstractContextManager[Connection]]

@@ -71,7 +71,7 @@ def test_column_added_while_months_are_built(url: str, now: datetime) -> None:
 def test_access_closed_between_attachment_and_swap_stays_closed(url: str, now: datetime, as_role: Any) -> None:
     policies = "select array_agg(polname::text) from pg_policy where polrelid = 'user_behavior_events'::regclass"
     with connect(url) as conn:
-        ours = value(conn, policies)
+        ours = value(conn, policies) or []
     close = run(
         url,
         "revoke all on user_behavior_events from anon",

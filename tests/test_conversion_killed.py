@@ -4,6 +4,7 @@ import random
 import signal
 import uuid
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import psycopg
@@ -14,12 +15,16 @@ from lifecycle.partitions.convert import convert_table
 from lifecycle.partitions.months import add_months, month_start
 from lifecycle.partitions.plan import plan_conversion
 from lifecycle.partitions.status import partition_status
+from sandbox.application import clone_database, drop_database
+from sandbox.server import Server
 from tests.conversion_kill import executioner, rerun
 from tests.conversion_load import BEHAVIOUR, at_step, convert, fill, fingerprint, insert_event, leftovers
+from tests.partitioned import set_policy
 
 MakeDb = Callable[..., str]
 # Few months, so that every step can have a kill of its own.
 SPAN = timedelta(days=40)
+SHORT = replace(BEHAVIOUR, months_ahead=1)
 TERMINATE = "select pg_terminate_backend(pid) from pg_stat_activity where application_name like 'lifecycle %'"
 NEWEST = "select id from user_behavior_events where session_id = 's1' order by event_timestamp desc limit 2"
 
@@ -55,29 +60,36 @@ def assert_converted(url: str, now: datetime) -> None:
     assert leftovers(url) == []
 
 
+@pytest.mark.one_server
 @pytest.mark.timeout(240)
-def test_killed_at_every_step(make_application_db: MakeDb, now: datetime) -> None:
+def test_killed_at_every_step(make_application_db: MakeDb, server: Server, now: datetime) -> None:
     """SIGKILL at each progress message in turn, rows written before the rerun."""
     counted: list[str] = []
-    url = make_application_db(rows=False, migrated=True)
-    fill(url, BEHAVIOUR, now, count=200, span=SPAN, odd=False)
-    convert_table(url, BEHAVIOUR, now=now, progress=lambda message, _fraction: counted.append(message))
+    filled = make_application_db(rows=False, migrated=True)
+    fill(filled, BEHAVIOUR, now, count=200, span=SPAN, odd=False)
+    with connect(filled) as conn:
+        set_policy(conn, SHORT, months_ahead=SHORT.months_ahead)
+        expected_at_first = content(conn)
+    template = filled.rsplit("/", 1)[1]
+    url = clone_database(server, template, f"{template}_counted")
+    convert_table(url, SHORT, now=now, progress=lambda message, _fraction: counted.append(message))
     assert_converted(url, now)
     with executioner() as conversions:
         for step in range(1, len(counted) + 1):
-            url = make_application_db(rows=False, migrated=True)
-            fill(url, BEHAVIOUR, now, count=200, span=SPAN, odd=False)
+            url = clone_database(server, template, f"{template}_{step}")
+            expected = dict(expected_at_first)
             with connect(url) as conn:
-                expected = content(conn)
-                killed_at, code = conversions.convert(url, BEHAVIOUR, now, kill_at=step)
+                killed_at, code = conversions.convert(url, SHORT, now, kill_at=step)
                 assert code == -signal.SIGKILL, f"not killed, {killed_at!r} was its last message"
                 write_meanwhile(conn, expected)
                 before = fingerprint(url, BEHAVIOUR)
-                rerun(url, BEHAVIOUR, now)
+                rerun(url, SHORT, now)
                 assert fingerprint(url, BEHAVIOUR) == before, f"killed at {killed_at!r}"
                 assert content(conn) == expected, f"killed at {killed_at!r}"
             assert leftovers(url) == [], f"killed at {killed_at!r}"
             assert_converted(url, now)
+            drop_database(server, f"{template}_{step}")
+    drop_database(server, f"{template}_counted")
 
 
 @pytest.mark.timeout(120)
@@ -96,6 +108,7 @@ def test_killed_in_the_middle_of_transactions(make_application_db: MakeDb, now: 
     assert_converted(url, now)
 
 
+@pytest.mark.one_server
 @pytest.mark.parametrize("step", ["key index built", "attached", "capturing", "built", "replayed", "exchanged"])
 def test_sessions_ended_by_an_administrator(make_application_db: MakeDb, now: datetime, step: str) -> None:
     url = make_application_db(rows=False, migrated=True)
@@ -127,6 +140,7 @@ def test_key_index_that_an_earlier_build_left_invalid(make_application_db: MakeD
     assert_converted(url, now)
 
 
+@pytest.mark.one_server
 @pytest.mark.parametrize("later", [timedelta(0), timedelta(days=45)])
 def test_rerun_needs_other_partitions(make_application_db: MakeDb, now: datetime, later: timedelta) -> None:
     """Between kill and rerun a month begins, and rows past retention arrive: copies made before no longer fit all."""

@@ -12,7 +12,7 @@ from psycopg import sql
 
 from lifecycle.database import connect, rows, value
 from lifecycle.partitions.months import add_months, before_name, month_range, month_start, partition_name
-from lifecycle.policy import EVENT_TABLES, EventTable
+from lifecycle.partitions.tables import MonthlyTable
 from tests.conversion_load import (
     BEHAVIOUR,
     BUSINESS,
@@ -26,6 +26,7 @@ from tests.conversion_load import (
     leftovers,
     places,
 )
+from tests.declared import EVENT_TABLES
 
 MakeDb = Callable[..., str]
 ZONES = [UTC, ZoneInfo("Asia/Tokyo"), ZoneInfo("America/New_York"), timezone(timedelta(hours=-12))]
@@ -78,7 +79,7 @@ def test_names() -> None:
 
 
 @pytest.mark.parametrize("table", [BUSINESS, REPLAY], ids=lambda table: table.name)
-def test_any_timestamps(make_application_db: MakeDb, now: datetime, table: EventTable) -> None:
+def test_any_timestamps(make_application_db: MakeDb, now: datetime, table: MonthlyTable) -> None:
     """Property: rows written before and after the conversion are all in the partition that months.py names."""
     near = st.timedeltas(timedelta(days=-900), timedelta(days=200)).map(lambda ago: now + ago)
     edges = st.builds(
@@ -143,7 +144,7 @@ def test_month_edges_in_the_session_zone(make_application_db: MakeDb, now: datet
 
 
 @pytest.mark.parametrize("table", EVENT_TABLES, ids=lambda table: table.name)
-def test_clocks_that_are_wrong(make_application_db: MakeDb, now: datetime, table: EventTable) -> None:
+def test_clocks_that_are_wrong(make_application_db: MakeDb, now: datetime, table: MonthlyTable) -> None:
     """Past retention: one partition. Ahead of the months ahead: the default. Refused: never, before or after."""
     url = make_application_db(rows=False, migrated=True)
     past, ahead = ("-infinity", "0044-03-15 BC", "1970-01-01"), ("2099-01-01", "294276-12-31", "infinity")
@@ -160,7 +161,7 @@ def test_clocks_that_are_wrong(make_application_db: MakeDb, now: datetime, table
 
 
 @pytest.mark.parametrize("table", EVENT_TABLES, ids=lambda table: table.name)
-def test_empty_table(make_application_db: MakeDb, now: datetime, table: EventTable) -> None:
+def test_empty_table(make_application_db: MakeDb, now: datetime, table: MonthlyTable) -> None:
     """This month, the months ahead and the default; the next insert has its place."""
     url = make_application_db(rows=False, migrated=True)
     result = convert(url, table, now)

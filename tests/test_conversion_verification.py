@@ -23,6 +23,8 @@ from tests.conversion_load import (
     relation_kind,
 )
 
+# What Python decides and in which order; the statements run on both versions in the other files.
+pytestmark = pytest.mark.one_server
 MakeDb = Callable[..., str]
 LEGACY = "event_partitions.user_behavior_events_legacy"
 DAMAGE = {

@@ -18,7 +18,7 @@ from lifecycle.database import (
     without_statement_timeout,
 )
 from lifecycle.errors import AlreadyRunningError, BusyError, LifecycleError
-from lifecycle.policy import LockPolicy
+from lifecycle.locks import LockPolicy
 
 QUICK = LockPolicy(timeout=0.02, tries=3, first_pause=0.5, longest_pause=0.6)
 

@@ -1,9 +1,7 @@
-"""Statistics as DataFrames: the lines of docs/how-to/use-statistics-as-dataframes.md and what they promise."""
+"""Views as DataFrames: the lines of docs/how-to/use-statistics-as-dataframes.md and what they promise."""
 
-import re
 import subprocess
 import sys
-from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import dagster as dg
@@ -14,8 +12,6 @@ from psycopg import sql
 from sqlalchemy import text
 
 from lifecycle.errors import RefusedError
-from lifecycle.views.materialized import REFRESHED_VIEWS
-from lifecycle.statistics import ROLL_UPS, STATISTICS
 from orchestration.definitions import build_definitions
 from resources import dataframes
 from resources.dataframes import DataFrames
@@ -26,8 +22,15 @@ from tests.docs_pages import ROOT, blocks
 pytestmark = pytest.mark.one_server
 
 PAGE = ROOT / "docs/how-to/use-statistics-as-dataframes.md"
-DAU = ["public", "daily_active_users"]
-SESSIONS = dg.AssetKey(["lifecycle", "account_session_days"])
+KEYWORDS = ["public", "top_search_keywords"]
+SUMMARY = dg.AssetKey(["public", "daily_user_behavior_summary"])
+# What November has of the declared ones, and a table of ours.
+LOADED = (
+    ("public", "account_function_usage"),
+    ("public", "daily_user_behavior_summary"),
+    ("public", "top_search_keywords"),
+    ("lifecycle", "storage_history"),
+)
 
 
 @pytest.fixture
@@ -54,14 +57,6 @@ def count(url: str, schema: str, name: str) -> int:
     return int(row[0])
 
 
-def days_with_rows(url: str) -> list[date]:
-    """UTC days of the last month that have rows, oldest first."""
-    query = (
-        "select distinct day from lifecycle.account_session_days where day between current_date - 30 and current_date"
-    )
-    return [day for (day,) in fetch(url, f"{query} order by 1")]
-
-
 def loaded(key: dg.AssetKey | list[str], **options: Any) -> pd.DataFrame:
     """What an analyst gets through the loader, which takes ranges."""
     with build_definitions().get_asset_value_loader() as loader:
@@ -71,13 +66,9 @@ def loaded(key: dg.AssetKey | list[str], **options: Any) -> pd.DataFrame:
 
 
 def test_the_lines_of_the_page_run(url: str) -> None:
-    """As a script of an analyst, in an interpreter of its own, with the last days that have rows."""
-    days = days_with_rows(url)
+    """As a script of an analyst, in an interpreter of its own."""
     code = "\n".join(blocks(PAGE, "python"))
-    assert code.count("2026-11-20") >= 2
-    shown = {"2026-11-14": days[-5].isoformat(), "2026-11-20": days[-2].isoformat()}
-    code = re.sub("|".join(shown), lambda found: shown[found[0]], code)
-    script = f"{code}\nprint(len(users), len(day), len(week), list(few.columns), len(months))"
+    script = f"{code}\nprint(len(keywords), list(few.columns), len(few))"
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", script],
         cwd=ROOT,
@@ -87,96 +78,61 @@ def test_the_lines_of_the_page_run(url: str) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    ((users, day, week),) = fetch(
-        url,
-        """select (select count(*) from public.daily_active_users),
-                  (select count(*) from lifecycle.account_session_days where day = %(last)s),
-                  (select count(*) from lifecycle.account_session_days where day between %(first)s and %(last)s)""",
-        {"first": days[-5], "last": days[-2]},
-    )
-    assert week > day > 0
-    months = count(url, "public", "weekly_monthly_active_users")
-    assert done.stdout.split("\n")[-2] == f"{users} {day} {week} ['date', 'dau'] {months}"
+    keywords, summary = count(url, *KEYWORDS), count(url, *SUMMARY.path)
+    assert done.stdout.split("\n")[-2] == f"{keywords} ['event_date', 'event_count'] {summary}"
 
 
-def test_every_asset_loads_with_its_columns_and_rows(url: str) -> None:
-    statistics = ("public", (*REFRESHED_VIEWS, *(statistic.name for statistic in STATISTICS)))
+def test_every_asset_with_a_table_loads_with_its_columns_and_rows(url: str) -> None:
+    fetch(url, "select count(*) from lifecycle.record_storage()")
     definitions = build_definitions()
-    for schema, names in (statistics, ("lifecycle", [roll_up.name for roll_up in ROLL_UPS])):
-        for name in names:
-            frame = definitions.load_asset_value([schema, name])
-            assert isinstance(frame, pd.DataFrame)
-            assert list(frame.columns) == columns_of(url, f"{schema}.{name}")
-            assert len(frame) == count(url, schema, name) > 0, name
+    for schema, name in LOADED:
+        frame = definitions.load_asset_value([schema, name])
+        assert isinstance(frame, pd.DataFrame)
+        assert list(frame.columns) == columns_of(url, f"{schema}.{name}")
+        assert len(frame) == count(url, schema, name) > 0, name
 
 
 def test_values_are_those_of_sql(url: str) -> None:
-    frame = loaded(DAU)
-    found = fetch(url, "select date, dau, new_users, returning_users from daily_active_users")
-    frame["date"] = frame["date"].dt.date
-    rows = [tuple(row) for row in frame.to_numpy(dtype=object).tolist()]
+    frame = loaded(KEYWORDS)
+    found = fetch(url, "select search_query, search_count, unique_users from top_search_keywords")
+    rows = [
+        tuple(row) for row in frame[["search_query", "search_count", "unique_users"]].to_numpy(dtype=object).tolist()
+    ]
     assert sorted(rows) == sorted(found)
-    latency = loaded(["public", "chat_performance_metrics"])
-    assert str(latency["hour"].dtype) == "datetime64[us, UTC]"
-    assert float(latency["p95_latency_ms"].max()) == float(
-        fetch(url, "select max(p95_latency_ms) from chat_performance_metrics")[0][0]
+    assert str(frame["last_searched_at"].dtype) == "datetime64[us, UTC]"
+    summary = loaded(SUMMARY)
+    assert float(summary["avg_click_count"].max()) == float(
+        fetch(url, "select max(avg_click_count) from daily_user_behavior_summary")[0][0]
     )
 
 
-def test_a_partition_is_its_day(url: str) -> None:
-    day = days_with_rows(url)[-2]
-    for name, start, end in (
-        ("account_session_days", day, day + timedelta(days=1)),
-        ("data_quality_hourly", datetime(day.year, day.month, day.day, tzinfo=UTC), None),
-    ):
-        frame = build_definitions().load_asset_value(["lifecycle", name], partition_key=day.isoformat())
-        column = "day" if name == "account_session_days" else "hour"
-        query = sql.SQL("select count(*) from {} where {} >= %s and {} < %s").format(
-            sql.Identifier("lifecycle", name), sql.Identifier(column), sql.Identifier(column)
-        )
-        assert isinstance(frame, pd.DataFrame)
-        ((expected,),) = fetch(url, query, (start, end or start + timedelta(days=1)))
-        assert len(frame) == expected > 0
-        assert {moment.date() for moment in frame[column]} == {day}
-
-
-def test_a_range_is_its_days_in_order(url: str) -> None:
-    days = days_with_rows(url)[-4:-1]
-    span = dg.PartitionKeyRange(days[0].isoformat(), days[-1].isoformat())
-    frame = loaded(SESSIONS, partition_key_range=span, input_definition_metadata={"columns": ["day", "session_id"]})
-    assert list(frame.columns) == ["day", "session_id"]
-    query = "select count(*) from lifecycle.account_session_days where day between %s and %s"
-    assert len(frame) == fetch(url, query, (days[0], days[-1]))[0][0]
-    assert frame["day"].is_monotonic_increasing
-    assert {moment.date() for moment in frame["day"]} == set(days)
-
-
-def test_an_empty_table_gives_its_columns(url: str) -> None:
+def test_an_empty_view_gives_its_columns(url: str) -> None:
     with psycopg.connect(url) as conn:
-        conn.execute("delete from lifecycle.daily_active_users")
-    frame = loaded(DAU)
-    assert (list(frame.columns), len(frame)) == (columns_of(url, "public.daily_active_users"), 0)
+        conn.execute("truncate search_queries")
+        conn.execute("refresh materialized view top_search_keywords")
+    frame = loaded(KEYWORDS)
+    assert (list(frame.columns), len(frame)) == (columns_of(url, "public.top_search_keywords"), 0)
 
 
 def test_what_is_not_there_is_named(url: str) -> None:
-    with pytest.raises(RefusedError, match=r"public\.daily_active_users has no mau; it has date, dau, new_users"):
-        loaded(DAU, input_definition_metadata={"columns": ["date", "mau"]})
-    with pytest.raises(RefusedError, match=r"daily_active_users has no partitions"):
-        loaded(DAU, partition_key="2026-11-20")
-    with pytest.raises(RefusedError, match=r"account_session_days has no such partition"):
-        loaded(SESSIONS, partition_key="2136-11-20")
+    with pytest.raises(
+        RefusedError, match=r"public\.top_search_keywords has no mau; it has search_query, search_count"
+    ):
+        loaded(KEYWORDS, input_definition_metadata={"columns": ["search_query", "mau"]})
+    with pytest.raises(RefusedError, match=r"top_search_keywords has no partitions"):
+        loaded(KEYWORDS, partition_key="2026-11-20")
     assert fetch(url, "select 1") == [(1,)]
 
 
 def test_too_many_rows_are_refused(url: str) -> None:
-    whole = count(url, "lifecycle", SESSIONS.path[-1])
+    whole = count(url, *SUMMARY.path)
     for most, refused in ((whole - 1, True), (whole, False)):
         definitions = build_definitions(dataframes=DataFrames(url=url, most_rows=most))
         if refused:
-            with pytest.raises(RefusedError, match=rf"more than {most:,} rows here; load some partitions"):
-                definitions.load_asset_value(SESSIONS)
+            with pytest.raises(RefusedError, match=rf"more than {most:,} rows here; load some columns"):
+                definitions.load_asset_value(SUMMARY)
         else:
-            frame = definitions.load_asset_value(SESSIONS)
+            frame = definitions.load_asset_value(SUMMARY)
             assert isinstance(frame, pd.DataFrame)
             assert len(frame) == whole
 
@@ -184,12 +140,12 @@ def test_too_many_rows_are_refused(url: str) -> None:
 def test_without_a_database_the_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(URL_VARIABLE, raising=False)
     with pytest.raises(dg.Failure, match=f"{URL_VARIABLE} is not set.*for example"):
-        build_definitions().load_asset_value(DAU)
+        build_definitions().load_asset_value(KEYWORDS)
 
 
 def test_rows_arrive_in_chunks(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The cursor is the server's: what pandas holds of a chunk is all that is in memory beside the result."""
-    monkeypatch.setattr(dataframes, "CHUNK_ROWS", 500)
+    monkeypatch.setattr(dataframes, "CHUNK_ROWS", 100)
     read, sizes = pd.read_sql, []
     # One for the rows, one for this question.
     cursors = text("select count(*) from pg_cursors")
@@ -201,9 +157,9 @@ def test_rows_arrive_in_chunks(url: str, monkeypatch: pytest.MonkeyPatch) -> Non
             yield frame
 
     monkeypatch.setattr(dataframes.pd, "read_sql", counted)
-    frame = loaded(SESSIONS)
-    assert max(sizes) == 500
-    assert sum(sizes) == len(frame) == count(url, "lifecycle", SESSIONS.path[-1])
+    frame = loaded(SUMMARY)
+    assert max(sizes) == 100
+    assert sum(sizes) == len(frame) == count(url, *SUMMARY.path)
 
 
 def test_reading_cannot_write(url: str) -> None:
@@ -213,10 +169,8 @@ def test_reading_cannot_write(url: str) -> None:
         conn.execute(
             "create function touch() returns bigint language sql as 'insert into touched values (now()) returning 1'"
         )
-        conn.execute(
-            "create or replace view hourly_usage_patterns as select day_of_week, hour_of_day, touch() as"
-            " message_count, session_count, unique_users from lifecycle.hourly_usage_patterns"
-        )
+        conn.execute("drop materialized view top_search_keywords")
+        conn.execute("create view top_search_keywords as select touch() as search_count")
     with pytest.raises(pd.errors.DatabaseError, match="read-only transaction"):
-        loaded(["public", "hourly_usage_patterns"])
+        loaded(KEYWORDS)
     assert fetch(url, "select count(*) from touched") == [(0,)]

@@ -6,11 +6,19 @@ import dagster as dg
 import pytest
 
 from lifecycle.database import Connection
+from lifecycle.erasures.policy import ERASURE
 from lifecycle.erasures.queue import DueJob, hold, release
-from lifecycle.policy import ERASURE
 from orchestration.definitions import build_definitions, defs
 from resources.postgres import ApplicationDatabase
-from sensors.deletion_requests import ASK_AGAIN_AFTER, JOB, MOST_RUNS, REQUESTS_TAG, deletion_requests, run_requests
+from sensors.deletion_requests import (
+    ASK_AGAIN_AFTER,
+    JOB,
+    MOST_RUNS,
+    REQUESTS_TAG,
+    deletion_requests_sensor,
+    run_requests,
+)
+from tests.declared import APPLICATION
 from tests.erasure_requests import job, ordinary_accounts, request_deletion, set_job
 
 pytestmark = pytest.mark.one_server
@@ -24,7 +32,7 @@ def url(settled_url: str) -> str:
 
 def look(url: str, instance: dg.DagsterInstance) -> dg.SensorResult:
     with dg.build_sensor_context(instance=instance, definitions=defs) as context:
-        result = deletion_requests(context, database=ApplicationDatabase(url=url))
+        result = deletion_requests_sensor(APPLICATION)(context, database=ApplicationDatabase(url=url))
     assert isinstance(result, dg.SensorResult)
     return result
 

@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from lifecycle.database import Connection, connect, value
-from orchestration.cli import app
+from orchestration.cli.main import app
 from resources.variables import URL_VARIABLE
 from tests.conftest import MakeApplicationDb
 from tests.docs_pages import ROOT, blocks

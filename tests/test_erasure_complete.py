@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import pytest
 
 from lifecycle.database import connect, rows, value
-from sandbox.application import clone_database, drop_database
+from sandbox.application import apply_december, clone_database, drop_database
 from sandbox.server import Server
-from tests.conftest import MakeApplicationDb
+from tests.conftest import MakeApplicationDb, Templates
 from tests.erasing import EXEMPT, Picture, ask, claim, job, picture, process, step, traces
 from tests.partitioned import MakePartitionedDb, plain_session
 from tests.people import ACTIVITY, Person, add_booking, add_catalogue, add_person, add_visit, insert
@@ -69,7 +69,7 @@ AKI, BEN, CHO = Person("aki"), Person("ben"), Person("cho")
 def world(
     request: pytest.FixtureRequest,
     server: Server,
-    templates: Callable[[bool, bool, bool], str],
+    templates: Templates,
     partitioned_template: Callable[[bool], str],
 ) -> Iterator[World]:
     template = templates(False, True, True) if request.param == "plain" else partitioned_template(True)
@@ -106,7 +106,7 @@ def build_world(url: str) -> World:
             event_type="note",
             payload={"note": f"ask\n{AKI.email}. Not {BEN.email}", "list": [1, {"by": str(AKI.account)}]},
         )
-        conn.execute("select refresh_derived_statistics()")
+        conn.execute("refresh materialized view account_function_usage")
         conn.execute("refresh materialized view daily_user_behavior_summary")
         conn.execute("refresh materialized view top_search_keywords")
         assert len(rows(conn, STATISTICS, {"account": AKI.account})) >= 4
@@ -239,9 +239,14 @@ def test_only_partitions_that_hold_the_person_are_written(make_partitioned_db: M
         )
 
 
-def test_the_generators_rows(make_application_db: MakeApplicationDb) -> None:
-    """Accounts that asked in the sample data, with whatever they have there: all verified, nobody else touched."""
-    with connect(make_application_db(migrated=True)) as conn:
+@pytest.mark.parametrize("state", ["november", "december", "december afterwards"])
+def test_the_generators_rows(make_application_db: MakeApplicationDb, state: str) -> None:
+    """Accounts of the sample data, with whatever they have there: all verified, also when the application went on to
+    December after it was migrated."""
+    url = make_application_db(migrated=True, december=state == "december")
+    if state == "december afterwards":
+        apply_december(url)
+    with connect(url) as conn:
         conn.execute(
             "insert into data_deletion_requests (account_id) select id from accounts a where status = 'active'"
             " and not exists (select from vendor_members m where m.account_id = a.id) order by id limit 5"
@@ -251,3 +256,5 @@ def test_the_generators_rows(make_application_db: MakeApplicationDb) -> None:
         assert not [found for found in left if found[0] != "held"]  # the only admin of a vendor
         assert not rows(conn, "select * from lifecycle.rows_to_erase(array(select id from lifecycle.deletion_jobs))")
         assert value(conn, "select count(*) from data_deletion_requests where status = 'completed'") >= 5
+        assert value(conn, "select count(*) from lifecycle.erasure_receipts") >= 5
+        assert not rows(conn, "select * from lifecycle.broken_receipts()")

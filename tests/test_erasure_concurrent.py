@@ -4,7 +4,7 @@ import re
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,12 +12,14 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from lifecycle.archive.archive import archive_messages
+from lifecycle.archive.layout import archives_of
+from lifecycle.archive.move import archive_rows
+from lifecycle.archive.pace import PACE
 from lifecycle.database import Connection, connect, rows, value
-from lifecycle.policy import CHAT_ARCHIVE
 from sandbox.application import clone_database, drop_database
 from sandbox.server import Server
-from tests.conftest import MakeApplicationDb
+from tests.conftest import MakeApplicationDb, Templates
+from tests.declared import APPLICATION
 from tests.erasing import EXEMPT, Picture, ask, claim, finish, job, picture, process, states, step, traces
 from tests.people import Person, add_account, add_catalogue, add_person, add_visit, insert
 
@@ -37,8 +39,8 @@ select 'behaviour' from user_behavior_events where session_id = %(session)s
  union all select 'replay' from session_replay_events where session_id = %(session)s
 """
 OLD_MESSAGES = """
-insert into chat_messages (session_id, role, content, created_at)
-select %(session)s, 'user', 'x' || n, now() - interval '100 days' - n * interval '1 minute'
+insert into chat_messages (session_id, role, content, sequence, created_at)
+select %(session)s, 'user', 'x' || n, 1000 + n, now() - interval '100 days' - n * interval '1 minute'
   from generate_series(1, 300) n
 """
 MESSAGES = """
@@ -81,10 +83,11 @@ def test_messages_that_move_to_the_archive_meanwhile_are_erased(url: str) -> Non
     errors: list[Exception] = []
 
     def archive() -> None:
-        few = replace(CHAT_ARCHIVE, batch_size=5)
+        few = replace(PACE, batch_size=5)
+        (messages,) = archives_of(APPLICATION.archive.root)
         try:
             with connect(url) as moving, connect(url) as claims:
-                archive_messages(moving, claims, now=datetime.now(UTC), policy=few)
+                archive_rows(moving, claims, messages, now=datetime.now(UTC), pace=few)
         except Exception as error:
             errors.append(error)
 
@@ -249,7 +252,7 @@ def without_times(found: Picture) -> Picture:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(server: Server, templates: Callable[[bool, bool, bool], str]) -> Iterator[tuple[Picture, list[object]]]:
+def undisturbed(server: Server, templates: Templates) -> Iterator[tuple[Picture, list[object]]]:
     """The end of a run that nothing happened to."""
     with connect(clone_database(server, templates(False, True, True), "undisturbed")) as conn:
         add_catalogue(conn)

@@ -1,7 +1,7 @@
 """Whatever people did, in whatever order they leave, and whatever is written around a word."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from lifecycle.database import Connection, connect, rows, value
 from sandbox.application import clone_database, drop_database
 from sandbox.server import Server
+from tests.conftest import Templates
 from tests.erasing import Picture, ask, claim, job, picture, step
 from tests.people import Person, add_account, add_booking, add_catalogue, add_visit, insert
 
@@ -33,7 +34,7 @@ QUIET = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 
 
 @pytest.fixture(scope="module")
-def batch(server: Server, templates: Callable[[bool, bool, bool], str]) -> Iterator[tuple[Connection, UUID]]:
+def batch(server: Server, templates: Templates) -> Iterator[tuple[Connection, UUID]]:
     """A batch that has erased taro's rows and goes on to search; ben is somebody else."""
     with connect(clone_database(server, templates(False, True, True), "properties")) as conn:
         add_catalogue(conn)
@@ -130,7 +131,7 @@ def session(number: int) -> str:
 
 
 @pytest.fixture(scope="module")
-def stage(server: Server, templates: Callable[[bool, bool, bool], str]) -> Iterator[Connection]:
+def stage(server: Server, templates: Templates) -> Iterator[Connection]:
     """Four people who have a chat and a draft each, and have done nothing else yet."""
     with connect(clone_database(server, templates(False, True, True), "stories")) as conn:
         add_catalogue(conn)

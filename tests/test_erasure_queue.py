@@ -11,13 +11,14 @@ from psycopg import sql
 from lifecycle.database import Connection, connect, rows, value
 from lifecycle.erasures.queue import queue_status
 from tests.conftest import MakeApplicationDb
+from tests.declared import APPLICATION
 from tests.erasing import ask, claim, finish, job, picture, process, states, step, traces
 from tests.people import VENDOR, Person, add_account, add_catalogue, add_conversation, add_visit, insert
 
 pytestmark = pytest.mark.one_server
 
 AKI, BEN = Person("aki"), Person("ben")
-ENQUEUE = "select request_id, state, reason from enqueue_deletion_jobs()"
+ENQUEUE = "select request_id::uuid, state, reason from enqueue_deletion_jobs()"
 STATUS = "select status::text from data_deletion_requests where id = %s"
 REFUSED = psycopg.errors.ObjectNotInPrerequisiteState
 
@@ -70,20 +71,20 @@ def test_a_request_becomes_one_job_and_its_status_follows(conn: Connection) -> N
 
 def test_a_hold_keeps_everything_until_it_is_released(conn: Connection) -> None:
     asked, before = ask(conn, AKI), picture(conn)
-    conn.execute("select hold_deletion_request(%s, 'court order 7')", (asked,))
+    conn.execute("select hold_deletion_request(%s::text, 'court order 7')", (asked,))
     process(conn)
     assert {k: v for k, v in picture(conn).items() if k[0] != "data_deletion_requests" and k in before} == {
         k: v for k, v in before.items() if k[0] != "data_deletion_requests"
     }
     assert (job(conn, asked)["state"], job(conn, asked)["hold_reason"]) == ("held", "court order 7")
-    conn.execute("select release_deletion_request(%s)", (asked,))
+    conn.execute("select release_deletion_request(%s::text)", (asked,))
     process(conn)
     assert states(conn) == {asked: "verified"}
 
 
 def test_a_hold_expires(conn: Connection) -> None:
     asked = ask(conn, AKI)
-    conn.execute("select hold_deletion_request(%s, 'audit', now() + interval '1 hour')", (asked,))
+    conn.execute("select hold_deletion_request(%s::text, 'audit', now() + interval '1 hour')", (asked,))
     assert rows(conn, ENQUEUE) == []
     conn.execute("update lifecycle.deletion_jobs set hold_until = now()")
     assert rows(conn, ENQUEUE) == [(asked, "queued", None)]
@@ -92,11 +93,11 @@ def test_a_hold_expires(conn: Connection) -> None:
 @pytest.mark.parametrize(
     ("call", "error"),
     [
-        ("select hold_deletion_request(%(id)s, '')", psycopg.errors.InvalidParameterValue),
-        ("select hold_deletion_request(%(id)s, 'x', now())", psycopg.errors.InvalidParameterValue),
-        ("select cancel_deletion_request(%(id)s, ' ')", psycopg.errors.InvalidParameterValue),
-        ("select release_deletion_request(%(id)s)", REFUSED),
-        ("select hold_deletion_request(gen_random_uuid(), 'x')", psycopg.errors.NoDataFound),
+        ("select hold_deletion_request(%(id)s::text, '')", psycopg.errors.InvalidParameterValue),
+        ("select hold_deletion_request(%(id)s::text, 'x', now())", psycopg.errors.InvalidParameterValue),
+        ("select cancel_deletion_request(%(id)s::text, ' ')", psycopg.errors.InvalidParameterValue),
+        ("select release_deletion_request(%(id)s::text)", REFUSED),
+        ("select hold_deletion_request(gen_random_uuid()::text, 'x')", psycopg.errors.NoDataFound),
     ],
 )
 def test_what_makes_no_sense_is_refused(conn: Connection, call: str, error: type[Exception]) -> None:
@@ -107,13 +108,13 @@ def test_what_makes_no_sense_is_refused(conn: Connection, call: str, error: type
 
 def test_cancelled_before_it_starts_and_not_after(conn: Connection) -> None:
     first, second = ask(conn, AKI), ask(conn, BEN)
-    conn.execute("select cancel_deletion_request(%s, 'changed their mind')", (first,))
+    conn.execute("select cancel_deletion_request(%s::text, 'changed their mind')", (first,))
     process(conn)
     assert states(conn) == {first: "cancelled", second: "verified"}
     assert status(conn, first) == "failed"
     assert "changed their mind" in value(conn, "select notes from data_deletion_requests where id = %s", (first,))
     assert value(conn, "select count(*) from user_behavior_events where account_id = %s", (AKI.account,)) == 1
-    for call in ("cancel_deletion_request(%s, 'late')", "hold_deletion_request(%s, 'late')"):
+    for call in ("cancel_deletion_request(%s::text, 'late')", "hold_deletion_request(%s::text, 'late')"):
         with pytest.raises(REFUSED):
             conn.execute(f"select {call}".encode(), (second,))
     # Asked again, in the same row, it is done after all.
@@ -140,7 +141,7 @@ def test_the_only_admin_of_a_vendor_waits_for_another(conn: Connection) -> None:
     assert (found["state"], found["held_by_rule"], status(conn, asked)) == ("held", True, "pending")
     assert "only admin" in found["hold_reason"]
     with pytest.raises(REFUSED):
-        conn.execute("select release_deletion_request(%s)", (asked,))
+        conn.execute("select release_deletion_request(%s::text)", (asked,))
     insert(conn, "vendor_members", vendor_id=VENDOR, account_id=BEN.account, role="admin")
     process(conn)
     assert states(conn) == {asked: "verified"}
@@ -209,7 +210,7 @@ def test_a_request_without_end_does_not_hide_the_others(conn: Connection, moment
     conn.execute("update data_deletion_requests set requested_at = %s where id = %s", (moment, ask(conn, AKI)))
     ask(conn, BEN)
     conn.execute(ENQUEUE.encode())
-    found = queue_status(conn)
+    found = queue_status(conn, APPLICATION)
     assert [request.state for request in found.open] == ["queued", "queued"]
     assert found.next_deadline in {request.due_at for request in found.open if 2000 < request.due_at.year < 9000}
 
@@ -219,7 +220,7 @@ def test_the_plan_tells_what_would_be_done_and_does_nothing(conn: Connection) ->
     asked, before = ask(conn, AKI), picture(conn)
     planned = {
         (table, action): found
-        for _, table, action, _, found, _ in rows(conn, "select * from lifecycle.plan_erasure(%s)", (asked,))
+        for _, table, action, _, found, _ in rows(conn, "select * from lifecycle.plan_erasure(%s::text)", (asked,))
         if found
     }
     assert picture(conn) == before
@@ -228,6 +229,9 @@ def test_the_plan_tells_what_would_be_done_and_does_nothing(conn: Connection) ->
     did = dict[tuple[str, str], int]()
     for table, action, count in rows(conn, "select table_name, action, rows::int from lifecycle.erasure_counts"):
         did[table, action] = count
-    assert {key: count for key, count in did.items() if key[0] != "lifecycle.changed_segment_accounts"} == planned
+    # How often triggers noted the account depends on the deletes.
+    for counts in (did, planned):
+        counts.pop(("lifecycle.changed_segment_accounts", "delete"), None)
+    assert did == planned
     with pytest.raises(psycopg.errors.NoDataFound):
-        conn.execute("select lifecycle.plan_erasure(%s)", (uuid4(),))
+        conn.execute("select lifecycle.plan_erasure(%s::text)", (uuid4(),))

@@ -1,13 +1,13 @@
 """Receipts: a chain that shows when it was changed, without a word of the people; and many requests at once."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
 from lifecycle.database import Connection, connect, rows, value
 from sandbox.application import clone_database, drop_database
 from sandbox.server import Server
-from tests.conftest import MakeApplicationDb
+from tests.conftest import MakeApplicationDb, Templates
 from tests.erasing import ask, process, states
 from tests.people import Person, add_catalogue, add_person
 
@@ -23,7 +23,7 @@ select lower(string_agg(t, ' ')) from (
      union all select f::text from lifecycle.erasure_findings f
      union all select s::text from lifecycle.erasure_scans s
      union all select s::text from lifecycle.suppressions s
-     union all select (to_jsonb(j) - 'account_id')::text from lifecycle.deletion_jobs j) told(t)
+     union all select (to_jsonb(j) - 'account_key')::text from lifecycle.deletion_jobs j) told(t)
 """
 MANY = """
 with account as (
@@ -44,12 +44,12 @@ with account as (
 ), chat as (
     insert into chat_sessions (account_id) select id from account returning id
 )
-insert into chat_messages (session_id, role, content) select id, 'user', 'hello' from chat
+insert into chat_messages (session_id, role, content, sequence) select id, 'user', 'hello', 1 from chat
 """
 
 
 @pytest.fixture(scope="module")
-def erased(server: Server, templates: Callable[[bool, bool, bool], str]) -> Iterator[Connection]:
+def erased(server: Server, templates: Templates) -> Iterator[Connection]:
     """Three people with rows everywhere, erased in three batches."""
     with connect(clone_database(server, templates(False, True, True), "receipts")) as conn:
         add_catalogue(conn)

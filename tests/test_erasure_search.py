@@ -28,6 +28,7 @@ select coalesce(string_agg(lower(t), ' '), '') from (
 """
 ODD_SESSIONS = ("sess:cho|2024.11", "Sitzung-MÜLLER/7", "旅行セッション番号12345")
 ODD_ADDRESSES = ("o'neil@mail.example", "MÜLLER@mail.example", "a+b&c@mail.example", "佐藤@mail.example")
+STRANGER = "somebody@mail.example"
 LONG = "x" * 400  # a short text is compared as a whole, too
 
 
@@ -229,7 +230,8 @@ def test_an_error_of_the_application_does_not_tell_the_value(conn: Connection) -
 
 def test_other_peoples_own_words_are_exempt_and_told(conn: Connection) -> None:
     cho = add_person(conn, "cho")
-    insert(conn, "chat_messages", session_id=cho.id("chat"), role="user", content=f"{LONG} I met {TARO.email}")
+    said = {"role": "user", "content": f"{LONG} I met {TARO.email}", "sequence": 99}
+    insert(conn, "chat_messages", session_id=cho.id("chat"), **said)
     asked = ask(conn, TARO)
     before = picture(conn)
     process(conn)
@@ -253,3 +255,45 @@ def test_nobody_can_hold_up_anothers_erasure_by_naming_them(conn: Connection) ->
     process(conn)
     assert (job(conn, asked)["state"], job(conn, asked)["last_error"]) == ("verified", None)
     assert value(conn, "select preferences from account_profiles") == {"by": "erased"}
+
+
+def test_what_somebody_typed_into_a_form_is_no_evidence(conn: Connection) -> None:
+    """Neither whose address it is, nor that somebody else uses a confirmed one."""
+    guest = {"email": "guest@mail.example", "first_name": "guest", "phone_number": "+81"}
+    insert(conn, "form_submissions", id=BEN.id("guest"), **guest)
+    insert(conn, "form_submissions", id=TARO.id("own"), account_id=TARO.account, email="guest@mail.example")
+    insert(conn, "form_submissions", id=TARO.id("as guest"), email=TARO.email, first_name="taro")
+    insert(conn, "form_submissions", id=BEN.id("strange"), account_id=BEN.account, email=TARO.email)
+    asked = ask(conn, TARO)
+    process(conn)
+    assert (job(conn, asked)["state"], job(conn, asked)["last_error"]) == ("verified", None)
+    held = dict(rows(conn, "select id, array[email, first_name] from form_submissions"))
+    assert held[BEN.id("guest")] == ["guest@mail.example", "guest"]
+    assert held[TARO.id("own")] == held[TARO.id("as guest")] == ["erased", None]
+    assert held[BEN.id("strange")] == [TARO.email, None]  # exempt, and told in the receipt
+
+
+def test_an_address_that_was_never_confirmed_reaches_nothing(conn: Connection) -> None:
+    """Anybody can sign up with somebody else's."""
+    conn.execute("update auth.users set email = %s, email_confirmed_at = null where id = %s", (STRANGER, TARO.user))
+    insert(conn, "form_submissions", email=STRANGER, first_name="ben")
+    insert(conn, "search_queries", search_query=f"where is {STRANGER}?")
+    asked = ask(conn, TARO)
+    process(conn)
+    assert (job(conn, asked)["state"], job(conn, asked)["last_error"]) == ("verified", None)
+    assert rows(conn, "select email, first_name from form_submissions") == [(STRANGER, "ben")]
+    assert rows(conn, "select search_query from search_queries") == [(f"where is {STRANGER}?",)]
+
+
+def test_materialized_views_forget_what_was_erased(conn: Connection) -> None:
+    """One that shows what the person typed, one upon it, and one that names the person and that nobody declared."""
+    insert(conn, "search_queries", account_id=TARO.account, search_query="my grandmother's house")
+    conn.execute("refresh materialized view top_search_keywords")
+    conn.execute("create materialized view upon as select search_query as q from top_search_keywords")
+    conn.execute("create materialized view mirror as select account_id from search_queries")
+    asked = ask(conn, TARO)
+    process(conn)
+    assert (job(conn, asked)["state"], job(conn, asked)["last_error"]) == ("verified", None)
+    assert rows(conn, "select search_query from top_search_keywords where search_query ~ 'grandmother'") == []
+    assert rows(conn, "select q from upon where q ~ 'grandmother'") == []
+    assert rows(conn, "select account_id from mirror where account_id is not null") == []

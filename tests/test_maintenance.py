@@ -1,103 +1,73 @@
-"""`run_daily_maintenance()`: leaves to rotation what rotation drops, cleans what is not converted, hides no error."""
+"""The application's own daily maintenance: as it was, called once a day, and its swallowed errors are heard."""
 
-from datetime import timedelta
-
-import psycopg
+import dagster as dg
 import pytest
-from psycopg import sql
 
-from lifecycle.database import Connection, connect, value
-from lifecycle.partitions.convert import convert_table
-from lifecycle.policy import EVENT_TABLES
+from lifecycle.database import connect, rows, value
+from lifecycle.declarations.application import Application
+from lifecycle.migrating.migrate import upgrade
+from orchestration.definitions import build_definitions
+from resources.postgres import ApplicationDatabase
 from tests.conftest import MakeApplicationDb
-from tests.partitioned import BEHAVIOR, BUSINESS, REPLAYS, insert_events, plain_session, server_clock
+from tests.declared import APPLICATION
 
+pytestmark = pytest.mark.one_server
 pytest_plugins = ("tests.partitioned_fixtures",)
 
 RUN = "select run_daily_maintenance()"
+FUNCTION = """
+select pg_get_functiondef(p.oid), pg_get_userbyid(p.proowner) from pg_proc p
+ where p.oid = 'public.run_daily_maintenance()'::regprocedure
+"""
+FAIL = """
+create or replace function run_daily_maintenance() returns text language plpgsql as $$
+begin
+    perform 1 / 0;
+    return 'done';
+exception when others then
+    return 'Daily maintenance failed: ' || sqlerrm;
+end $$
+"""
 
 
-def insert_old_rows(conn: Connection) -> None:
-    """In each event table one row just past retention and one just inside."""
-    now = server_clock(conn)
-    for table in EVENT_TABLES:
-        cutoff = value(
-            conn,
-            "select %s - retention from lifecycle.event_table_policies where table_name = %s",
-            (
-                now,
-                table.name,
-            ),
-        )
-        insert_events(conn, table, cutoff - timedelta(hours=1), session="past")
-        insert_events(conn, table, cutoff + timedelta(hours=1), session="kept")
+def run(url: str) -> dg.ExecuteInProcessResult:
+    definitions = build_definitions(APPLICATION, database=ApplicationDatabase(url=url))
+    return definitions.resolve_job_def("run_daily_maintenance").execute_in_process(raise_on_error=False)
 
 
-def sessions(conn: Connection, table: str) -> list[str]:
-    query = sql.SQL("select session_id from {} order by 1").format(sql.Identifier(table))
-    return [row[0] for row in conn.execute(query).fetchall()]
-
-
-def test_plain_tables_are_cleaned_as_before(make_application_db: MakeApplicationDb) -> None:
-    with connect(make_application_db(rows=False, migrated=True)) as conn:
-        conn.execute("insert into accounts default values")
-        insert_old_rows(conn)
-        report = value(conn, RUN)
-        for table in EVENT_TABLES:
-            assert sessions(conn, table.name) == ["kept"]
-            assert f"{table.name}: 1 rows deleted" in report
-        assert "account_function_usage: refreshed" in report
-
-
-def test_partitioned_tables_are_left_to_rotation(make_application_db: MakeApplicationDb) -> None:
-    url = make_application_db(rows=False, migrated=True)
+def test_a_migration_leaves_it_as_it_was(make_application_db: MakeApplicationDb) -> None:
+    url = make_application_db(rows=False)
     with connect(url) as conn:
-        convert_table(url, REPLAYS, now=server_clock(conn), progress=lambda _message, _fraction: None)
-        convert_table(url, BUSINESS, split_now=False, now=server_clock(conn), progress=lambda _message, _fraction: None)
-        insert_old_rows(conn)
-        report = value(conn, RUN)
-        assert sessions(conn, REPLAYS.name) == sessions(conn, BUSINESS.name) == ["kept", "past"]
-        assert sessions(conn, BEHAVIOR.name) == ["kept"]
-        for table in (REPLAYS, BUSINESS):
-            assert f"{table.name}: rotated by month" in report
-        assert f"{BEHAVIOR.name}: 1 rows deleted" in report
+        before = rows(conn, FUNCTION)
+        upgrade(url, APPLICATION)
+        assert rows(conn, FUNCTION) == before
 
 
-def test_the_planner_gets_fresh_figures(partitioned: Connection) -> None:
-    insert_events(partitioned, BEHAVIOR, "2099-01-01", session="new", rows=500)
-    partitioned.execute(RUN)
-    analyzed = "select reltuples from pg_class where oid = 'event_partitions.user_behavior_events_default'::regclass"
-    assert value(partitioned, analyzed) == 500
+def test_it_succeeds_on_partitioned_tables(partitioned_db: str) -> None:
+    with connect(partitioned_db) as conn:
+        conn.execute(
+            "insert into user_behavior_events (session_id, event_timestamp, page_url) values ('x', '1999-01-01', '/')"
+        )
+        conn.execute("refresh materialized view account_function_usage")
+        assert "failed" not in value(conn, RUN)
+        assert value(conn, "select count(*) from user_behavior_events where session_id = 'x'") == 0
+    result = run(partitioned_db)
+    assert result.success
 
 
-def test_an_error_reaches_the_caller(partitioned_db: str) -> None:
-    with plain_session(partitioned_db) as conn:
-        conn.execute("drop table lifecycle.function_usage_totals cascade")
-        with pytest.raises(psycopg.errors.RaiseException, match=r"account_function_usage.*function_usage_totals"):
-            conn.execute(RUN)
+def test_an_answer_with_the_declared_word_fails_the_run(partitioned_db: str) -> None:
+    with connect(partitioned_db) as conn:
+        conn.execute(FAIL)
+        assert "division by zero" in value(conn, RUN)
+    result = run(partitioned_db)
+    assert not result.success
+    (failure,) = [event for event in result.all_node_events if event.is_step_failure]
+    assert "Daily maintenance failed: division by zero" in str(failure.step_failure_data.error)
 
 
-def test_an_error_undoes_the_deletion(make_application_db: MakeApplicationDb) -> None:
-    with connect(make_application_db(rows=False, migrated=True)) as conn:
-        insert_old_rows(conn)
-        conn.execute("drop table lifecycle.function_usage_totals cascade")
-        with pytest.raises(psycopg.errors.RaiseException, match="account_function_usage"):
-            conn.execute(RUN)
-        assert sessions(conn, BEHAVIOR.name) == ["kept", "past"]
-
-
-def test_another_refresh_under_way_is_said(partitioned_db: str) -> None:
-    with connect(partitioned_db) as holder, connect(partitioned_db) as conn, holder.transaction():
-        assert value(holder, "select lifecycle.lock_analytics()") is None
-        assert "account_function_usage: busy" in value(conn, RUN)
-
-
-def test_a_missing_event_table_is_said(partitioned: Connection) -> None:
-    partitioned.execute("drop table session_replay_events")
-    assert "session_replay_events: does not exist" in value(partitioned, RUN)
-
-
-def test_it_runs_as_the_role_postgres_with_any_search_path(partitioned_db: str) -> None:
-    with plain_session(partitioned_db) as conn:
-        conn.execute("set search_path = ''")
-        assert value(conn, "select public.run_daily_maintenance()").count(";") == 3
+def test_what_is_not_declared_has_no_job() -> None:
+    database = APPLICATION.database.model_copy(update={"maintenance": None})
+    application: Application = APPLICATION.model_copy(update={"database": database})
+    names = {job.name for job in build_definitions(application).resolve_all_job_defs()}
+    assert "run_daily_maintenance" not in names
+    assert "rotate_event_partitions" in names

@@ -1,225 +1,270 @@
-"""Migrations: repeatable, polite, reviewable, reversible; nothing of the application's changes."""
+"""Migrations: repeatable, polite, reviewable, reversible; nothing of the application's changes but what is declared."""
 
 import re
 import threading
-from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import psycopg
 import pytest
 from psycopg import sql
 
-from lifecycle import migrate
 from lifecycle.database import Connection, operation_lock, rows, value
-from lifecycle.errors import AlreadyRunningError, BusyError
-from lifecycle.indexes.policy import INDEXES
-from lifecycle.migrating.migrate import INDEXES_FOLLOW, migration_sql, upgrade
-from lifecycle.policy import EVENT_TABLES, ROTATION_LOCKS
-from lifecycle.statistics import STATISTICS
-from sandbox import application
-from sandbox.application import drop_database
-from sandbox.server import Server
+from lifecycle.declarations.application import Application
+from lifecycle.declarations.loader import load_application
+from lifecycle.errors import AlreadyRunningError, BusyError, RefusedError
+from lifecycle.migrating import migrate as migrating
+from lifecycle.migrating import state
+from lifecycle.migrating.capabilities import CAPABILITIES
+from lifecycle.migrating.functions import (
+    SqlText,
+    apply_functions,
+    drop_leftovers,
+    function_drift,
+    function_files,
+)
+from lifecycle.migrating.migrate import upgrade
+from lifecycle.migrating.script import migration_script
+from lifecycle.migrating.undo import undo
 from tests.catalog_snapshot import catalog_snapshot
 from tests.conftest import MakeApplicationDb
-from tests.migrating import PG_TRGM, downgrade, session
+from tests.declared import APPLICATION
+from tests.migrating import PG_TRGM, session, undo_all
 
-APPLICATION_SQL = Path(application.__file__).parent / "sql"
-OURS = (
-    "lifecycle.",
-    "event_partitions",
-    "rotate_event_partitions",
-    " lifecycle ",
-    "run_daily_maintenance",
-    "refresh_account_segments",
-    "recommend_activities",
-    "refresh_analytics_hourly",
-    "refresh_derived_statistics",
-    "chat_messages_archive",
-    "chat_messages_recent",
-    "archived_chat_messages",
-    "delete_expired_vouchers",
-    "deletion_jobs",
-    "deletion_request(",
-    "find_returned_personal_data",
-    "is_ops_role",
-    " private",
-    ".lifecycle: ",
-    "search_chat_titles",
-    PG_TRGM,
-    *(index.name for index in INDEXES),
-)
-# The ledger grows with the first fill.
+NOTHING = Application()
+THEIRS = function_files(APPLICATION, ())
 TABLES = """
-select relname from pg_class where relnamespace = 'public'::regnamespace and relkind in ('r', 'm', 'v')
-   and relname <> 'audit_events'
+select n.nspname, c.relname from pg_class c join pg_namespace n on n.oid = c.relnamespace
+ where n.nspname = 'public' and c.relkind = 'r'
 """
-# Views of the application that answer from tables; all but the first were views before.
-ANSWERED = ("account_function_usage", *(statistic.name for statistic in STATISTICS))
-
-
-def is_ours(line: str) -> bool:
-    return any(word in line.partition(" as ")[0] for word in OURS)
-
-
-def head(line: str) -> str:
-    """A line of the snapshot without the definition."""
-    return line.partition(" as ")[0]
-
-
-def is_answered(line: str) -> bool:
-    return line.startswith(tuple(f"relation public.{name} " for name in ANSWERED))
-
-
-def without_access(line: str) -> str:
-    """A line without what `lifecycle migrate` is to change of the application's: tests/test_access_policies.py."""
-    if line.startswith(("relation public.", "function ")):
-        return re.sub(r" acl \{.*?\}| rls [tf]", "", line)
-    return re.sub(r"\{(public|service_role)\}", "", line) if line.startswith("policy ") else line
+KEYLESS = """
+select c.oid::regclass::text from pg_class c
+ where c.relnamespace = 'lifecycle'::regnamespace and c.relkind in ('r', 'p')
+   and not exists (select from pg_index i where i.indrelid = c.oid and i.indisprimary) and c.relreplident <> 'f'
+"""
+# Everybody that may execute a function of ours beside its owner.
+EXECUTORS = """
+select f.file, f.signature, case when a.grantee = 0 then 'public' else pg_get_userbyid(a.grantee) end
+  from lifecycle.own_functions f
+  join (select p.*, quote_ident(n.nspname) || '.' || quote_ident(p.proname) || '(' ||
+               pg_get_function_identity_arguments(p.oid) || ')' as signature
+          from pg_proc p join pg_namespace n on n.oid = p.pronamespace) p using (signature)
+ cross join lateral aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a
+ where a.grantee <> p.proowner
+"""
+# A function of ours with a trigger and a policy on it, and the next edition of it.
+FIRST = """
+create or replace function lifecycle.is_allowed(wanted text) returns boolean language sql set search_path = ''
+as $$ select true $$;
+create or replace function lifecycle.stamp() returns trigger language plpgsql set search_path = ''
+as $$ begin return new; end $$;
+"""
+SECOND = FIRST.replace("(wanted text)", "(wanted text, more text default '')").replace("return new", "return null")
+RENAMED = FIRST.replace("(wanted text)", "(asked text)")
+USED = """
+create table public.guarded (id int primary key);
+create trigger stamp before insert on public.guarded for each row execute function lifecycle.stamp();
+alter table public.guarded enable always trigger stamp;
+create policy allowed on public.guarded for select to authenticated using (lifecycle.is_allowed('x'));
+"""
+GUARDS = """
+select pg_get_triggerdef(t.oid) || t.tgenabled::text from pg_trigger t where tgrelid = 'public.guarded'::regclass
+union all select qual || roles::text from pg_policies where tablename = 'guarded' order by 1
+"""
 
 
 def row_counts(conn: Connection) -> dict[str, int]:
     counts = {}
-    for (table,) in rows(conn, TABLES):
-        row = conn.execute(sql.SQL("select count(*) from public.{}").format(sql.Identifier(table))).fetchone()
+    for schema, table in rows(conn, TABLES):
+        row = conn.execute(sql.SQL("select count(*) from {}").format(sql.Identifier(schema, table))).fetchone()
         counts[table] = row[0] if row else 0
     return counts
 
 
-@pytest.mark.parametrize("auto_grant", [True, False])
-def test_nothing_of_the_applications_changes_but_the_maintenance(
-    make_application_db: MakeApplicationDb, auto_grant: bool
-) -> None:
-    url = make_application_db(rows=False, auto_grant=auto_grant)
+def test_what_is_not_declared_creates_nothing(make_application_db: MakeApplicationDb) -> None:
+    url = make_application_db(rows=False)
     with session(url) as conn:
-        before = {without_access(line) for line in catalog_snapshot(conn)}
-        upgrade(url)
-        after = {without_access(line) for line in catalog_snapshot(conn)}
-        gone = {line for line in before - after if "run_daily_maintenance" not in line}
-        assert {line for line in gone if not is_answered(line)} == {
-            line for line in gone if "account_function_usage_account_id_function_name_idx" in line
-        }
-        assert [line for line in after - before if not is_ours(line) and not is_answered(line)] == []
-        # Kind, owner, options and comment of the views stay; columns stay with names and types.
-        for name in ANSWERED:
-            was, now_is = ({head(line) for line in lines if head(line).startswith(f"relation public.{name} ")}
-                           for lines in (before, after))  # fmt: skip
-            if name == "account_function_usage":
-                was = {line.replace(" kind m ", " kind v ").replace("replica d", "replica n") for line in was}
-            assert was == now_is
-        for role in ("anon", "authenticated"):
-            for schema in ("lifecycle", "event_partitions"):
-                assert not value(conn, "select has_schema_privilege(%s, %s, 'usage')", (role, schema))
+        before = catalog_snapshot(conn)
+        upgrade(url, NOTHING)
+        made = catalog_snapshot(conn) - before
+        assert not before - catalog_snapshot(conn)
+        assert all("lifecycle" in line.partition(" as ")[0] for line in made)
+        tables = {line.split()[1] for line in made if line.startswith("relation ") and " kind r " in line}
+        assert {name for name in tables if "policies" in name or "partition" in name} == set()
+        for role in ("anon", "authenticated", "service_role"):
+            assert not value(conn, "select has_schema_privilege(%s, 'lifecycle', 'usage')", (role,))
 
 
 def test_a_database_with_rows_keeps_every_row(application_db: str) -> None:
     with session(application_db) as conn:
         before = row_counts(conn)
-        assert before["user_behavior_events"] > 0
-        upgrade(application_db)
+        assert sum(before.values()) > 0
+        upgrade(application_db, APPLICATION)
         after = row_counts(conn)
         assert {name: after[name] for name in before} == before
 
 
-def test_repeating_changes_nothing(make_application_db: MakeApplicationDb) -> None:
+def test_repeating_changes_nothing_and_says_so(make_application_db: MakeApplicationDb) -> None:
     url = make_application_db(rows=False, migrated=True)
     with session(url) as conn:
-        before = catalog_snapshot(conn), rows(conn, "select * from lifecycle.event_table_policies order by 2")
-        upgrade(url)
-        assert (catalog_snapshot(conn), rows(conn, "select * from lifecycle.event_table_policies order by 2")) == before
-        assert value(conn, "select count(*) from lifecycle.original_functions") == 1
-        assert "swallowed" not in value(conn, "select prosrc from pg_proc where proname = 'run_daily_maintenance'")
+        before = catalog_snapshot(conn)
+        assert upgrade(url, APPLICATION).changes == ()
+        assert catalog_snapshot(conn) == before
 
 
-def test_repeating_restores_the_policy_table(make_application_db: MakeApplicationDb) -> None:
+def test_repeating_restores_the_policy_tables(make_application_db: MakeApplicationDb) -> None:
+    url = make_application_db(rows=False, migrated=True)
+    kept = "select retention::text from lifecycle.event_table_policies order by table_name"
+    with session(url) as conn:
+        before = rows(conn, kept)
+        conn.execute("update lifecycle.event_table_policies set retention = '1 day'")
+        upgrade(url, APPLICATION)
+        assert rows(conn, kept) == before
+
+
+def test_what_is_declared_no_more_is_never_acted_on(make_application_db: MakeApplicationDb) -> None:
     url = make_application_db(rows=False, migrated=True)
     with session(url) as conn:
-        conn.execute("update lifecycle.event_table_policies set retention = '1 day', lock_tries = 1")
-        upgrade(url)
-        assert {row[0] for row in rows(conn, "select lock_tries from lifecycle.event_table_policies")} == {
-            ROTATION_LOCKS.tries
-        }
+        upgrade(url, NOTHING)
+        assert value(conn, "select count(*) from lifecycle.event_table_policies") == 0
+        with pytest.raises(psycopg.errors.UndefinedTable, match="is declared"):
+            rows(conn, "select * from public.rotate_event_partitions()")
+        assert upgrade(url, APPLICATION).changes != ()
+        assert value(conn, "select count(*) from lifecycle.event_table_policies") == len(APPLICATION.event_tables)
 
 
-def test_the_version_table_lives_in_our_schema(make_application_db: MakeApplicationDb) -> None:
-    with session(make_application_db(rows=False, migrated=True)) as conn:
-        found = rows(conn, "select relnamespace::regnamespace::text from pg_class where relname = 'alembic_version'")
-        assert found == [("lifecycle",)]
-        assert rows(conn, "select version_num from lifecycle.alembic_version") == [("0015",)]
-
-
-def test_the_printed_sql_makes_the_same_objects(make_application_db: MakeApplicationDb) -> None:
-    migrated, printed = make_application_db(rows=False, migrated=True), make_application_db(rows=False)
-    with psycopg.connect(printed, autocommit=True) as conn:
-        revisions, indexes = migration_sql().split(INDEXES_FOLLOW)
-        conn.execute(revisions.encode())
-        for statement in indexes.strip().split(";\n"):
-            conn.execute(statement.rstrip(";").encode())
-    with session(migrated) as one, session(printed) as other:
-        assert catalog_snapshot(one) == catalog_snapshot(other)
-        for table in ("event_table_policies", "alembic_version"):
-            content = sql.SQL("select t::text from lifecycle.{} t order by 1").format(sql.Identifier(table))
-            assert one.execute(content).fetchall() == other.execute(content).fetchall()
-    upgrade(printed)
-
-
-def test_a_held_ledger_is_waited_for(make_application_db: MakeApplicationDb) -> None:
+def test_an_older_release_refuses(make_application_db: MakeApplicationDb, monkeypatch: pytest.MonkeyPatch) -> None:
     url = make_application_db(rows=False)
-    pauses: list[float] = []
-    with psycopg.connect(url) as holder:
-        holder.execute("lock table audit_events in access exclusive mode")
-
-        def pause(seconds: float) -> None:
-            pauses.append(seconds)
-            holder.rollback()
-
-        upgrade(url, sleep=pause)
-    assert pauses
+    monkeypatch.setattr(state, "release", lambda: "0.10.0")
+    upgrade(url, NOTHING)
+    monkeypatch.setattr(state, "release", lambda: "0.9.9")
+    for attempt in (lambda: upgrade(url, APPLICATION), lambda: undo(url, APPLICATION, "ledger")):
+        with pytest.raises(RefusedError, match=r"migrated by release 0\.10\.0, and this is 0\.9\.9"):
+            attempt()
     with session(url) as conn:
-        assert value(conn, "select version_num from lifecycle.alembic_version") == "0015"
+        assert value(conn, "select to_regclass('lifecycle.event_table_policies')") is None
 
 
-def test_a_ledger_that_stays_held_ends_in_a_busy_error(
+def test_a_function_that_somebody_changed_is_found_and_made_anew(make_application_db: MakeApplicationDb) -> None:
+    url = make_application_db(rows=False, migrated=True)
+    with session(url) as conn:
+        before = catalog_snapshot(conn)
+        conn.execute(
+            "create or replace function lifecycle.milliseconds_since(started timestamptz) returns bigint "
+            "language sql set search_path = '' as $$ select 0::bigint $$"
+        )
+        conn.execute("grant execute on function lifecycle.first_line(text) to anon")
+        conn.execute("drop function lifecycle.ledger_entries")
+        assert [(name.partition("(")[0], told.split()[0]) for name, told in function_drift(conn)] == [
+            ("lifecycle.first_line", "has"),
+            ("lifecycle.ledger_entries", "is"),
+            ("lifecycle.milliseconds_since", "has"),
+        ]
+        upgrade(url, APPLICATION)
+        assert catalog_snapshot(conn) == before
+        assert function_drift(conn) == []
+
+
+@pytest.mark.parametrize("later", [SECOND, RENAMED])
+def test_what_uses_a_function_moves_to_the_next_edition(make_application_db: MakeApplicationDb, later: str) -> None:
+    url = make_application_db(rows=False, migrated=True)
+    with session(url) as conn:
+        file = SqlText("ledger/guards.sql", FIRST, {})
+        list(apply_functions(conn, [file, *THEIRS], ()))
+        conn.execute(USED.encode())
+        before = rows(conn, GUARDS)
+        changes = list(apply_functions(conn, [replace(file, text=later), *THEIRS], ()))
+        assert sorted(change.rpartition(": ")[2] for change in changes)[-1] in ("made", "changed")
+        assert rows(conn, GUARDS) == [(line.replace("'x'::text", "'x'::text, ''::text"),) for (line,) in before] or (
+            rows(conn, GUARDS) == before
+        )
+        assert value(conn, "select count(*) from pg_proc where proname = 'is_allowed'") == 1
+
+
+def test_a_function_moves_from_file_to_file(make_application_db: MakeApplicationDb) -> None:
+    url = make_application_db(rows=False, migrated=True)
+    one, other = (SqlText(f"ledger/{name}.sql", FIRST, {}) for name in ("one", "other"))
+    with session(url) as conn:
+        list(apply_functions(conn, [one, *THEIRS], ()))
+        conn.execute(USED.encode())
+        before = catalog_snapshot(conn)
+        for files in ([replace(one, text=""), other], [one, replace(other, text="")]):
+            assert list(apply_functions(conn, [*files, *THEIRS], ())) != []
+            assert list(drop_leftovers(conn)) == []
+            assert catalog_snapshot(conn) == before
+        conn.execute("drop table public.guarded")
+        list(apply_functions(conn, [replace(one, text=""), *THEIRS], ()))
+        assert len(list(drop_leftovers(conn))) == 2
+        assert value(conn, "select to_regproc('lifecycle.is_allowed')") is None
+
+
+def test_what_cannot_move_is_refused_and_nothing_changes(make_application_db: MakeApplicationDb) -> None:
+    url = make_application_db(rows=False, migrated=True)
+    with session(url) as conn:
+        file = SqlText("ledger/guards.sql", FIRST, {})
+        list(apply_functions(conn, [file, *THEIRS], ()))
+        conn.execute(USED.encode())
+        conn.execute("create view public.asked as select lifecycle.is_allowed('x')")
+        before = catalog_snapshot(conn)
+        with pytest.raises(RefusedError, match=r"lifecycle\.is_allowed.*view public\.asked"):
+            list(apply_functions(conn, [replace(file, text=SECOND), *THEIRS], ()))
+        conn.execute("drop view public.asked")
+        without_default = SECOND.replace(" default ''", "")
+        with pytest.raises(RefusedError, match=r"other parameters.*create policy allowed"):
+            list(apply_functions(conn, [replace(file, text=without_default), *THEIRS], ()))
+        assert before - catalog_snapshot(conn) == {line for line in before if "public.asked" in line}
+
+
+def test_the_printed_script_makes_the_same_tables_and_functions(make_application_db: MakeApplicationDb) -> None:
+    printed, migrated = make_application_db(rows=False), make_application_db(rows=False, migrated=True)
+    script = migration_script(APPLICATION)
+    with psycopg.connect(printed, autocommit=True) as conn:
+        for section in re.split(r"^-- \d+\. .*\n-- -+$", script, flags=re.MULTILINE)[1:]:
+            alone = [section] if "\nbegin;\n" in section else section.split(";\n")
+            for statement in alone:
+                conn.execute(statement.strip().removesuffix(";").encode())
+    with session(printed) as one, session(migrated) as other:
+        ours = {line for line in catalog_snapshot(other) if "lifecycle." in line.partition(" as ")[0]}
+        made = ours - catalog_snapshot(one)
+        assert {line for line in made if line.startswith(("relation lifecycle", "function "))} == set()
+        assert rows(one, "table lifecycle.event_table_policies") == rows(other, "table lifecycle.event_table_policies")
+    changes = upgrade(printed, APPLICATION).changes
+    assert not [change for change in changes if change.startswith("revision ")]
+    titles = [line for line in script.splitlines() if line.startswith("--   ")]
+    assert [f"-- {line.removeprefix('--').strip()}" in script.splitlines() for line in titles] == [True] * len(titles)
+
+
+def test_an_open_transaction_is_waited_for(make_application_db: MakeApplicationDb) -> None:
+    """What needs a table of the application's for an instant gives way until it gets it; everybody else goes on."""
+    url = make_application_db(rows=False)
+    table = next(iter(APPLICATION.event_tables))
+    read = sql.SQL("select count(*) from {}").format(table.identifier)
+    with psycopg.connect(url) as holder, session(url) as reader:
+        holder.execute(read)
+        migration = threading.Thread(target=upgrade, args=(url, APPLICATION))
+        migration.start()
+        reader.execute("set lock_timeout = '2s'")
+        while migration.is_alive():
+            reader.execute(read)
+            holder.commit()
+            migration.join(0.1)
+    with session(url) as conn:
+        assert function_drift(conn) == []
+
+
+def test_locks_that_stay_taken_end_in_a_busy_error(
     make_application_db: MakeApplicationDb, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url = make_application_db(rows=False)
-    monkeypatch.setattr(migrate, "MIGRATION_TRIES", 2)
-    monkeypatch.setattr(migrate, "MIGRATION_LOCK_TIMEOUT", "50ms")
+    upgrade(url, NOTHING)
+    monkeypatch.setattr(migrating, "TRIES", 2)
     with psycopg.connect(url) as holder:
-        holder.execute("lock table audit_events in access exclusive mode")
+        holder.execute("lock table lifecycle.alembic_version in access exclusive mode")
         pauses: list[float] = []
-        with pytest.raises(BusyError, match=r"2 tries of 50ms.*lifecycle migrate"):
-            upgrade(url, sleep=pauses.append)
+        with pytest.raises(BusyError, match=r"2 tries of 500ms"):
+            upgrade(url, APPLICATION, sleep=pauses.append)
         assert len(pauses) == 1
-        holder.rollback()
-    with session(url) as conn:
-        assert value(conn, "select to_regclass('lifecycle.event_table_policies')") is None
-        assert value(conn, "select to_regprocedure('rotate_event_partitions(timestamptz, text)')") is None
-    upgrade(url)
-
-
-def test_an_open_transaction_is_waited_for_and_nobody_waits_behind(make_application_db: MakeApplicationDb) -> None:
-    """Row-level security needs the table for an instant; until it has it, everybody else goes on."""
-    url = make_application_db(rows=False)
-    replay = "insert into session_replay_events (session_id, event_type, event_data) values ('x', 'y', '{}')"
-    secured = "select relrowsecurity from pg_class where oid = 'public.session_replay_events'::regclass"
-    with psycopg.connect(url) as holder, session(url) as writer:
-        holder.execute(replay)
-        holder.execute("insert into audit_events (entity_type, entity_id, event_type) values ('a', 'b', 'c')")
-        migration = threading.Thread(target=upgrade, args=(url,))
-        migration.start()
-        in_the_way = f"""select count(*) from pg_stat_activity where wait_event_type = 'Lock'
-            and {holder.info.backend_pid} = any (pg_blocking_pids(pid))"""
-        writer.execute("set lock_timeout = '2s'")
-        seen = 0
-        while migration.is_alive() and seen < 5:
-            seen += value(writer, in_the_way)
-            writer.execute(replay)
-        assert seen == 5
-        assert not value(writer, secured)
-        holder.commit()
-        migration.join(20)
-        assert not migration.is_alive()
-        assert value(writer, secured)
+    upgrade(url, APPLICATION)
 
 
 def test_one_migration_at_a_time(make_application_db: MakeApplicationDb) -> None:
@@ -229,52 +274,60 @@ def test_one_migration_at_a_time(make_application_db: MakeApplicationDb) -> None
         operation_lock(conn, "migrate"),
         pytest.raises(AlreadyRunningError, match=f"pid {conn.info.backend_pid}"),
     ):
-        upgrade(url)
+        upgrade(url, APPLICATION)
 
 
-@pytest.fixture
-def plain_server_db(server: Server) -> Iterator[str]:
-    """A database on a server that is not Supabase's: no API roles, only the application's own objects."""
-    with psycopg.connect(server.url(user="supabase_admin"), autocommit=True) as admin:
-        admin.execute("create database plain owner postgres template template0")
-        for role in ("anon", "authenticated"):
-            admin.execute(
-                sql.SQL("alter role {} rename to {}").format(sql.Identifier(role), sql.Identifier(f"no_{role}"))
-            )
-        try:
-            with psycopg.connect(server.url("plain"), autocommit=True) as conn:
-                conn.execute("create schema auth; create function auth.uid() returns uuid return null::uuid")
-                for name in ("tables", "functions", "views"):
-                    conn.execute((APPLICATION_SQL / f"{name}.sql").read_bytes())
-            yield server.url("plain")
-        finally:
-            for role in ("anon", "authenticated"):
-                admin.execute(
-                    sql.SQL("alter role {} rename to {}").format(sql.Identifier(f"no_{role}"), sql.Identifier(role))
-                )
-            drop_database(server, "plain")
+def test_every_table_has_a_key_and_every_function_is_closed(make_application_db: MakeApplicationDb) -> None:
+    url = make_application_db(rows=False, migrated=True)
+    files = function_files(APPLICATION, CAPABILITIES)
+    with session(url) as conn:
+        assert rows(conn, KEYLESS) == []
+        for file, signature, role in rows(conn, EXECUTORS):
+            (text,) = [each for each in files if each.name == file]
+            assert role in text.executors_of(signature), signature
+        assert value(conn, "select count(*) from lifecycle.own_functions") > 0
+        unsafe = "select proname from pg_proc where pronamespace = 'lifecycle'::regnamespace and proconfig is null"
+        assert rows(conn, unsafe) == []
 
 
-def test_another_database_is_refused_by_the_names_of_what_it_lacks(plain_server_db: str) -> None:
-    with session(plain_server_db) as conn:
-        conn.execute("drop table chat_messages cascade")
-        with pytest.raises(
-            psycopg.errors.RaiseException, match=r"lacks tables of the application: public\.chat_messages"
-        ):
-            upgrade(plain_server_db)
-        assert value(conn, "select version_num from lifecycle.alembic_version") == "0002"
+@pytest.mark.parametrize("auto_grant", [True, False])
+def test_the_way_back_leaves_the_database_as_it_was(make_application_db: MakeApplicationDb, auto_grant: bool) -> None:
+    url = make_application_db(rows=False, auto_grant=auto_grant)
+    with session(url) as conn:
+        before = catalog_snapshot(conn)
+        upgrade(url, APPLICATION)
+        undo_all(url, APPLICATION)
+        after = catalog_snapshot(conn)
+        assert before - after == set()
+        assert after - before <= {PG_TRGM}
+        upgrade(url, APPLICATION)
 
 
-@pytest.mark.parametrize("search_path", ["", "somewhere, public"])
-def test_a_server_without_the_api_roles_and_an_odd_search_path(plain_server_db: str, search_path: str) -> None:
-    with session(plain_server_db) as conn:
-        conn.execute(sql.SQL("alter database plain set search_path = {}").format(sql.Literal(search_path)))
-        upgrade(plain_server_db)
-        upgrade(plain_server_db)
-        found = rows(conn, "select outcome, error from public.rotate_event_partitions()")
-        assert [outcome for outcome, _ in found] == ["failure"] * len(EVENT_TABLES)
-        rotated = "select count(*) from public.audit_events where entity_id = 'rotate_event_partitions'"
-        assert value(conn, rotated) == len(EVENT_TABLES)
-        found = rows(conn, "select outcome from public.refresh_derived_statistics()")
-        assert {outcome for (outcome,) in found} == {"success"}
-        downgrade(plain_server_db)
+def test_one_capability_goes_and_comes_back(make_application_db: MakeApplicationDb) -> None:
+    url = make_application_db(rows=False, migrated=True)
+    with session(url) as conn:
+        before = catalog_snapshot(conn)
+        for capability in CAPABILITIES[2:]:
+            assert undo(url, APPLICATION, capability.name).changes, capability.name
+            assert undo(url, APPLICATION, capability.name).changes == (), capability.name
+            upgrade(url, APPLICATION)
+            assert catalog_snapshot(conn) == before, capability.name
+
+
+def test_the_ground_goes_last(make_application_db: MakeApplicationDb) -> None:
+    url = make_application_db(rows=False, migrated=True)
+    with pytest.raises(RefusedError, match=r"need ledger.*lifecycle undo partitions"):
+        undo(url, APPLICATION, "ledger")
+    with pytest.raises(RefusedError, match=r"no capability; they are migrating, ledger"):
+        undo(url, APPLICATION, "leger")
+
+
+def test_undo_where_nothing_ever_was(make_application_db: MakeApplicationDb) -> None:
+    assert undo(make_application_db(rows=False), APPLICATION, "partitions").changes == ()
+
+
+def test_a_folder_that_declares_nothing(tmp_path: Path, make_application_db: MakeApplicationDb) -> None:
+    assert load_application(tmp_path) == NOTHING
+    url = make_application_db(rows=False)
+    upgrade(url, NOTHING)
+    assert upgrade(url, NOTHING).changes == ()

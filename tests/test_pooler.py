@@ -18,8 +18,8 @@ from lifecycle.database import connect, goes_through_transaction_pooler, value
 from lifecycle.errors import RefusedError
 from lifecycle.migrating.migrate import upgrade
 from lifecycle.partitions.convert import convert_table
-from lifecycle.policy import EVENT_TABLES
-from orchestration.plan_report import collect_plan
+from tests.declared import EVENT_TABLES
+from orchestration.cli.plan_report import collect_plan
 
 CONFIGURATION = """
 [databases]

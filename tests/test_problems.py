@@ -5,8 +5,8 @@ import threading
 import psycopg
 import pytest
 
-from lifecycle.ledger.outcomes import CheckOutcome
 from lifecycle.database import connect, rows, value
+from lifecycle.ledger.outcomes import CheckOutcome
 from lifecycle.ledger.problems import open_causes, record
 from tests.conftest import AsRole, MakeApplicationDb
 from tests.outbox import JOB, ended, fail, heal, kinds, outbox, problems

@@ -9,7 +9,8 @@ import pytest
 from lifecycle.database import Connection, connect, value
 from lifecycle.partitions.months import add_months, month_range, month_start, partition_name
 from lifecycle.partitions.rotate import rotate
-from lifecycle.policy import EVENT_TABLES, EventTable
+from lifecycle.partitions.tables import MonthlyTable
+from tests.declared import EVENT_TABLES
 from tests.partitioned import (
     BEHAVIOR,
     BUSINESS,
@@ -35,13 +36,13 @@ TOKYO = ZoneInfo("Asia/Tokyo")
 
 
 @pytest.mark.parametrize("table", EVENT_TABLES, ids=lambda table: table.name)
-def test_conversion_leaves_nothing_to_rotate(partitioned: Connection, table: EventTable) -> None:
+def test_conversion_leaves_nothing_to_rotate(partitioned: Connection, table: MonthlyTable) -> None:
     actions = rotate(partitioned, table)
     assert [(action.action, action.outcome) for action in actions] == [("unchanged", "success")]
 
 
 @pytest.mark.parametrize("table", EVENT_TABLES, ids=lambda table: table.name)
-def test_months_ahead_at_the_microseconds_around_a_month_edge(partitioned: Connection, table: EventTable) -> None:
+def test_months_ahead_at_the_microseconds_around_a_month_edge(partitioned: Connection, table: MonthlyTable) -> None:
     edge = add_months(month_start(server_clock(partitioned)), 3)
     rotate_all(partitioned, edge - MICROSECOND)
     assert max(months(partitioned, table)) == add_months(edge, table.months_ahead - 1)
@@ -187,9 +188,9 @@ def test_a_psql_user_needs_nothing_but_the_function(partitioned_db: str) -> None
         insert_events(conn, BEHAVIOR, "1999-01-01", session="old")
         found = conn.execute("select table_name, action, outcome from rotate_event_partitions()").fetchall()
     assert found == [
-        ("business_metrics_events", "unchanged", "success"),
-        ("session_replay_events", "unchanged", "success"),
-        ("user_behavior_events", "purge", "success"),
+        ("public.business_metrics_events", "unchanged", "success"),
+        ("public.session_replay_events", "unchanged", "success"),
+        ("public.user_behavior_events", "purge", "success"),
     ]
 
 

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from lifecycle.database import Connection, value
 from lifecycle.partitions.months import add_months, month_range, month_start, partition_name
-from lifecycle.policy import EVENT_TABLES, EventTable
+from lifecycle.partitions.tables import MonthlyTable
+from tests.declared import EVENT_TABLES
 from tests.partitioned import (
     BEHAVIOR,
     MONTHS_BACK,
@@ -47,7 +48,7 @@ def missing_months(
     return {m for m in {*month_range(start, last), *waiting} if first_kept <= m <= last} - existing
 
 
-def with_months_back(conn: Connection, table: EventTable, back: int) -> list[datetime]:
+def with_months_back(conn: Connection, table: MonthlyTable, back: int) -> list[datetime]:
     """Make `table` hold a partition for each of the last `back` months, with one row each."""
     this = month_start(server_clock(conn))
     wanted = [add_months(this, -offset) for offset in range(back, -1, -1)]
@@ -158,7 +159,7 @@ def test_created_and_dropped_months_equal_the_model(
     offset: timedelta,
     snap: str,
     waiting: set[int],
-    table: EventTable,
+    table: MonthlyTable,
 ) -> None:
     now = server_clock(partitioned)
     as_of = now + offset

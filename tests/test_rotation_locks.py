@@ -13,7 +13,7 @@ import pytest
 from lifecycle.database import Connection, connect, value
 from lifecycle.partitions.months import add_months, month_start, partition_name
 from lifecycle.partitions.rotate import RotationAction, rotate
-from lifecycle.policy import EVENT_TABLES
+from tests.declared import EVENT_TABLES
 from tests.partitioned import (
     BEHAVIOR,
     BUSINESS,
@@ -30,7 +30,7 @@ from tests.partitioned import (
 )
 
 pytest_plugins = ("tests.partitioned_fixtures",)
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(60)
 
 LOCK_TIMEOUT_MS = 50
 # Several times the lock timeout, for two busy cores. A writer behind a retrying rotation would wait for seconds.
@@ -147,9 +147,9 @@ def test_one_busy_table_does_not_make_writers_of_the_others_wait(
     ):
         actions = rotate_all(partitioned, next_month(partitioned))
     assert [(a.table_name, a.outcome) for a in actions] == [
-        (BUSINESS.name, "success"),
-        (REPLAYS.name, "success"),
-        (BEHAVIOR.name, "failure"),
+        (BUSINESS.qualified_name, "success"),
+        (REPLAYS.qualified_name, "success"),
+        (BEHAVIOR.qualified_name, "failure"),
     ]
     report_stall(record_property, stalls)
 

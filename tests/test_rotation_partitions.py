@@ -7,8 +7,9 @@ from psycopg import sql
 from lifecycle.database import Connection, connect, rows, value
 from lifecycle.partitions.convert import convert_table
 from lifecycle.partitions.months import add_months, month_start, partition_name
-from lifecycle.policy import EVENT_TABLES, PARTITION_SCHEMA
+from lifecycle.partitions.tables import PARTITION_SCHEMA
 from tests.conftest import AsRole, MakeApplicationDb
+from tests.declared import EVENT_TABLES
 from tests.partitioned import (
     BEHAVIOR,
     BUSINESS,

@@ -7,7 +7,6 @@ import pytest
 from psycopg import sql
 
 from lifecycle.errors import SandboxError
-from lifecycle.review.weekly import deletions_due
 from sandbox.generate import SOURCES, generate
 
 pytestmark = pytest.mark.one_server
@@ -130,6 +129,21 @@ def test_the_awkward_rows_are_there(application_db):
         "join chat_sessions c on c.id = g.chat_session_id where c.account_id <> s.account_id)",
         "consent in preferences": "select exists (select from account_profiles "
         "where preferences #> '{consent,preferences,analytics}' is not null)",
+        "an address that was never confirmed, and one that is pending": "select exists (select from auth.users "
+        "where email_confirmed_at is null) and exists (select from auth.users where email_change <> email)",
+        "both forms of session names": "select bool_or(session_id ~ '^[0-9]{13}-[0-9a-z]{9}$') "
+        "and bool_or(session_id ~ '^sess_[0-9]{13}_[0-9a-z]{9}$') from user_behavior_events",
+        "three arrays of tastes, some empty, some missing": "select bool_or(dietary_preferences ? 'vegan') "
+        "and bool_or(language_comfort = '[]') and bool_or(photo_subjects is null) from quiz_results",
+        "sequences without gaps": "select bool_and(places) from (select max(sequence) = count(*) as places "
+        "from chat_messages group by session_id) s",
+        "answers as long as answers are": "select percentile_cont(0.5) within group (order by length(content)) > 400 "
+        "from chat_messages where role = 'assistant'",
+        "figures in the metadata of chats": "select bool_or(metadata -> 'metrics' -> 'totalTokens' > '100') "
+        "and bool_or(metadata ? 'errors') and bool_or(not metadata ? 'metrics') from chat_sessions",
+        "a summary that names the person": "select exists (select from chat_session_summaries s "
+        "join chat_sessions c on c.id = s.session_id join account_linkages l using (account_id) "
+        "join auth.users u on u.id = l.supabase_user_id where position(u.email in s.summary) > 0)",
         "tastes as array and as one slug": "select count(distinct jsonb_typeof(answer_value)) = 2 from quiz_answers "
         "where question_ref = 'dietary_preferences'",
     }
@@ -140,7 +154,7 @@ def test_the_awkward_rows_are_there(application_db):
 
 def test_a_fresh_database_counts_as_healthy(application_db):
     with psycopg.connect(application_db) as conn:
-        assert conn.execute("select * from detect_data_quality_alerts()").fetchall() == []
+        assert conn.execute("select * from data_quality_metrics where status <> 'healthy'").fetchall() == []
 
 
 def test_indexes_and_foreign_keys_are_back(make_application_db):
@@ -161,10 +175,10 @@ def test_refuses_unknown_scales_and_filled_databases(application_db):
         generate(application_db, "small", now=NOW, progress=silent)
 
 
-def test_no_open_deletion_request_is_near_its_deadline(make_application_db):
-    with psycopg.connect(make_application_db(migrated=True)) as conn:
-        due = deletions_due(conn, datetime.now(UTC))
-    assert due.open > 1
-    assert (due.due_soon, due.overdue) == (0, 0)
-    assert due.oldest_days is not None
-    assert due.oldest_days > 1
+def test_no_open_deletion_request_is_near_its_deadline(application_db):
+    query = """
+        select count(*) > 1, max(now() - requested_at) < interval '21 days'
+          from data_deletion_requests where status in ('pending', 'processing')
+    """
+    with psycopg.connect(application_db) as conn:
+        assert conn.execute(query).fetchone() == (True, True)

@@ -129,6 +129,10 @@ def test_load_keeps_what_the_sources_say(empty_application_db, folder):
         ]
         reasons = conn.execute("select actions->0->>'満足度の理由' from user_behavior_events group by 1 order by 1")
         assert reasons.fetchall() == [("静か\tで良い",), (None,)]
+        said = conn.execute("select comment, account_id is not null from reviews group by 1, 2")
+        assert said.fetchall() == [("静か\tで良い", True)]
+        numbered = conn.execute("select array_agg(sequence order by created_at) from chat_messages").fetchone()
+        assert numbered == ([1, 2, 3, 4],)
         searched = conn.execute(
             "select c.account_id = q.account_id from search_queries q join chat_sessions c on c.id::text = q.session_id"
         )

@@ -1,151 +1,67 @@
 """The replica is the application's schema, and the emulation behaves as Supabase does towards the API roles."""
 
-import re
-from pathlib import Path
-
 import psycopg
 import pytest
 from psycopg import sql
 
+from sandbox.application import apply_december
 from sandbox.server import SUPERUSER, Server
-
-EXPECTED = Path(__file__).with_suffix(".txt")
-
-TABLES = r"""
-with c as (
-    select c.oid, c.relname from pg_class c
-     where c.relnamespace = 'public'::regnamespace and c.relkind = 'r'
-)
-select relname, attnum, format('%s %s', attname,
-           replace(format_type(atttypid, atttypmod), 'timestamp with time zone', 'timestamptz'))
-           || case when attnotnull then ' not null' else '' end
-           || coalesce(' = ' || pg_get_expr(d.adbin, d.adrelid), '')
-  from c join pg_attribute a on a.attrelid = c.oid and attnum > 0 and not attisdropped
-  left join pg_attrdef d on d.adrelid = c.oid and d.adnum = a.attnum
-union all
-select relname, 1000, pg_get_constraintdef(k.oid) from c join pg_constraint k on k.conrelid = c.oid
- where k.contype <> 'n'
-union all
-select relname, 2000, regexp_replace(replace(pg_get_indexdef(i.indexrelid), ' ON public.', ' ON '),
-                                     'CREATE (.*) USING btree', '\1')
-  from c join pg_index i on i.indrelid = c.oid
- where not exists (select from pg_constraint k where k.conindid = i.indexrelid and k.conrelid = i.indrelid)
- order by 1, 2, 3
-"""
-ENUMS = """
-select format('enum %s: %s', t.typname, string_agg(e.enumlabel, ', ' order by e.enumsortorder))
-  from pg_type t join pg_enum e on e.enumtypid = t.oid group by t.typname order by 1
-"""
-RELATIONS = """
-select relname from pg_class
- where relnamespace = 'public'::regnamespace and relkind::text = any (%s) order by relname
-"""
-
-VIEW_COLUMNS = {
-    "chat_performance_metrics": "hour total_messages avg_latency_ms median_latency_ms p95_latency_ms p99_latency_ms "
-    "max_latency_ms",
-    "data_quality_metrics": "metric_name metric_value threshold status last_checked",
-    "daily_active_users": "date dau new_users returning_users",
-    "weekly_monthly_active_users": "date dau wau mau dau_wau_ratio dau_mau_ratio wau_mau_ratio",
-    "user_engagement_scores": "account_id total_days_active total_sessions total_messages last_activity_date "
-    "days_since_last_activity engagement_level engagement_score",
-    "account_function_usage": "account_id function_name usage_count first_used_at last_used_at",
-    "top_search_keywords": "search_query search_count unique_users last_searched_at",
-    "daily_user_behavior_summary": "event_date account_id session_count event_count unique_pages_visited "
-    "avg_time_on_page",
-}
-OTHER_VIEWS = {
-    "user_retention",
-    "weekly_cohort_analysis",
-    "feature_usage_summary",
-    "chat_usage_by_account",
-    "hourly_usage_patterns",
-    "session_quality_scores",
-    "user_conversation_styles",
-    "session_gap_analysis",
-    "search_analytics",
-    "daily_search_stats",
-    "legacy_activity_likes",
-}
-WITHOUT_RLS = {
-    "user_behavior_events",
-    "business_metrics_events",
-    "session_replay_events",
-    "search_queries",
-    "consent_history",
-    "data_deletion_requests",
-}
+from tests import replica_catalog
 
 
-def test_tables_are_the_applications(empty_application_db):
-    with psycopg.connect(empty_application_db) as conn:
-        lines = [row[0] for row in conn.execute(ENUMS)]
-        table = None
-        for relname, _place, text in conn.execute(TABLES):
-            if relname != table:
-                lines.append(f"table {relname}")
-                table = relname
-            lines.append(f"  {text}")
-    expected = [text for text in EXPECTED.read_text().splitlines() if text and not text.startswith("#")]
-    # Indexes are sorted in both; where kinds of index mix, the order of their definitions differs.
-    assert _blocks(lines) == _blocks(expected)
+def test_the_replica_has_the_applications_catalog(empty_application_db):
+    assert replica_catalog.found(empty_application_db) == replica_catalog.expected("november")
 
 
-def _blocks(lines: list[str]) -> dict[str, list[str]]:
-    """Columns in order, then constraints and indexes sorted, per table or enum."""
-    blocks: dict[str, list[str]] = {}
-    for line in lines:
-        if not line.startswith("  "):
-            blocks[line] = block = []
-        else:
-            block.append(line)
-    upper = re.compile(r"  (UNIQUE|PRIMARY|FOREIGN|CHECK|INDEX)")
-    return {
-        head: [c for c in block if not upper.match(c)] + sorted(c for c in block if upper.match(c))
-        for head, block in blocks.items()
-    }
+def test_december_leads_to_the_applications_catalog(make_application_db):
+    url = make_application_db(rows=False, december=True)
+    assert replica_catalog.found(url) == replica_catalog.expected("december")
 
 
-def test_constraints_have_default_names(empty_application_db):
-    query = """
-        select conrelid::regclass::text, conname, contype::text,
-               (select string_agg(attname, '_' order by place) from unnest(conkey) with ordinality k (n, place)
-                  join pg_attribute on attrelid = conrelid and attnum = n)
-          from pg_constraint where connamespace = 'public'::regnamespace and contype <> 'n'
-    """
-    with psycopg.connect(empty_application_db) as conn:
-        for table, name, kind, columns in conn.execute(query).fetchall():
-            suffix = {"p": "pkey", "u": f"{columns}_key", "f": f"{columns}_fkey", "c": f"{columns}_check"}[kind]
-            assert name == f"{table}_{suffix}"
+def test_december_runs_on_an_adopted_database_as_on_any_other(make_application_db):
+    url = make_application_db(migrated=True)
+    apply_december(url)
+    found = replica_catalog.found(url)["relations"]
+    for relation, parts in replica_catalog.expected("december")["relations"].items():
+        assert found[relation]["columns"] == parts["columns"], relation
+        assert found[relation]["kind"].split(",")[0] == parts["kind"].split(",")[0], relation
+        for part in ("constraints", "indexes", "triggers", "policies"):
+            # Ours may stand beside them.
+            assert set(parts.get(part, ())) <= set(found[relation].get(part, ())), (relation, part)
 
 
-def test_every_view_is_there_and_answers(application_db):
+def test_every_view_answers_with_rows(application_db):
     with psycopg.connect(application_db) as conn:
-        views = {row[0] for row in conn.execute(RELATIONS, (["v", "m"],))}
-        assert views == VIEW_COLUMNS.keys() | OTHER_VIEWS
-        for view in sorted(views):
-            cursor = conn.execute(sql.SQL("select * from {}").format(sql.Identifier(view)))
-            assert cursor.fetchall(), f"{view} is empty"
-            if view in VIEW_COLUMNS:
-                assert [column.name for column in cursor.description or ()] == VIEW_COLUMNS[view].split()
+        for view in _views(conn):
+            assert conn.execute(sql.SQL("select * from {}").format(sql.Identifier(view))).fetchall(), view
+        for refresh in ("refresh_chat_analytics", "refresh_content_analytics"):
+            conn.execute(sql.SQL("select {}()").format(sql.Identifier(refresh)))
+        conn.execute("refresh materialized view concurrently daily_user_behavior_summary")
 
 
-def test_materialized_views_have_the_unique_indexes_that_refresh_needs(empty_application_db):
-    with psycopg.connect(empty_application_db) as conn:
-        for view in ("account_function_usage", "top_search_keywords", "daily_user_behavior_summary"):
-            conn.execute(f"refresh materialized view concurrently {view}")
+def _views(conn: psycopg.Connection) -> list[str]:
+    query = "select relname from pg_class where relnamespace = 'public'::regnamespace and relkind in ('v', 'm')"
+    return [view for (view,) in conn.execute(query)]
 
 
-def test_row_security_stands_where_the_application_has_it(empty_application_db):
-    with psycopg.connect(empty_application_db) as conn:
-        secured: dict[str, bool] = dict(
-            conn.execute(
-                "select relname, relrowsecurity from pg_class "
-                "where relnamespace = 'public'::regnamespace and relkind = 'r'"
-            ).fetchall()
+def test_december_moves_profiles_and_quizzes_and_keeps_the_rest(application_db):
+    with psycopg.connect(application_db) as conn:
+        profiles = conn.execute("select account_id, to_jsonb(p) - 'account_id' from account_profiles p").fetchall()
+        quizzes = conn.execute("select id, account_id, travel_type_code from quiz_results order by id").fetchall()
+        messages = conn.execute("select count(*), sum(sequence) from chat_messages").fetchone()
+    apply_december(application_db)
+    with psycopg.connect(application_db) as conn:
+        assert sorted(conn.execute("select id, profile from accounts where profile <> '{}'"), key=str) == sorted(
+            profiles, key=str
         )
-    assert not WITHOUT_RLS & {table for table, on in secured.items() if on}
-    assert all(secured[table] for table in ("accounts", "chat_messages", "quiz_answers", "vouchers", "audit_events"))
+        moved = conn.execute("select id, account_id, travel_type_code from quiz_sessions order by id")
+        assert moved.fetchall() == quizzes
+        answered = "select bool_or(answers <> '{}'), bool_and(status = 'completed'), bool_and(result ? 'type')"
+        assert conn.execute(f"{answered} from quiz_sessions").fetchone() == (True, True, True)
+        assert conn.execute("select count(*), sum(sequence) from chat_messages").fetchone() == messages
+        conn.execute("select refresh_daily_kpi_summary()")
+        for view in set(_views(conn)) - {"page_dwell_summary", "quiz_completion_rates"}:
+            assert conn.execute(sql.SQL("select * from {}").format(sql.Identifier(view))).fetchall(), view
 
 
 def test_the_owner_is_no_superuser_and_owns_the_publication(empty_application_db):
@@ -205,7 +121,7 @@ def test_policies_show_own_rows_only(application_db, as_role):
 
 def test_is_service_role_raises_on_an_empty_setting(empty_application_db):
     with psycopg.connect(empty_application_db) as conn:
-        assert conn.execute("select is_service_role()").fetchone() == (False,)
+        assert conn.execute("select is_service_role()").fetchone() == (None,)
         conn.execute("select set_config('request.jwt.claims', '', true)")
         with pytest.raises(psycopg.errors.InvalidTextRepresentation):
             conn.execute("select is_service_role()")
@@ -214,14 +130,14 @@ def test_is_service_role_raises_on_an_empty_setting(empty_application_db):
 def test_maintenance_deletes_and_swallows_errors(application_db):
     with psycopg.connect(application_db) as conn:
         (report,) = conn.execute("select run_daily_maintenance()").fetchall()[0]
-        assert report.startswith("maintenance done")
+        assert report.startswith("Daily maintenance completed")
         expired = conn.execute(
             "select exists (select from session_replay_events where timestamp < now() - interval '90 days')"
         )
         assert expired.fetchone() == (False,)
         conn.execute("alter table session_replay_events rename to gone")
         (report,) = conn.execute("select run_daily_maintenance()").fetchall()[0]
-        assert report.startswith("maintenance failed")
+        assert report.startswith("Daily maintenance failed")
 
 
 def test_touch_updated_at(application_db):

@@ -8,6 +8,7 @@ import socket
 import stat
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -122,6 +123,22 @@ def test_reopening_a_folder_keeps_its_data(tmp_path, binaries: Binaries):
             assert conn.execute("select one from kept").fetchone() == (1,)
         assert server.url(user="supabase_admin").split("@")[0] == first_url.split("@")[0]
         assert stat.S_IMODE((folder / "password").stat().st_mode) == 0o600
+
+
+def test_a_seed_is_copied_and_left_as_it_was():
+    # Open to the account that a server of root's runs as: its data lie in the folder itself then.
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        seed = Path(folder) / "seed"
+        with Server(seed, durable=True) as server, psycopg.connect(server.url(user="supabase_admin")) as conn:
+            conn.execute("create table kept as select 1 as one")
+        before = sorted(seed.rglob("*"))
+        for name in ("first", "second"):
+            copy = Server(Path(folder) / name, seed=seed)
+            with copy as server, psycopg.connect(server.url(user="supabase_admin")) as conn:
+                assert conn.execute("select one from kept").fetchone() == (1,)
+                conn.execute("drop table kept")
+        assert sorted(seed.rglob("*")) == before
 
 
 def test_a_crash_and_a_stale_pid_file_do_not_matter(tmp_path):

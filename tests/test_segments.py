@@ -12,9 +12,9 @@ from psycopg.types.json import Jsonb
 from lifecycle.database import Connection, connect, rows, value
 from lifecycle.errors import RefreshError
 from lifecycle.migrating.migrate import upgrade
-from lifecycle.policy import SEGMENTS
 from lifecycle.segments.refresh import SegmentRefresh, refresh_segments, segments_status
 from tests.conftest import MakeApplicationDb
+from tests.declared import APPLICATION
 from tests.segmented import (
     CONSENT,
     Person,
@@ -53,7 +53,8 @@ def test_the_first_refresh_computes_every_account_that_consented(db: str) -> Non
         status = segments_status(conn)
         assert disagreements(conn) == []
         computed = value(
-            conn, "select count(*) from lifecycle.compute_segments(array(select account_id from account_profiles))"
+            conn,
+            "select count(*) from lifecycle.compute_segments(array(select account_id::text from account_profiles))",
         )
         assert result.written == status.with_segments == computed > 100
         assert result.accounts_seen == status.consented < value(conn, "select count(*) from account_profiles")
@@ -218,13 +219,11 @@ def test_unrelated_updates_note_nothing(conn: Connection) -> None:
     person = make_keen_person(conn)
     refresh_segments(conn)
     for statement in (
-        "update account_profiles set display_name = 'x', preferences = jsonb_set(preferences, '{display}', '1')"
-        " where account_id = %s",
+        "update account_profiles set display_name = 'x', preferences = preferences where account_id = %s",
         "update activity_interactions set metadata = '{\"a\": 1}', score_delta = 9 where account_id = %s",
-        "update quiz_sessions set status = 'abandoned', completed_at = now() where account_id = %s",
-        "insert into quiz_sessions (account_id) values (%s)",
-        "insert into quiz_answers (session_id, question_ref, answer_value)"
-        " select id, 'shoe_size', '43' from quiz_sessions where account_id = %s",
+        "update quiz_sessions set status = 'abandoned', metadata = '{\"a\": 1}' where account_id = %s",
+        "update accounts set status = 'suspended' where id = %s",
+        "insert into activities (slug, title) select 'new', 'new' where %s is not null",
         "update quiz_answers set answer_value = answer_value"
         " where session_id in (select id from quiz_sessions where account_id = %s)",
         "update activities set title = title || '!', status = 'archived' where %s is not null",
@@ -285,7 +284,7 @@ def test_every_call_is_one_row_of_the_ledger_without_personal_data(conn: Connect
     assert payload.pop("duration_ms") >= 0
     assert payload == {
         "accounts_seen": 1, "written": 1, "cleared": 0, "unchanged": 0, "skipped_busy": 0, "remaining": 0,
-        "object": None, "error": None,
+        "object": None, "error": None, "incomplete": None,
     }  # fmt: skip
     assert str(person.account) not in json.dumps(payload)
 
@@ -303,25 +302,49 @@ def test_an_error_undoes_the_batch_and_is_told(db: str) -> None:
         assert problem == [("refresh_account_segments", "lifecycle.segment_policy is empty", 2)]
         failures = "select count(*) from audit_events where event_type = 'job_failure' and entity_id = %s"
         assert value(conn, failures, ("refresh_account_segments",)) == 2
-        upgrade(db)
+        conn.execute("delete from lifecycle.migrated_declarations")
+        upgrade(db, APPLICATION)
         assert refresh_segments(conn).written > 0
         assert rows(conn, "select * from lifecycle.open_problems") == []
 
 
-def test_a_changed_policy_asks_for_everybody_and_a_repeated_one_for_nobody(db: str, conn: Connection) -> None:
-    upgrade(db)
+def test_changed_declarations_ask_for_everybody_and_repeated_ones_for_nobody(db: str, conn: Connection) -> None:
+    upgrade(db, APPLICATION)
     assert not waiting(conn)
-    conn.execute("update lifecycle.segment_policy set quiz_weight = 0.5, version = 7")
+    other = APPLICATION.segments.model_copy(update={"taste_weight": 0.5, "version": 7})
+    upgrade(db, APPLICATION.model_copy(update={"segments": other}))
+    assert waiting(conn) == {None}
     result = refresh_segments(conn)
     assert result.written == segments_status(conn).with_segments > 0
     assert rows(conn, "select distinct preferences #> '{segments,version}' from account_profiles"
                       " where preferences ? 'segments'") == [(7,)]  # fmt: skip
-    upgrade(db)
-    found = rows(conn, "select version, questions, half_life = %s::interval from lifecycle.segment_policy",
-                 (SEGMENTS.half_life,))  # fmt: skip
-    assert found == [(SEGMENTS.version, list(SEGMENTS.questions), True)]
-    refresh_segments(conn)
     assert disagreements(conn) == []
+
+
+def test_tastes_come_from_results_and_the_newest_answer_to_a_question_wins(conn: Connection) -> None:
+    person = make_person(conn)
+    result = """
+        insert into quiz_results (session_id, account_id, result_type, dietary_preferences, photo_subjects, created_at)
+        values (%s, %s, 'travel_type', %s, %s, now() - interval '1 minute')"""
+    conn.execute(result, (person.session, person.account, Jsonb(["vegan", "none"]), Jsonb(["nature"])))
+    assert waiting(conn) == {person.account}
+    refresh_segments(conn)
+    assert segments(conn, person) == {"nature": (0.6, "quiz"), "vegan": (0.6, "quiz")}
+    answer(conn, person, "dietary_preferences", ["halal"])
+    refresh_segments(conn)
+    assert segments(conn, person).keys() == {"halal", "nature"}
+    held = preferences(conn, person)["segments"]["tags"]
+    assert {tag["slug"]: tag["tastes"] for tag in held} == {
+        "halal": ["dietary_preferences"],
+        "nature": ["photo_subjects"],
+    }
+    answers = preferences(conn, person)["segments"]["answers"]
+    assert {question: given["source"] for question, given in answers.items()} == {
+        "dietary_preferences": "quiz_answers", "photo_subjects": "quiz_results"
+    }  # fmt: skip
+    conn.execute("update quiz_results set photo_subjects = null where account_id = %s", (person.account,))
+    refresh_segments(conn)
+    assert segments(conn, person).keys() == {"halal"}
 
 
 def test_a_change_in_the_transaction_of_the_refresh_is_still_noticed(conn: Connection) -> None:

@@ -37,6 +37,7 @@ def test_a_run_refreshes_describes_and_checks(make_application_db: MakeApplicati
         assert {(found.check_name, found.passed) for found in evaluations} == {
             ("segments_not_behind", True),
             ("no_segments_without_consent", True),
+            ("segment_sources_present", True),
         }
         event = instance.get_latest_materialization_event(KEY)
         assert event is not None

@@ -11,15 +11,19 @@ from hypothesis import strategies as st
 from psycopg.types.json import Jsonb
 
 from lifecycle.database import Connection, connect, rows
-from lifecycle.policy import SEGMENTS
 from lifecycle.segments.refresh import refresh_segments
 from tests.conftest import MakeApplicationDb
+from tests.declared import APPLICATION
 from tests.segmented import Person, answer, disagreements, interact, make_person, segments
 
 pytestmark = pytest.mark.one_server
 
 TAGS = ("a", "b", "c", "d", "sleeping")
-HALF_LIFE = timedelta(days=int(SEGMENTS.half_life.split()[0]))
+SEGMENTS = APPLICATION.segments
+assert SEGMENTS.interactions is not None
+WEIGHTS = SEGMENTS.interactions.weights
+HALF_LIFE = timedelta(days=int(SEGMENTS.interactions.half_life.split()[0]))
+QUESTIONS = ("dietary_preferences", "favorite_themes", "atmosphere")
 # Rounding to four places, once here and once there.
 TOLERANCE = 1.01e-4
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
@@ -37,7 +41,7 @@ activities = st.lists(st.sets(st.sampled_from(TAGS)), min_size=1, max_size=4)
 interactions = st.lists(
     st.tuples(
         st.integers(0, 3),
-        st.sampled_from(sorted(SEGMENTS.interaction_weights)),
+        st.sampled_from(sorted(WEIGHTS)),
         st.integers(0, 400 * 24),
         st.booleans(),
     ),
@@ -45,7 +49,7 @@ interactions = st.lists(
 )
 answers = st.lists(
     st.tuples(
-        st.sampled_from([*SEGMENTS.questions, "shoe_size"]),
+        st.sampled_from([*QUESTIONS, "shoe_size"]),
         st.one_of(st.lists(st.sampled_from([*TAGS, "none"]), max_size=3), st.sampled_from([*TAGS, "none"])),
     ),
     max_size=6,
@@ -57,7 +61,7 @@ Answers = list[tuple[str, Any]]
 
 def reference(tagged: list[set[str]], done: Interactions, answered: Answers) -> dict[str, tuple[float, str]]:
     """Scores as the explanation describes them, before rounding."""
-    latest = {question: value for question, value in answered if question in SEGMENTS.questions}
+    latest = {question: value for question, value in answered if question in QUESTIONS}
     chosen = {slug for value in latest.values() for slug in ([value] if isinstance(value, str) else value)}
     tastes = {slug for slug in chosen if slug in TAGS and slug != "sleeping"}
     strength: dict[str, float] = defaultdict(float)
@@ -65,11 +69,11 @@ def reference(tagged: list[set[str]], done: Interactions, answered: Answers) -> 
         tags = tagged[number % len(tagged)] - {"sleeping"}
         for tag in tags:
             age = timedelta(hours=hours_ago) / HALF_LIFE
-            strength[tag] += SEGMENTS.interaction_weights[kind] / len(tags) * 0.5**age
+            strength[tag] += WEIGHTS[kind] / len(tags) * 0.5**age
     strongest = max(strength.values(), default=1)
     scores = {}
     for slug in tastes | strength.keys():
-        score = SEGMENTS.quiz_weight * (slug in tastes) + SEGMENTS.interaction_weight * strength[slug] / strongest
+        score = SEGMENTS.taste_weight * (slug in tastes) + SEGMENTS.interaction_weight * strength[slug] / strongest
         source = "both" if slug in tastes and strength[slug] else "quiz" if slug in tastes else "interactions"
         scores[slug] = (score, source)
     return scores
@@ -161,7 +165,7 @@ def test_time_alone_changes_nothing(conn: Connection, person: Person) -> None:
     interact(conn, person, "x")
     interact(conn, person, "y")
     conn.execute("update activity_interactions set created_at = created_at - %s::interval where activity_slug = 'y'",
-                 (SEGMENTS.half_life,))  # fmt: skip
+                 (f"{HALF_LIFE.days} days",))  # fmt: skip
     refresh_segments(conn)
     before = segments(conn, person)
     assert before["b"][0] == pytest.approx(0.2, abs=TOLERANCE)

@@ -8,8 +8,9 @@ from lifecycle.database import Connection, connect
 from lifecycle.partitions.convert import convert_table
 from lifecycle.partitions.months import add_months, month_start, partition_name
 from lifecycle.partitions.status import PartitionStatus, partition_status
-from lifecycle.policy import EVENT_TABLES, EventTable
+from lifecycle.partitions.tables import MonthlyTable
 from tests.conftest import MakeApplicationDb
+from tests.declared import EVENT_TABLES
 from tests.partitioned import (
     BEHAVIOR,
     MONTHS_BACK,
@@ -25,12 +26,12 @@ from tests.partitioned import (
 pytest_plugins = ("tests.partitioned_fixtures",)
 
 
-def status(conn: Connection, table: EventTable = BEHAVIOR, now: datetime | None = None) -> PartitionStatus:
+def status(conn: Connection, table: MonthlyTable = BEHAVIOR, now: datetime | None = None) -> PartitionStatus:
     return partition_status(conn, table, now or server_clock(conn))
 
 
 @pytest.mark.parametrize("table", EVENT_TABLES, ids=lambda table: table.name)
-def test_a_converted_table_is_healthy(partitioned: Connection, table: EventTable) -> None:
+def test_a_converted_table_is_healthy(partitioned: Connection, table: MonthlyTable) -> None:
     found = status(partitioned, table)
     assert found.partitioned
     assert not found.split_pending
@@ -52,7 +53,7 @@ def test_a_plain_a_missing_and_an_unmigrated_table_are_not_partitioned(make_appl
             assert not found.partitioned
             assert found.bytes > 0
             assert found.partitions == ()
-            assert not status(conn, EventTable("no_such_table", "at", "1 day", "none")).partitioned
+            assert not status(conn, MonthlyTable("no_such_table", "at", "1 day", "none")).partitioned
 
 
 def test_a_table_attached_whole_awaits_its_split(make_application_db: MakeApplicationDb) -> None:

@@ -8,11 +8,11 @@ import psycopg
 import pytest
 
 from lifecycle.database import Connection, connect, rows, value
-from lifecycle.policy import EVENT_TABLES
-from lifecycle.review.storage import RelationGrowth, StorageGrowth, record_storage, storage_growth
 from lifecycle.review.report import report_content
+from lifecycle.review.storage import RelationGrowth, StorageGrowth, record_storage, storage_growth
 from lifecycle.review.weekly import weekly_review
 from tests.conftest import MakeApplicationDb
+from tests.declared import APPLICATION, EVENT_TABLES
 
 pytestmark = pytest.mark.one_server
 
@@ -90,7 +90,7 @@ def test_growth_against_the_measurement_nearest_to_a_week_ago(conn: Connection) 
     conn.execute(MEASURED, (latest, "public.new", 50, 5))
     first = storage_growth(conn)
     assert (first.compared_with, first.total.bytes) == (None, 350)
-    assert any("no comparison yet" in line for line in report_content(weekly_review(conn, NINE))["lines"])
+    assert any("no comparison yet" in line for line in report_content(weekly_review(conn, APPLICATION, NINE))["lines"])
     days = [1, 8, 9, 20]
     for distance in days:
         conn.execute(MEASURED, (latest - timedelta(days=distance), "public.a", 100 + distance, 1))

@@ -6,8 +6,8 @@ from itertools import pairwise, takewhile
 
 import dagster as dg
 import pytest
-from dagster._core.definitions.freshness import TimeWindowFreshnessPolicy
-from dagster._utils.schedules import schedule_execution_time_iterator
+from resources.dagster_private import TimeWindowFreshnessPolicy
+from resources.dagster_private import schedule_execution_time_iterator
 
 from orchestration.definitions import defs
 from orchestration.schedules import SCHEDULES, TIMEZONE

@@ -1,15 +1,16 @@
 """The recipes of docs/how-to/undo.md, run as the page shows them."""
 
-import re
-import subprocess
 from typing import Any
 
 import psycopg
 import pytest
 
+from lifecycle.migrating.capabilities import CAPABILITIES
 from lifecycle.migrating.migrate import upgrade
-from lifecycle.policy import EVENT_TABLES, EventTable, event_table
+from lifecycle.migrating.undo import undo as undo_capability
+from lifecycle.partitions.tables import MonthlyTable
 from tests.conftest import MakeApplicationDb
+from tests.declared import APPLICATION, EVENT_TABLES, event_table
 from tests.docs_pages import ROOT, blocks, convert
 
 UNDO = ROOT / "docs/how-to/undo.md"
@@ -66,20 +67,20 @@ create view summary_of_days as select event_date, count(*) from daily_user_behav
 """
 
 
-def block(start: str, table: EventTable) -> str:
+def block(start: str, table: MonthlyTable) -> str:
     """The one SQL block of undo.md that begins with `start`, for `table`."""
     found = [text for text in blocks(UNDO, "sql") if text.startswith(start)]
     assert len(found) == 1
     return found[0].replace("user_behavior_events", table.name)
 
 
-def facts(conn: psycopg.Connection[Any], table: EventTable) -> set[tuple[Any, ...]]:
+def facts(conn: psycopg.Connection[Any], table: MonthlyTable) -> set[tuple[Any, ...]]:
     """Count and checksum of the table's rows, and the catalog of schema public."""
     rows = f"select 'rows', count(*), sum(hashtextextended(e::text, 0)) from public.{table.name} e"
     return {*conn.execute(rows.encode()).fetchall(), *conn.execute(CATALOG.encode()).fetchall()}
 
 
-def undo(conn: psycopg.Connection[Any], table: EventTable, *, split: bool) -> None:
+def undo(conn: psycopg.Connection[Any], table: MonthlyTable, *, split: bool) -> None:
     """Run the recipe as the page says, block by block in one session."""
     if not split:
         conn.execute(block("create unique index concurrently", table).encode())
@@ -90,10 +91,13 @@ def undo(conn: psycopg.Connection[Any], table: EventTable, *, split: bool) -> No
     conn.execute(b"analyze " + analyze.encode())
 
 
-def downgrade(url: str, revision: str) -> None:
-    """Run the page's command that goes back to `revision`."""
-    (command,) = [text for text in blocks(UNDO, "sh") if text.strip().endswith(f"downgrade {revision}")]
-    subprocess.run(command, shell=True, check=True, cwd=ROOT, env={"LIFECYCLE_DATABASE_URL": url})  # noqa: S602
+def undo_all(url: str) -> None:
+    """Run the page's commands that leave nothing."""
+    (commands,) = [text for text in blocks(UNDO, "sh") if "lifecycle undo" in text]
+    names = [line.rpartition(" ")[2] for line in commands.splitlines()]
+    assert names == [capability.name for capability in reversed(CAPABILITIES)]
+    for name in names:
+        assert undo_capability(url, APPLICATION, name).changes, name
 
 
 @pytest.mark.parametrize(
@@ -129,81 +133,14 @@ def test_nothing_of_the_project_is_left_after_the_last_step(make_application_db:
     with psycopg.connect(url, autocommit=True) as conn:
         functions_before = conn.execute(functions).fetchall()
         catalog_before = {*conn.execute(CATALOG.encode()).fetchall()}
-        upgrade(url)
+        upgrade(url, APPLICATION)
         for table in EVENT_TABLES:
             before = facts(conn, table)
             convert(url, table, split=True)
             undo(conn, table, split=True)
             assert facts(conn, table) == before
-        downgrade(url, "base")
-        conn.execute(block("drop schema", EVENT_TABLES[0]).encode())
+        undo_all(url)
         assert conn.execute(functions).fetchall() == functions_before
-        assert {plain(row) for row in conn.execute(CATALOG.encode())} == {plain(row) for row in catalog_before}
+        assert {*conn.execute(CATALOG.encode())} == catalog_before
         left = "select nspname from pg_namespace where nspname in ('lifecycle', 'event_partitions')"
         assert conn.execute(left.encode()).fetchall() == []
-
-
-def plain(row: tuple[Any, ...]) -> tuple[Any, ...]:
-    """A catalog row without the labels of expressions, which change once a view was read back from print."""
-    return (*row[:-1], re.sub(r' AS [\w"?]+', "", row[-1]))
-
-
-def compared(conn: psycopg.Connection[Any]) -> tuple[list[Any], list[Any]]:
-    """What the page's comparison returns: refreshes that failed, and rows that only one side has."""
-    cursor = conn.execute(next(text for text in blocks(UNDO, "sql") if "only the original" in text).encode())
-    results = []
-    while True:
-        if cursor.description:
-            results.append(cursor.fetchall())
-        if not cursor.nextset():
-            failed, different = results
-            return failed, different
-
-
-def test_one_view_of_the_application_comes_back(make_application_db: MakeApplicationDb) -> None:
-    """It agreed with the table before; afterwards it counts what nobody has refreshed."""
-    url = make_application_db(migrated=True)
-    dau = "select coalesce(sum(dau), 0) from daily_active_users where date = (now() at time zone 'UTC')::date"
-    grants = "select relacl::text, pg_get_userbyid(relowner) from pg_class where oid = 'daily_active_users'::regclass"
-    with psycopg.connect(url, autocommit=True) as conn:
-        conn.execute("set timezone = 'UTC'")
-        assert compared(conn) == ([], [])
-        conn.execute(
-            "alter table user_behavior_events disable trigger user;"
-            "delete from user_behavior_events where event_timestamp between current_date - 30 and current_date - 3;"
-            "alter table user_behavior_events enable trigger user"
-        )
-        assert {row[0] for row in compared(conn)[1]} == {"only the original", "only the table"}
-
-        before = conn.execute(grants.encode()).fetchall()
-        (view,) = [text for text in blocks(UNDO, "sql") if "into strict kept" in text]
-        conn.execute(view.encode())
-        assert conn.execute(grants.encode()).fetchall() == before
-        assert compared(conn) == ([], [])
-        counted = conn.execute(dau.encode()).fetchone()
-        conn.execute(
-            """with newcomer as (insert into accounts default values returning id)
-               insert into user_behavior_events (account_id, session_id, page_url)
-               select id, 'new', '/' from newcomer"""
-        )
-        assert counted is not None
-        assert conn.execute(dau.encode()).fetchone() == (counted[0] + 1,)
-
-
-def test_all_views_of_the_application_come_back_and_go_again(make_application_db: MakeApplicationDb) -> None:
-    url = make_application_db()
-    with psycopg.connect(url, autocommit=True) as conn:
-        mine = b"select c.relname::text, c.relkind::text, pg_get_viewdef(c.oid) from pg_class c \
-                  where c.relnamespace = 'public'::regnamespace and c.relkind in ('v', 'm') order by 1"
-        before = conn.execute(mine).fetchall()
-        usage = conn.execute("select * from account_function_usage order by 1, 2").fetchall()
-        upgrade(url)
-        migrated = conn.execute(mine).fetchall()
-        downgrade(url, "0005")
-        assert [plain(row) for row in conn.execute(mine).fetchall()] == [plain(row) for row in before]
-        assert conn.execute("select * from account_function_usage order by 1, 2").fetchall() == usage
-        assert conn.execute(
-            "select count(*) from refresh_derived_statistics() where outcome <> 'success'"
-        ).fetchone() == (0,)
-        upgrade(url)
-        assert conn.execute(mine).fetchall() == migrated

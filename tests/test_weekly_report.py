@@ -13,11 +13,11 @@ import psycopg
 import pytest
 
 from assets.pictures import png
-from assets.review_chart import review_chart
 from assets.review import outbox_result
+from assets.review_chart import review_chart
 from lifecycle.database import Connection, connect, rows, value
-from lifecycle.review.storage import RelationGrowth, StorageGrowth
 from lifecycle.review.report import LONGEST_TABLE, record_weekly_review, report_content
+from lifecycle.review.storage import RelationGrowth, StorageGrowth
 from lifecycle.review.weekly import (
     WEEK,
     DeletionsDue,
@@ -32,6 +32,7 @@ from lifecycle.review.weekly import (
 from orchestration.definitions import build_definitions
 from resources.postgres import ApplicationDatabase
 from tests.conftest import MakeApplicationDb
+from tests.declared import APPLICATION
 
 pytestmark = pytest.mark.one_server
 
@@ -53,15 +54,15 @@ def sent(conn: Connection) -> list[tuple[Any, ...]]:
 
 
 def test_one_message_per_week(conn: Connection) -> None:
-    assert record_weekly_review(conn, weekly_review(conn, NINE), "run-1")
+    assert record_weekly_review(conn, weekly_review(conn, APPLICATION, NINE), "run-1")
     conn.execute("update lifecycle.notifications set sent_version = version")
-    assert not record_weekly_review(conn, weekly_review(conn, NINE + timedelta(days=6)), "run-2")
-    assert record_weekly_review(conn, weekly_review(conn, NINE + WEEK), "run-3")
+    assert not record_weekly_review(conn, weekly_review(conn, APPLICATION, NINE + timedelta(days=6)), "run-2")
+    assert record_weekly_review(conn, weekly_review(conn, APPLICATION, NINE + WEEK), "run-3")
     assert sent(conn) == [("2026-11-16", "run-1"), ("2026-11-23", "run-3")]
 
 
 def test_two_runs_at_once_send_one_message(conn: Connection) -> None:
-    review = weekly_review(conn, NINE)
+    review = weekly_review(conn, APPLICATION, NINE)
     ready, outcomes = threading.Barrier(3), []
 
     def send(number: int) -> None:
@@ -90,7 +91,7 @@ def test_problems_and_waiting_messages(conn: Connection) -> None:
     for _ in range(2):
         conn.execute("select lifecycle.report_outcome('a_job', 'a_view', 'no such column')")
     conn.execute("update lifecycle.notifications set created_at = %s", (NINE - timedelta(hours=25),))
-    review = weekly_review(conn, NINE)
+    review = weekly_review(conn, APPLICATION, NINE)
     assert [(p.job, p.cause, p.times) for p in review.problems] == [("a_job", "a_view", 2)]
     assert review.outbox == Outbox(1, 25.0)
     assert "Open problems: 1 (a_job: a_view)" in report_content(review)["lines"]
@@ -99,7 +100,7 @@ def test_problems_and_waiting_messages(conn: Connection) -> None:
 
 
 def full_review(jobs: int = 60) -> WeeklyReview:
-    week = review_week(NINE)
+    week = review_week(NINE, "Asia/Tokyo")
     names = [f"a_job_with_quite_a_long_name_number_{number}" for number in range(jobs)]
     relations = tuple(RelationGrowth(f"public.table_{n}", 10**9 - n, 9 * 10**8, 10**6) for n in range(40))
     return WeeklyReview(

@@ -12,10 +12,9 @@ from hypothesis import strategies as st
 from psycopg.types.json import Jsonb
 
 from assets.pictures import png
-from assets.review_chart import review_chart
 from assets.review import deletions_result
+from assets.review_chart import review_chart
 from lifecycle.database import Connection, connect, rows
-from lifecycle.policy import EVENT_TABLES
 from lifecycle.review.report import JOB, report_content
 from lifecycle.review.weekly import (
     WEEK,
@@ -28,6 +27,7 @@ from lifecycle.review.weekly import (
     weekly_review,
 )
 from tests.conftest import MakeApplicationDb
+from tests.declared import APPLICATION, EVENT_TABLES
 
 pytestmark = pytest.mark.one_server
 
@@ -75,18 +75,18 @@ def job_named(review: WeeklyReview, name: str) -> JobReview:
 )
 def test_a_week_is_seven_days_that_end_on_the_last_monday_in_tokyo(now: datetime, offset: timezone) -> None:
     moment = now.replace(tzinfo=offset)
-    week = review_week(moment)
+    week = review_week(moment, "Asia/Tokyo")
     assert week.end <= moment < week.end + WEEK
     assert week.end - week.start == WEEK
     for edge in (week.start.astimezone(TOKYO), week.end.astimezone(TOKYO)):
         assert edge.weekday() == 0
         assert edge.time() == datetime.min.time()
-    assert review_week(week.end) == week
-    assert review_week(week.end - MICROSECOND).end == week.start
+    assert review_week(week.end, "Asia/Tokyo") == week
+    assert review_week(week.end - MICROSECOND, "Asia/Tokyo").end == week.start
 
 
 def test_outcomes_at_the_microseconds_around_the_edges(conn: Connection) -> None:
-    week = review_week(NINE)
+    week = review_week(NINE, "Asia/Tokyo")
     assert week.end == MONDAY
     for moment in (week.start, week.end - MICROSECOND):
         ran(conn, "within", moment, 10)
@@ -94,7 +94,7 @@ def test_outcomes_at_the_microseconds_around_the_edges(conn: Connection) -> None
         ran(conn, "before", moment, 10, failed=True)
     for moment in (week.end, week.start - WEEK - MICROSECOND):
         ran(conn, "outside", moment, 10)
-    review = weekly_review(conn, NINE)
+    review = weekly_review(conn, APPLICATION, NINE)
     assert (job_named(review, "within").successes, job_named(review, "within").failures_before) == (2, 0)
     assert (job_named(review, "before").failures, job_named(review, "before").failures_before) == (0, 2)
     assert [job.job for job in review.jobs] == ["before", "within"]
@@ -109,7 +109,7 @@ def test_durations_trend_and_last_success(conn: Connection) -> None:
     ran(conn, "a_job", MONDAY - timedelta(days=2), 5, failed=True)
     ran(conn, "a_job", MONDAY - timedelta(days=8), 200)
     ran(conn, "a_job", MONDAY + timedelta(hours=3), 200)
-    found = job_named(weekly_review(conn, NINE), "a_job")
+    found = job_named(weekly_review(conn, APPLICATION, NINE), "a_job")
     p50, p95 = rows(
         conn,
         "select percentile_cont(array[0.5, 0.95]) within group (order by d) from unnest(%s::float8[]) d",
@@ -133,7 +133,7 @@ def test_nothing_counts_twice(conn: Connection) -> None:
     for notice in ("stale a/b", "check c on a/b"):
         for job in ("by_dagster", "by_psql", "never_ran"):
             outcome(conn, job, moment, {"object": notice, "error": "late"}, failed=True)
-    review = weekly_review(conn, NINE, ["never_ran"])
+    review = weekly_review(conn, APPLICATION, NINE, ["never_ran"])
     idle = job_named(review, "never_ran")
     assert (idle.never_ran, idle.other_failures) == (True, 2)
     both, alone = job_named(review, "by_dagster"), job_named(review, "by_psql")
@@ -168,7 +168,7 @@ def test_junk_in_payloads_breaks_nothing(conn: Connection) -> None:
         ran(conn, name, moment, 1)
     conn.execute(AUDIT, ("a_job", "job_success", Jsonb({}), "infinity"))
     conn.execute(AUDIT, ("a_job", "job_success", Jsonb({}), "-infinity"))
-    review = weekly_review(conn, NINE)
+    review = weekly_review(conn, APPLICATION, NINE)
     assert [job.job for job in review.jobs] == ["a_job"]
     found = job_named(review, "a_job")
     with_run = [payload for payload in JUNK if isinstance(payload, dict) and isinstance(payload["run_id"], str)]
@@ -176,11 +176,11 @@ def test_junk_in_payloads_breaks_nothing(conn: Connection) -> None:
 
 
 def test_an_empty_database_and_jobs_that_never_ran(conn: Connection) -> None:
-    review = weekly_review(conn, NINE, ["rotate_event_partitions", JOB])
+    review = weekly_review(conn, APPLICATION, NINE, ["rotate_event_partitions", JOB])
     assert [job.job for job in review.jobs if job.never_ran and job.scheduled] == ["rotate_event_partitions", JOB]
     assert all(job.last_success is None and job.trend_percent is None for job in review.jobs)
     assert review.deletions == DeletionsDue()
-    assert review.default_rows == {table.name: None for table in EVENT_TABLES}
+    assert review.default_rows == {table.qualified_name: None for table in EVENT_TABLES}
     assert (review.problems, review.outbox, review.storage_totals) == ((), Outbox(0, 0.0), ())
     content = report_content(review)
     assert f"Scheduled, but did not run: rotate_event_partitions, {JOB}" in content["lines"]
@@ -232,7 +232,7 @@ def test_rows_in_default_partitions_are_told(partitioned: Connection) -> None:
     partitioned.execute(
         "insert into user_behavior_events (session_id, event_timestamp, page_url) values ('s', '2090-01-01', '/')"
     )
-    review = weekly_review(partitioned, datetime.now(UTC))
-    expected = {table.name: 0 for table in EVENT_TABLES} | {"user_behavior_events": 1}
+    review = weekly_review(partitioned, APPLICATION, datetime.now(UTC))
+    expected = {table.qualified_name: 0 for table in EVENT_TABLES} | {"public.user_behavior_events": 1}
     assert review.default_rows == expected
-    assert "Default partitions: user_behavior_events 1 rows" in report_content(review)["lines"]
+    assert "Default partitions: public.user_behavior_events 1 rows" in report_content(review)["lines"]

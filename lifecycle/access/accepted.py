@@ -6,13 +6,11 @@ from typing import Final
 
 from psycopg import sql
 
-from lifecycle.access.declared import RELATIONS
 from lifecycle.access.live import Catalog, LiveRelation, printed_in_full, read_catalog
-from lifecycle.access.model import API_ROLES, VERBS
+from lifecycle.access.model import API_ROLES, VERBS, Declared, Relation
 from lifecycle.database import Connection, rows
 from lifecycle.errors import RefusedError
 
-DECLARED: Final = {relation.qualified_name: relation for relation in RELATIONS}
 POLICY: Final = "policy"
 GRANT: Final = "grant"
 
@@ -38,7 +36,8 @@ class Drift:
     told: str
 
 
-def _require_migrated(conn: Connection) -> None:
+def require_migrated(conn: Connection) -> None:
+    """Raise RefusedError before the first migration."""
     if not rows(conn, MIGRATED)[0][0]:
         raise RefusedError("nothing was accepted in this database yet; run `lifecycle migrate` first")
 
@@ -50,14 +49,13 @@ def accepted_policies(conn: Connection) -> dict[tuple[str, str], tuple[str, str 
     return {(row[0], row[1]): (row[2], row[3]) for row in rows(conn, OUR_POLICIES)}
 
 
-def _standing(live: LiveRelation) -> Iterable[tuple[str, str, str]]:
+def _standing(live: LiveRelation, declared: Relation | None) -> Iterable[tuple[str, str, str]]:
     """Kind, subject and definition of what stands on a relation and is the application's."""
     for name, policy in live.policies.items():
         if not policy.ours:
             yield POLICY, name, policy.definition
     # One of these for every relation, so that one which nobody may touch counts as looked at, too. Where the
     # declaration holds, only what is the application's to give: `changes` compares the rest.
-    declared = DECLARED.get(live.name)
     ours_stand = any(policy.ours for policy in live.policies.values())
     for role in API_ROLES:
         decided = frozenset(VERBS)
@@ -72,15 +70,16 @@ def looked_at(conn: Connection) -> frozenset[str]:
     return frozenset(row[0] for row in rows(conn, f"{HELD} where kind = '{GRANT}'"))
 
 
-def accept(conn: Connection, *, everything: bool, but: frozenset[str] = frozenset()) -> int:
+def accept(conn: Connection, declared: Declared, *, everything: bool, but: frozenset[str] = frozenset()) -> int:
     """Take the application's policies and grants as they are now; returns how many were written.
 
     Without `everything` only those of relations that were never looked at, and never those of the relations in `but`.
     Raises RefusedError before the first migration.
     """
-    _require_migrated(conn)
+    require_migrated(conn)
+    relations = {relation.name: relation for relation in declared.relations}
     with printed_in_full(conn):
-        catalog = read_catalog(conn)
+        catalog = read_catalog(conn, declared)
         known = looked_at(conn) if not everything else frozenset[str]()
         if everything:
             conn.execute("delete from lifecycle.accepted_access where declared is null")
@@ -88,43 +87,44 @@ def accept(conn: Connection, *, everything: bool, but: frozenset[str] = frozense
             (live.identifier, kind, subject, definition, None)
             for live in catalog.relations.values()
             if live.identifier not in known | but
-            for kind, subject, definition in _standing(live)
+            for kind, subject, definition in _standing(live, relations.get(live.name))
         ]
         conn.cursor().executemany(WRITE, taken)
     return len(taken)
 
 
-def remember_policies(conn: Connection, identifier: str, declared: Mapping[str, str]) -> None:
+def remember_policies(conn: Connection, declared: Declared, identifier: str, made_from: Mapping[str, str]) -> None:
     """Keep policies of ours as PostgreSQL prints them now, so that a later change of one is seen.
 
-    `declared` says by name what each was made from.
+    `made_from` says by name what each was made from.
     """
     with printed_in_full(conn):
-        found = {live.identifier: live for live in read_catalog(conn).relations.values()}[identifier]
-        made = [(identifier, POLICY, name, found.policies[name].definition, text) for name, text in declared.items()]
+        found = {live.identifier: live for live in read_catalog(conn, declared).relations.values()}[identifier]
+        made = [(identifier, POLICY, name, found.policies[name].definition, text) for name, text in made_from.items()]
         conn.cursor().executemany(WRITE, made)
 
 
-def drifts(conn: Connection) -> tuple[Drift, ...]:
+def drifts(conn: Connection, declared: Declared) -> tuple[Drift, ...]:
     """What the application changed since it was accepted: policies that came, went or differ, privileges lost or won.
 
     Relations that were never accepted are not among them; `exposures` names those. Raises RefusedError before the first
     migration.
     """
-    _require_migrated(conn)
+    require_migrated(conn)
     with printed_in_full(conn):
-        catalog = read_catalog(conn)
+        catalog = read_catalog(conn, declared)
         held = {(row[0], row[1], row[2]): row[3] for row in rows(conn, HELD + " where declared is null")}
-    return tuple(_drifts(catalog, held))
+    return tuple(_drifts(catalog, declared, held))
 
 
-def _drifts(catalog: Catalog, held: dict[tuple[str, str, str], str]) -> Iterable[Drift]:
+def _drifts(catalog: Catalog, declared: Declared, held: dict[tuple[str, str, str], str]) -> Iterable[Drift]:
+    relations = {relation.name: relation for relation in declared.relations}
     known = {identifier for identifier, _, _ in held}
     standing = {
         (live.identifier, kind, subject): definition
         for live in catalog.relations.values()
         if live.identifier in known
-        for kind, subject, definition in _standing(live)
+        for kind, subject, definition in _standing(live, relations.get(live.name))
     }
     for key in sorted(held.keys() | standing.keys()):
         identifier, kind, subject = key

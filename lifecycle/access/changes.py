@@ -1,13 +1,13 @@
 """What differs between the declaration and the catalog, each with the statement that makes it so."""
 
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from psycopg import sql
 
 from lifecycle.access.accepted import accepted_policies
-from lifecycle.access.declared import APPLICATION, APPLICATION_ROUTINES, RELATIONS, ROUTINES
 from lifecycle.access.live import (
     Catalog,
     LiveRelation,
@@ -24,13 +24,17 @@ from lifecycle.access.model import (
     SERVICE_ROLE,
     VERBS,
     Access,
+    Declared,
     Relation,
     Routine,
+    Rows,
 )
 from lifecycle.database import Connection
+from lifecycle.declarations.access import BY_ITS_POLICIES
 
 Kind = Literal["revoke", "grant", "row security", "policy", "policy roles", "option", "grant option"]
 VIEW: Final = "v"
+DECIDED_BY_POLICIES: Final = Rows(BY_ITS_POLICIES)
 
 
 @dataclass(frozen=True)
@@ -47,17 +51,16 @@ class Change:
     owner: str | None = None
 
 
-def access_changes(
-    conn: Connection, relations: Sequence[Relation] = RELATIONS, routines: Sequence[Routine] = ROUTINES
-) -> tuple[Change, ...]:
+def access_changes(conn: Connection, declared: Declared) -> tuple[Change, ...]:
     """Everything that `lifecycle migrate` would change now; nothing when the catalog is as declared. Reads only.
 
     What does not exist in this database is passed over, and so are roles that do not exist.
     """
     with printed_in_full(conn):
-        catalog = read_catalog(conn)
+        catalog = read_catalog(conn, declared)
         declared_from = accepted_policies(conn)
-    return tuple(relation_changes(catalog, relations, declared_from)) + tuple(routine_changes(catalog, routines))
+    relations = relation_changes(catalog, declared.relations, declared_from)
+    return (*relations, *routine_changes(catalog, declared.routines))
 
 
 def relation_changes(
@@ -65,7 +68,7 @@ def relation_changes(
 ) -> Iterator[Change]:
     """What differs of tables and views. `declared_from` is what `accepted_policies` returns."""
     for declared in relations:
-        if live := catalog.relations.get(declared.qualified_name):
+        if live := catalog.relations.get(declared.name):
             # Where ours stood once, whoever dropped them opened or closed the table unasked.
             ours_stood = any(identifier == live.identifier for identifier, _ in declared_from)
             relation = declared if ours_stood else in_force(declared, live)
@@ -77,12 +80,12 @@ def relation_changes(
 def in_force(relation: Relation, live: LiveRelation) -> Relation:
     """The declaration as it holds here: where the application guards a table by policies of its own, they decide.
 
-    Ours beside them would open what they keep closed. Of the vendors' tables and the ledger it is known what they say.
+    Ours beside them would open what they keep closed; of a table that is `narrowed` it is known what they say.
     """
     guarded = live.row_security and live.policies and not any(policy.ours for policy in live.policies.values())
     if not guarded or not relation.policies() or relation.narrowed:
         return relation
-    return replace(relation, access=(Access(API_ROLES, VERBS, APPLICATION),))
+    return replace(relation, access=(Access(API_ROLES, VERBS, DECIDED_BY_POLICIES),))
 
 
 def _table(live: LiveRelation) -> sql.SQL:
@@ -173,7 +176,7 @@ def _create(
         verb=sql.SQL(verb.lower()),  # one of model.VERBS
         roles=sql.SQL(", ").join(map(sql.Identifier, roles)),
         clause=sql.SQL("with check" if verb == "INSERT" else "using"),
-        condition=sql.SQL(condition),  # a constant of declared.py
+        condition=sql.SQL(condition),  # type: ignore[arg-type]  # of access.yaml
         comment=sql.SQL("comment on policy {} on {} is {}").format(
             sql.Identifier(name), _table(live), sql.Literal(f"lifecycle: {reason}")
         ),
@@ -236,12 +239,12 @@ def routine_changes(catalog: Catalog, routines: Sequence[Routine]) -> Iterator[C
     """What differs of functions."""
     live = by_name(catalog)
     for routine in routines:
-        for found in live.get(routine.qualified_name, []):
+        for found in live.get(routine.name, []):
             signature = sql.SQL(found.signature)  # printed by the server
             wanted = set(routine.granted) & catalog.roles
             if PUBLIC in found.executors and PUBLIC not in routine.roles:
                 # Of the application's own functions the back end keeps what it had; of ours it has what we gave it.
-                back_end = {SERVICE_ROLE} if routine in APPLICATION_ROUTINES else set[str]()
+                back_end = set[str]() if found.ours else {SERVICE_ROLE}
                 wanted |= {*routine.roles, *back_end} & catalog.roles
             for role in sorted(wanted - found.executors):
                 yield Change(
@@ -271,3 +274,15 @@ def routine_changes(catalog: Catalog, routines: Sequence[Routine]) -> Iterator[C
                         grantable=passes_on,
                         owner=_foreign(found),
                     )
+
+
+def in_words(changes: Iterable[Change]) -> Iterator[str]:
+    """Every change of an object, the privileges of one role together."""
+    privileges: dict[str, list[str]] = defaultdict(list)
+    for change in changes:
+        if change.kind == "revoke":
+            privileges[change.subject].append(change.detail)
+        else:
+            yield change.told
+    for role, verbs in privileges.items():
+        yield f"{role} may {', '.join(verbs)}"

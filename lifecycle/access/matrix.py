@@ -1,14 +1,12 @@
 """The matrix of who may do what, from the catalog, in the words of the declaration."""
 
 from collections import defaultdict
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from lifecycle.access.changes import in_force
-from lifecycle.access.declared import RELATIONS, ROUTINES
 from lifecycle.access.live import LiveRelation, by_name, printed_in_full, read_catalog
-from lifecycle.access.model import ANON, AUTHENTICATED, OPS, PUBLIC, SERVICE_ROLE, VERBS, Relation
+from lifecycle.access.model import ANON, AUTHENTICATED, OPS, PUBLIC, SERVICE_ROLE, VERBS, Declared, Relation
 from lifecycle.database import Connection, rows
 
 SHOWN_ROLES: Final[tuple[str, ...]] = (ANON, AUTHENTICATED, OPS, SERVICE_ROLE)
@@ -38,10 +36,10 @@ class Closed:
     told: str
 
 
-def access_matrix(conn: Connection, relations: Sequence[Relation] = RELATIONS) -> tuple[MatrixRow, ...]:
+def access_matrix(conn: Connection, declared: Declared) -> tuple[MatrixRow, ...]:
     """One row per declared object that exists: relations in the order of the declaration, then functions."""
     with printed_in_full(conn):
-        catalog = read_catalog(conn)
+        catalog = read_catalog(conn, declared)
     found = [
         MatrixRow(
             live.identifier,
@@ -50,12 +48,12 @@ def access_matrix(conn: Connection, relations: Sequence[Relation] = RELATIONS) -
             {role: _words(in_force(relation, live), live, role) for role in SHOWN_ROLES if role in catalog.roles},
             relation.reason,
         )
-        for relation in relations
-        if (live := catalog.relations.get(relation.qualified_name))
+        for relation in declared.relations
+        if (live := catalog.relations.get(relation.name))
     ]
     named = by_name(catalog)
-    for routine in ROUTINES:
-        for function in named.get(routine.qualified_name, []):
+    for routine in declared.routines:
+        for function in named.get(routine.name, []):
             executors = function.executors if PUBLIC not in function.executors else set(SHOWN_ROLES)
             access = {r: "EXECUTE" if r in executors else "" for r in SHOWN_ROLES if r in catalog.roles}
             found.append(MatrixRow(function.signature, "function", "", access, routine.reason))

@@ -1,8 +1,10 @@
-"""What a declaration is made of: verbs, rows, and who may do what with one object."""
+"""What a declaration is made of, kinds and conditions resolved: verbs, rows, who may do what with one object."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
+
+from lifecycle.names import QualifiedName
 
 SELECT: Final = "SELECT"
 INSERT: Final = "INSERT"
@@ -19,6 +21,11 @@ PUBLIC: Final = "public"
 # service_role and the owner pass row-level security by and stay as they are; they are shown, not compared.
 API_ROLES: Final = (ANON, AUTHENTICATED)
 COMPARED_ROLES: Final = (*API_ROLES, OPS)
+
+# The schema that the API reaches, whatever else is declared.
+API_SCHEMA: Final = "public"
+# Of functions that policies ask in the caller's name; nobody has USAGE on it.
+HELPER_SCHEMA: Final = "private"
 
 
 @dataclass(frozen=True)
@@ -44,23 +51,19 @@ class Access:
 
 @dataclass(frozen=True)
 class Relation:
-    """Who may do what with a table, view or materialized view of schema public; whoever is not named may do nothing.
+    """Who may do what with a table, view or materialized view; whoever is not named may do nothing.
 
     `row_security` says whether row-level security must be on. `reads_as_caller` is for views (security_invoker).
-    `narrowed`: policies of the application whose condition is `is_service_role()` are made for that role alone.
+    `narrowed`: policies of the application that only service_role passes are made for that role alone.
     """
 
-    name: str
+    name: QualifiedName
     access: tuple[Access, ...]
     reason: str
-    row_security: bool | None = None
+    row_security: bool = False
     reads_as_caller: bool = False
     narrowed: bool = False
-    schema: str = "public"
-
-    @property
-    def qualified_name(self) -> str:
-        return f"{self.schema}.{self.name}"
+    optional: bool = False
 
     def verbs(self, role: str) -> frozenset[str]:
         """What `role` may do, with whichever rows. PUBLIC may do nothing: it is every role, also those to come."""
@@ -82,17 +85,35 @@ class Relation:
 
 @dataclass(frozen=True)
 class Routine:
-    """Who may execute the functions of this name in schema public; whoever is not named may not.
+    """Who may execute the functions of this name; whoever is not named may not.
 
     `granted` names the roles that get it where it is missing.
     """
 
-    name: str
+    name: QualifiedName
     roles: tuple[str, ...]
     reason: str
-    granted: tuple[str, ...] = field(default=())
-    schema: str = "public"
+    granted: tuple[str, ...] = ()
+    optional: bool = False
+
+
+@dataclass(frozen=True)
+class Declared:
+    """The whole declaration, in its order.
+
+    `service_only` is a regular expression for conditions that only the back end passes, as PostgreSQL may print them.
+    """
+
+    relations: tuple[Relation, ...] = ()
+    routines: tuple[Routine, ...] = ()
+    service_only: str | None = None
 
     @property
-    def qualified_name(self) -> str:
-        return f"{self.schema}.{self.name}"
+    def schemas(self) -> list[str]:
+        """In which something is looked at."""
+        return sorted({API_SCHEMA, HELPER_SCHEMA, *(one.name.schema for one in (*self.relations, *self.routines))})
+
+    @property
+    def exposed_schemas(self) -> list[str]:
+        """Whose tables and views the API reaches."""
+        return sorted({API_SCHEMA, *(relation.name.schema for relation in self.relations)})

@@ -1,26 +1,27 @@
-"""docs/reference/access.md, written from the declaration so that the page cannot drift from it."""
+"""docs/reference/access.md, written from access.yaml so that the page cannot drift from it."""
 
-from collections.abc import Iterable
 from typing import Final
 
-from lifecycle.access.declared import RELATIONS, ROUTINES
+from lifecycle.access.declared import declared_access
 from lifecycle.access.model import ANON, AUTHENTICATED, OPS, Relation, Routine
+from lifecycle.declarations.application import Application
 
 PAGE: Final = """\
 # Who may see what
 
-Written by `lifecycle/access_policies/page.py` from `lifecycle/access_policies/declared.py`; a test compares the two.
+Written by `lifecycle/access/page.py` from `application/access.yaml`; a test compares the two.
 Change the declaration, not this page, then run `lifecycle migrate`. How to read, change and extend it:
 [read the access matrix](../how-to/read-the-access-matrix.md).
 
-What is not named may not be done. `service_role` and the owner pass row-level security by and keep what they have.
+What is not named of an object below may not be done; objects that are not named are left alone, and reported when the
+API reaches them. `service_role` and the owner pass row-level security by and keep what they have.
 Schemas `lifecycle` and `event_partitions` are closed to everybody but the owner; nobody may name what is in `private`.
 
 Privileges marked \\* are granted where they are missing. All others are only ever taken away, never given: where the
 application has not opened a table to a role, it stays closed. Where the application guards a table of the first part
 by row-level security and policies of its own, those decide, and ours are not added.
 
-## Tables and views of schema public
+## Tables and views
 
 | object | `anon` | `authenticated` | `ops` | why |
 |---|---|---|---|---|
@@ -35,10 +36,17 @@ told by the check `application_access_is_accepted` until `lifecycle access accep
 |---|---|
 {conditions}
 
-Helpers of schema `private` are asked once per statement, not once per row. They run as their owner, so that a policy of
-`vendor_members` may ask `vendor_members`.
+Helpers of schema `private` are asked once per statement, not once per row, and most run as their owner, so that a
+policy of a table may ask that table.
 
-## Functions of schemas public and private
+**What these policies pin.** PostgreSQL refuses `alter column ... type` of a column that a policy names, and
+`drop column` without CASCADE; with CASCADE the policy goes, and row-level security keeps the table closed. The policies
+name key columns alone. Before such a migration of the application drop the policy
+(`drop policy "lifecycle: ..." on ...`); afterwards run `lifecycle migrate`, which makes it again, or says which
+condition no longer fits the table. Renaming the column or the table, other columns, and everything else go on as
+without these policies.
+
+## Functions
 
 | function | may be executed by | why |
 |---|---|---|
@@ -48,12 +56,13 @@ DASH: Final = "-"
 STAR: Final = r"\*"
 
 
-def access_page() -> str:
+def access_page(application: Application) -> str:
     """The page as text."""
+    declared = declared_access(application)
     return PAGE.format(
-        relations="\n".join(map(_relation, RELATIONS)),
-        conditions="\n".join(f"| {words} | `{condition}` |" for words, condition in _conditions().items()),
-        routines="\n".join(map(_routine, ROUTINES)),
+        relations="\n".join(map(_relation, declared.relations)),
+        conditions="\n".join(f"| {words} | `{condition}` |" for words, condition in application.access.rows.items()),
+        routines="\n".join(map(_routine, declared.routines)),
     )
 
 
@@ -63,8 +72,7 @@ def _relation(relation: Relation) -> str:
 
 
 def _routine(routine: Routine) -> str:
-    name = routine.name if routine.schema == "public" else routine.qualified_name
-    return f"| `{name}()` | {', '.join(f'`{role}`' for role in routine.roles) or DASH} | {routine.reason} |"
+    return f"| `{routine.name}()` | {', '.join(f'`{role}`' for role in routine.roles) or DASH} | {routine.reason} |"
 
 
 def _cell(relation: Relation, role: str) -> str:
@@ -74,13 +82,3 @@ def _cell(relation: Relation, role: str) -> str:
         if role in access.roles
     ]
     return "; ".join(parts) or DASH
-
-
-def _conditions() -> dict[str, str]:
-    found: Iterable[tuple[str, str]] = (
-        (access.rows.words, access.rows.condition)
-        for relation in RELATIONS
-        for access in relation.access
-        if access.rows.condition
-    )
-    return dict(found)

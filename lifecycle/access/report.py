@@ -1,14 +1,17 @@
 """Everything that people ask about access, from one look: the matrix, what differs, what is open, what was closed."""
 
 from collections import defaultdict
-from collections.abc import Iterator
 from dataclasses import dataclass
 
-from lifecycle.access.accepted import Drift, drifts
-from lifecycle.access.changes import Change, access_changes
-from lifecycle.access.exposures import Exposure, own_exposures, tables_open_to_anybody, undeclared_exposures
+from lifecycle.access.accepted import Drift, drifts, require_migrated
+from lifecycle.access.changes import Change, access_changes, in_words
+from lifecycle.access.check import undeclared_exposures
+from lifecycle.access.declared import declared_access
+from lifecycle.access.exposures import Exposure, own_exposures, tables_open_to_anybody
 from lifecycle.access.matrix import Closed, MatrixRow, access_matrix, closed_before
 from lifecycle.database import Connection
+from lifecycle.declarations.application import Application
+from lifecycle.migrating.capabilities import declared_executors
 
 
 @dataclass(frozen=True)
@@ -32,34 +35,24 @@ class AccessReport:
     closed: tuple[Closed, ...]
 
 
-def access_differences(conn: Connection) -> tuple[Difference, ...]:
+def access_differences(conn: Connection, application: Application) -> tuple[Difference, ...]:
     """What `lifecycle migrate` would change, object by object. Works on a database without any of ours, too."""
     changes: dict[str, list[Change]] = defaultdict(list)
-    for change in access_changes(conn):
+    for change in access_changes(conn, declared_access(application)):
         changes[change.object].append(change)
-    return tuple(Difference(name, tuple(_together(found))) for name, found in changes.items())
+    return tuple(Difference(name, tuple(in_words(found))) for name, found in changes.items())
 
 
-def _together(changes: list[Change]) -> Iterator[str]:
-    """In words, the privileges of one role in one line."""
-    privileges: dict[str, list[str]] = defaultdict(list)
-    for change in changes:
-        if change.kind == "revoke":
-            privileges[change.subject].append(change.detail)
-        else:
-            yield change.told
-    for role, verbs in privileges.items():
-        yield f"{role} may {', '.join(verbs)}"
-
-
-def access_report(conn: Connection) -> AccessReport:
-    """Read the catalog; milliseconds, whatever the size of the data. Needs a migrated database."""
+def access_report(conn: Connection, application: Application) -> AccessReport:
+    """Read the catalog; milliseconds, whatever the size of the data. Raises RefusedError before the first migration."""
+    require_migrated(conn)
+    declared = declared_access(application)
     return AccessReport(
-        matrix=access_matrix(conn),
-        differences=access_differences(conn),
-        own_exposures=own_exposures(conn),
-        undeclared=undeclared_exposures(conn),
-        drifts=drifts(conn),
-        open_to_anybody=tables_open_to_anybody(conn),
+        matrix=access_matrix(conn, declared),
+        differences=access_differences(conn, application),
+        own_exposures=own_exposures(conn, declared_executors(application)),
+        undeclared=undeclared_exposures(conn, application),
+        drifts=drifts(conn, declared),
+        open_to_anybody=tables_open_to_anybody(conn, declared),
         closed=closed_before(conn),
     )

@@ -1,4 +1,5 @@
-"""The archive of chat messages: moving them in, reading and bringing them back, and how it stands.
+"""Rows past their time move to an archive beside their table, whole, and come back whole.
 
-Not here: what is done to the rows of a person who is erased, and the statistics, which do not see where a message lies.
+Belongs here: making the archive after its table, moving, reading, bringing back, how it stands, and who may read it.
+Does not belong here: what is done to the rows of a person who is erased.
 """

@@ -1,123 +1,90 @@
-"""A past conversation as text, and a session brought back from the archive."""
+"""A whole group of rows (a conversation) as text, wherever its rows lie."""
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import Final
-from uuid import UUID
+from typing import Any, Final
 
-from lifecycle.archive.text import Packed, unpack
-from lifecycle.database import Connection, politely, rows, run_all, value, without_statement_timeout
+import psycopg
+from psycopg import sql
+
+from lifecycle.archive.layout import GZIP, SHA256, ArchivedColumn, Layout
+from lifecycle.archive.text import unpack
+from lifecycle.database import Connection, without_statement_timeout
 from lifecycle.errors import RefusedError
-from lifecycle.policy import CHAT_ARCHIVE
 
-KNOWN: Final = "select exists (select from public.chat_sessions where id = %s)"
-# One statement, so that a message on its way from one table to the other is neither missed nor seen twice.
-MESSAGES: Final = """
-select c.created_at::text, c.role, c.content, c.content_gzip, c.content_sha256
-  from (select m.id, m.created_at, m.role, m.content, null::bytea as content_gzip, null::bytea as content_sha256
-          from public.chat_messages m where m.session_id = %(session)s
-         union all
-        select a.id, a.created_at, a.role, null, a.content_gzip, a.content_sha256
-          from public.chat_messages_archive a where a.session_id = %(session)s) c
- order by c.created_at, c.id
-"""
-ARCHIVED: Final = """
-select a.id, a.content_gzip, a.content_sha256 from public.chat_messages_archive a where a.session_id = %(session)s
-"""
-PREPARE: Final = (
-    "set local statement_timeout = 0",
-    "set local lifecycle.moves_messages = 'yes'",
-    "create temp table lifecycle_chat_batch (id uuid not null, content text not null) on commit drop",
-)
-FILL: Final = "copy pg_temp.lifecycle_chat_batch from stdin (format binary)"
-# The next run of the archive leaves the session alone until then.
-KEEP_OUT: Final = """
-insert into lifecycle.restored_chat_sessions as r (session_id, restored_at, until)
-values (%(session)s, %(now)s, %(until)s)
-on conflict (session_id) do update set restored_at = excluded.restored_at, until = greatest(r.until, excluded.until)
-"""
-# A text is put back only under its own checksum; an id that is in use again stays in the archive.
-BRING_BACK: Final = """
-with gone as (
-    delete from public.chat_messages_archive a using pg_temp.lifecycle_chat_batch b
-     where a.id = b.id and a.session_id = %(session)s and a.content_sha256 = sha256(convert_to(b.content, 'UTF8'))
-       and not exists (select from public.chat_messages m where m.id = a.id)
-    returning a.id, a.session_id, a.role, b.content, a.tool_calls, a.latency_ms, a.created_at
-), back as (
-    insert into public.chat_messages (id, session_id, role, content, tool_calls, latency_ms, created_at)
-    select g.* from gone g order by g.created_at
-    returning 1
-)
-select count(*) from back
-"""
+KNOWN: Final = sql.SQL("select exists (select from {groups} g where g.{id} = %(group)s::{kind})")
+# One statement, so that a row on its way from one table to the other is neither missed nor seen twice.
+ROWS: Final = sql.SQL("""
+select c.* from (
+    select m.{time}::{moment} as row_at, m.{id}::text as row_id, false as archived{live}
+      from {source} m where m.{group} = %(group)s::{kind}
+     union all
+    select a.{time}::{moment}, a.{id}::text, true{kept} from {archive} a where a.{group} = %(group)s::{stored}
+) c order by c.row_at, c.row_id
+""")
 
 
 @dataclass(frozen=True)
-class Message:
-    """One message of a conversation; `at` is the moment as PostgreSQL prints it, in UTC."""
+class Entry:
+    """One row of a group: its moment as PostgreSQL prints it, in UTC, and the shown columns as text."""
 
     at: str
-    role: str
-    text: str
+    shown: tuple[str | None, ...]
     archived: bool
 
 
-@dataclass(frozen=True)
-class Restoration:
-    """How many messages came back, how many stayed in the archive, and until when the session is left alone."""
+def require_group(conn: Connection, layout: Layout, group: str) -> None:
+    """RefusedError when there is none of that key."""
+    groups = layout.archive.declared.groups
+    query = KNOWN.format(groups=groups.table.identifier, id=sql.Identifier(groups.id), kind=layout.group_type)
+    try:
+        with conn.transaction():
+            found = conn.execute(query, {"group": group}).fetchone()
+    except psycopg.DataError:
+        raise RefusedError(f"{group!r} is no key of {groups.table}") from None
+    if found is None or not found[0]:
+        raise RefusedError(f"there is no row {group} in {groups.table}; its owner may have been erased")
 
-    restored: int
-    left: int
-    until: datetime
 
+def read_group(conn: Connection, layout: Layout, group: str) -> tuple[Entry, ...]:
+    """The whole group, archived rows included, oldest first.
 
-def read_conversation(conn: Connection, session: UUID) -> tuple[Message, ...]:
-    """The whole conversation, archived messages included, oldest first.
-
-    RefusedError for a session that does not exist, VerificationError when an archived text is damaged.
+    RefusedError for a group that does not exist, VerificationError when an archived text is damaged.
     """
+    declared = layout.archive.declared
+    shown = [layout.column(name) for name in declared.shown]
+    query = ROWS.format(
+        time=sql.Identifier(declared.time),
+        id=sql.Identifier(declared.id),
+        group=sql.Identifier(declared.group),
+        moment=sql.SQL(layout.column(declared.time).type),
+        source=layout.archive.source.identifier,
+        archive=declared.archive.identifier,
+        kind=layout.group_type,
+        stored=sql.SQL(layout.column(declared.group).stored),
+        live=sql.SQL("").join(_parts(column, sql.SQL("m"), live=True) for column in shown),
+        kept=sql.SQL("").join(_parts(column, sql.SQL("a"), live=False) for column in shown),
+    )
     with without_statement_timeout(conn):
         conn.execute("set local timezone = 'UTC'")
-        _require_session(conn, session)
-        found = rows(conn, MESSAGES, {"session": session})
-    return tuple(
-        Message(at, role, unpack(Packed(packed, checksum)).decode() if text is None else text, text is None)
-        for at, role, text, packed, checksum in found
-    )
+        require_group(conn, layout, group)
+        found = conn.execute(
+            sql.SQL("select r.row_at::text, r.archived, r.* from ({}) r").format(query), {"group": group}
+        ).fetchall()
+    return tuple(Entry(row[0], tuple(_texts(shown, row[5:])), row[1]) for row in found)
 
 
-def restore_session(
-    conn: Connection, session: UUID, *, now: datetime, keep_for: timedelta = CHAT_ARCHIVE.restored_for
-) -> Restoration:
-    """Bring a session's archived messages back into chat_messages, and keep them there for `keep_for`.
-
-    One transaction. RefusedError for a session that does not exist, VerificationError when a text is damaged (then
-    nothing is changed), BusyError when the session stays locked.
-    """
-    until = now + keep_for
-    restoration, _ = politely(
-        conn,
-        lambda: _restore(conn, session, now, until),
-        what="restore of a chat session",
-        relation="public.chat_sessions",
-        also=("public.chat_messages", "public.chat_messages_archive"),
-    )
-    return restoration
+def _parts(column: ArchivedColumn, row: sql.Composable, *, live: bool) -> sql.Composed:
+    """A column as three: its text, its gzip and the checksum, as the archive may keep it."""
+    text = sql.SQL(", {}.{}::text").format(row, sql.Identifier(column.name))
+    if live or not column.compressed:
+        return sql.SQL("{}, null::bytea, null::bytea").format(text)
+    ends = (sql.SQL(", {}.{}").format(row, sql.Identifier(column.name + end)) for end in (GZIP, SHA256))
+    return sql.SQL("").join([text, *ends])
 
 
-def _restore(conn: Connection, session: UUID, now: datetime, until: datetime) -> Restoration:
-    _require_session(conn, session)
-    run_all(conn, PREPARE)
-    conn.execute(KEEP_OUT.encode(), {"session": session, "now": now, "until": until})
-    archived = rows(conn, ARCHIVED, {"session": session})
-    with conn.cursor().copy(FILL.encode()) as copy:
-        copy.set_types(["uuid", "text"])
-        for message, packed, checksum in archived:
-            copy.write_row((message, unpack(Packed(packed, checksum)).decode()))
-    restored = int(value(conn, BRING_BACK, {"session": session}))
-    return Restoration(restored, len(archived) - restored, until)
-
-
-def _require_session(conn: Connection, session: UUID) -> None:
-    if not value(conn, KNOWN, (session,)):
-        raise RefusedError(f"there is no chat session {session}; its owner may have been erased")
+def _texts(shown: list[ArchivedColumn], values: tuple[Any, ...]) -> list[str | None]:
+    found: list[str | None] = []
+    for number in range(len(shown)):
+        text, gzip, sha256 = values[3 * number : 3 * number + 3]
+        found.append(text if sha256 is None else unpack(text, gzip, sha256))
+    return found

@@ -11,12 +11,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from struct import Struct
 from typing import Final
-from uuid import UUID
 
 import psycopg
 
-from lifecycle.archive.batches import Due, Place, next_days, read_batch, start_of_next
-from lifecycle.archive.text import Packed, pack
+from lifecycle.archive.batches import Due, Place, Row, next_days, read_batch
+from lifecycle.archive.text import pack
 from lifecycle.database import Connection, rows, without_statement_timeout
 
 # Some seconds. With each transaction the thread has to wait once for the caller.
@@ -29,26 +28,27 @@ select set_config(s.name, '0', true) from pg_settings s
 """
 CLAIM: Final = """
 select d.name from unnest(%s::text[]) d(name)
- where pg_try_advisory_xact_lock(hashtextextended('lifecycle.chat_archive.' || d.name, 0))
+ where pg_try_advisory_xact_lock(hashtextextended('lifecycle.archive.' || %s || '.' || d.name, 0))
 """
 
-# A row as COPY reads it in binary: four columns, the length before each. Written here, and not by the driver while the
-# caller holds the moving transaction open.
+# A row as COPY reads it in binary: the number of columns, the length before each. Written here, and not by the driver
+# while the caller holds the moving transaction open.
 COPY_HEAD: Final = b"PGCOPY\n\xff\r\n\0" + bytes(8)
-COPY_ROW: Final = Struct("!hi16si16si")
-COPY_CHECKSUM: Final = Struct("!i32s")
+COPY_COLUMNS: Final = Struct("!h")
+COPY_LENGTH: Final = Struct("!i")
+COPY_NULL: Final = COPY_LENGTH.pack(-1)
 COPY_END: Final = b"\xff\xff"
 
 
 @dataclass(frozen=True)
 class Batch:
-    """So many messages of claimed days, and the place behind them. `busy_days` were claimed by somebody else.
+    """So many rows of claimed days, and the place behind them. `busy_days` were claimed by somebody else.
 
-    `packed` is what COPY reads: id, session, gzip and checksum of each.
+    `packed` is what COPY reads: key and group of each, then gzip and checksum of each text.
     """
 
     end: Place
-    messages: int
+    rows: int
     packed: bytes
     busy_days: int
 
@@ -58,7 +58,7 @@ def claimed_batches(claims: Connection, due: Due, place: Place) -> Generator[Bat
 
     `claims` belongs to a second thread meanwhile, whose errors are raised here. At most two batches are in memory.
     """
-    with without_statement_timeout(claims), ThreadPoolExecutor(1, "chat-archive") as thread:
+    with without_statement_timeout(claims), ThreadPoolExecutor(1, "archive") as thread:
         rows(claims, NO_TIMEOUT)
         ahead = thread.submit(_next_batch, claims, due, place)
         try:
@@ -81,18 +81,27 @@ def _next_batch(claims: Connection, due: Due, place: Place) -> Batch | None:
     days = next_days(claims, due, place)
     if not days:
         return None
-    free = {name for (name,) in rows(claims, CLAIM, ([day.name for day in days],))}
+    archive = str(due.layout.archive.declared.archive)
+    free = {name for (name,) in rows(claims, CLAIM, ([day.name for day in days], archive))}
     claimed = [day for day in days if day.name in free]
-    messages = read_batch(claims, due, place, claimed) if claimed else []
-    end = start_of_next(days[-1])
-    full = len(messages) == due.policy.batch_size or sum(len(m[3]) for m in messages) >= due.policy.batch_bytes
-    if messages and full:
-        message, _, at, _ = messages[-1]
-        end = Place(at, message)
-    packed = b"".join([COPY_HEAD, *(_copy_row(m, session, pack(text)) for m, session, _, text in messages), COPY_END])
-    return Batch(end, len(messages), packed, len(days) - len(claimed))
+    found = read_batch(claims, due, place, claimed) if claimed else []
+    end = Place(days[-1].end)
+    size = sum(len(text) for row in found for text in row.texts if text is not None)
+    if found and (len(found) == due.pace.batch_size or size >= due.pace.batch_bytes):
+        end = found[-1].place
+    packed = b"".join([COPY_HEAD, *map(_copy_row, found), COPY_END])
+    return Batch(end, len(found), packed, len(days) - len(claimed))
 
 
-def _copy_row(message: UUID, session: UUID, packed: Packed) -> bytes:
-    head = COPY_ROW.pack(4, 16, message.bytes, 16, session.bytes, len(packed.content_gzip))
-    return head + packed.content_gzip + COPY_CHECKSUM.pack(32, packed.content_sha256)
+def _copy_row(row: Row) -> bytes:
+    values: list[bytes | None] = [row.id, row.group]
+    for text in row.texts:
+        if text is None:
+            values += (None, None)
+        else:
+            packed = pack(text)
+            values += (packed.gzip, packed.sha256)
+    pieces = [COPY_COLUMNS.pack(len(values))]
+    for value in values:
+        pieces += (COPY_NULL,) if value is None else (COPY_LENGTH.pack(len(value)), value)
+    return b"".join(pieces)

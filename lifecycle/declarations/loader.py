@@ -1,6 +1,7 @@
 """Read the folder of declarations. What is wrong with it is told by file, line, key and the nearest valid word."""
 
 import difflib
+import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -15,6 +16,9 @@ from lifecycle.errors import DeclarationError
 Place = tuple[str | int, ...]
 UNKNOWN_KEY: Final = "extra_forbidden"
 MOST_TOLD: Final = 20
+# The declarations of this project's own application, when nobody names another folder.
+DEFAULT_FOLDER: Final = Path(__file__).parents[2] / "application"
+RELATIONS_FILE: Final = "schema.json"
 
 
 class _Lines:
@@ -66,8 +70,8 @@ def load_application(folder: Path) -> Application:
     """
     if not folder.is_dir():
         raise DeclarationError(
-            f"{folder}: there is no such folder of declarations. LIFECYCLE_APPLICATION names it; it holds files such as "
-            "event_tables.yaml"
+            f"{folder}: there is no such folder of declarations. LIFECYCLE_APPLICATION names it; it holds files such "
+            "as event_tables.yaml"
         )
     unknown = sorted(path.name for path in folder.glob("*.y*ml") if path.suffix != ".yaml" or path.stem not in FILES)
     if unknown:
@@ -82,11 +86,22 @@ def load_application(folder: Path) -> Application:
     )
     declared = {name: lines.value for name, lines in read.items() if lines.value is not None}
     try:
-        return Application.model_validate({**declared, "functions": functions})
+        return Application.model_validate({**declared, "functions": functions, "relations": _relations(folder)})
     except ValidationError as error:
         told = list(_told(error, folder, read))
         more = [f"and {len(told) - MOST_TOLD} more"] if len(told) > MOST_TOLD else []
         raise DeclarationError("\n".join([*told[:MOST_TOLD], *more])) from None
+
+
+def _relations(folder: Path) -> list[Any]:
+    path = folder / RELATIONS_FILE
+    if not path.is_file():
+        return []
+    try:
+        found: list[Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DeclarationError(f"{path}: cannot be read: {error}. `lifecycle schema` writes it anew.") from None
+    return found
 
 
 def _told(error: ValidationError, folder: Path, read: Mapping[str, _Lines]) -> Iterator[str]:

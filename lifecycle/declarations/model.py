@@ -1,15 +1,44 @@
 """What every declaration has: frozen, without unknown keys, with a reason if somebody wants to give one."""
 
+import difflib
+import re
 from datetime import timedelta
 from typing import Annotated, Final
 
 from psycopg import sql
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, WithJsonSchema
 
-UNITS: Final = r"(?:minute|hour|day|week|month|year)s?"
+UNITS: Final = ("minute", "hour", "day", "week", "month", "year")
+EXAMPLE: Final = "write it as `90 days` or `1 year 6 months`"
+
+
+def _checked_interval(text: str) -> str:
+    """The text with single spaces; ValueError with the nearest unit where it is no length of time."""
+    words = text.split()
+    if not words or len(words) % 2:
+        raise ValueError(f"{text!r} is no length of time: {EXAMPLE}")
+    for amount, unit in zip(words[::2], words[1::2], strict=True):
+        if not re.fullmatch("[1-9][0-9]*", amount):
+            raise ValueError(f"{text!r}: {amount} is no whole number above zero; {EXAMPLE}")
+        if unit.removesuffix("s") not in UNITS:
+            plural = [f"{name}s" for name in UNITS]
+            near = difflib.get_close_matches(unit, plural, n=1)
+            meant = f"; did you mean {near[0]}?" if near else ""
+            raise ValueError(f"{text!r}: {unit} is no unit of time{meant} (known: {', '.join(plural)})")
+    return " ".join(words)
+
+
 # A length of time as PostgreSQL reads it. Months stay months: how long they are depends on when one asks.
 Interval = Annotated[
-    str, StringConstraints(pattern=rf"^[1-9][0-9]* {UNITS}( [1-9][0-9]* {UNITS})*$", strip_whitespace=True)
+    str,
+    AfterValidator(_checked_interval),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "pattern": f"^[1-9][0-9]* ({'|'.join(UNITS)})s?( [1-9][0-9]* ({'|'.join(UNITS)})s?)*$",
+            "examples": ["90 days", "1 year 6 months"],
+        }
+    ),
 ]
 # One identifier of a relation as it stands in the catalog, without quotes.
 Column = Annotated[str, StringConstraints(min_length=1, max_length=63)]

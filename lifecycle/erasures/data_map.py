@@ -1,121 +1,210 @@
-"""Where a person's data lives and what becomes of it: the one place that says so.
+"""The map of personal data as rows of the policy tables: what personal_data.yaml declares, and tables of our own.
 
-`lifecycle migrate` copies it into `lifecycle.erasure_steps` and `lifecycle.personal_data_columns`, which the database
-functions read. The check `personal_data_map_is_complete` compares it with the live schema: a column that could hold
-personal data and is not named here fails it.
+In schema lifecycle nobody may be found, unless a line here says otherwise (lifecycle.treatment_of() knows the rest).
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Any, Final
 
+from psycopg import sql
+from psycopg.types.json import Jsonb
 
-class Key(StrEnum):
-    """By what a row is found. lifecycle.collect_erasure_keys() says where each kind comes from."""
+from lifecycle.declarations.application import Application
+from lifecycle.declarations.personal_data import PERSON, PersonalData, PersonalTable, Step
+from lifecycle.erasures.archived import RESTORED, archived_tables, restored_groups
+from lifecycle.erasures.policy import ERASURE
+from lifecycle.names import QualifiedName
 
-    account = "account"
-    sign_in_user = "sign_in_user"
-    web_session = "web_session"  # every visit the person took part in
-    own_web_session = "own_web_session"  # those in which nobody else was seen who stays
-    chat_session = "chat_session"
-    quiz_session = "quiz_session"
-    recommendation_run = "recommendation_run"
-    generated_activity = "generated_activity"  # made in the person's chats and saved by nobody else
-    form_submission = "form_submission"  # of the account, or anonymous with one of its e-mail addresses
-    voucher = "voucher"  # of those bookings
-    audit_subject = "audit_subject"  # ledger rows about the person
-    audit_performer = "audit_performer"  # ledger rows of what the person did
-
-
-class Action(StrEnum):
-    delete = "delete"
-    scrub = "scrub"
-
-
-class Treatment(StrEnum):
-    """What a column means for the search after an erasure."""
-
-    deleted = "deleted"  # the person's rows go; a find anywhere else fails the job
-    cleared = "cleared"  # the row stays, the column is replaced; a find fails the job
-    redacted = "redacted"  # free form of others' rows: the person's ids and addresses are taken out of it
-    refreshed = "refreshed"  # derived; made anew before the search
-    exempt = "exempt"  # may name the person, for the reason given; counted in the receipt
-    clean = "clean"  # holds nothing of a person; a find fails the job
-
-
-# Not a hash: a hash of the session would still tie a person's events together.
-ERASED: Final = "erased"
-# Residues in them must not fail a job: whoever wrote somebody's address into their own form could hold up that
-# person's erasure for ever.
-OTHERS_FREE_FORM: Final = "free form of others' rows, in which somebody's address may have been written down"
-
-Rule = Mapping[str, Any]
-NULL: Final[Rule] = {"with": "null"}
-REDACTED: Final[Rule] = {"with": "redacted"}  # every id and e-mail address in it gives way to a word
-LOCATION: Final[Rule] = {"with": "location"}  # a URL without query and fragment, redacted
-
-
-def constant(value: str) -> Rule:
-    """The same value for everybody, so that it ties no rows together."""
-    return {"with": "value", "value": value}
-
-
-def allowed(*keys: str) -> Rule:
-    """Of a JSON object only these keys, redacted."""
-    return {"with": "allowed", "keys": list(keys)}
+Statements = Sequence[sql.SQL | sql.Composed]
 
 
 @dataclass(frozen=True)
-class Step:
-    """What is done to the rows of one table whose `key_column` is one of the person's keys of kind `key`.
+class MappedTable:
+    """One table of the map: the application's own as declared, or one that follows from other declarations."""
 
-    `unowned` names a column that must be null: a row without an owner, in a visit that was the person's alone.
-    """
-
-    key_column: str
-    key: Key
-    action: Action = Action.delete
-    replacements: Mapping[str, Rule] = field(default_factory=dict)
-    unowned: str | None = None
-
-
-@dataclass(frozen=True)
-class Table:
-    """One table: its steps, and what its columns mean where a row stays.
-
-    `columns` maps a column, or `*` for all others, to its treatment and the reason. Columns that a step replaces are
-    `cleared` without being named again.
-    """
-
-    name: str
-    reason: str
+    name: QualifiedName
+    declared: PersonalTable
+    time: str | None = None
     steps: tuple[Step, ...] = ()
-    columns: Mapping[str, tuple[Treatment, str]] = field(default_factory=dict)
-    schema: str = "public"
-
-    @property
-    def qualified_name(self) -> str:
-        return f"{self.schema}.{self.name}"
-
-    def treatments(self) -> dict[str, tuple[Treatment, str]]:
-        """Every declared column with its treatment and reason."""
-        found = {column: (Treatment.cleared, self.reason) for step in self.steps for column in step.replacements}
-        if self.steps and all(step.action is Action.delete for step in self.steps):
-            found["*"] = (Treatment.deleted, self.reason)
-        return found | dict(self.columns)
+    treatments: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
 
-def clean(reason: str, *columns: str) -> dict[str, tuple[Treatment, str]]:
-    """Columns that hold nothing of a person, so that a find in them is a fault."""
-    return dict.fromkeys(columns, (Treatment.clean, reason))
+# The queue names the person, to find what comes back. Segments wait in a table that the application's triggers fill:
+# last, since the deletes before it fill it, too.
+OWN_TABLES: Final = {
+    QualifiedName("lifecycle", "deletion_jobs"): PersonalTable(
+        why="the queue", exempt={"account_key": "ties the proof to the request, to find what comes back"}
+    ),
+    QualifiedName("lifecycle", "changed_segment_accounts"): PersonalTable(
+        optional=True,
+        why="persons whose segments wait; one who was erased has none",
+        steps=(Step(by="account", key=PERSON),),
+    ),
+}
 
 
-def redacted(reason: str, *columns: str) -> dict[str, tuple[Treatment, str]]:
-    """Free form of others' rows, from which the person's ids and addresses are taken out."""
-    return dict.fromkeys(columns, (Treatment.redacted, reason))
+def mapped_tables(application: Application) -> Iterator[MappedTable]:
+    """Every table of the map, in the order in which their rows go. Nothing when no personal data is declared.
+
+    Archived rows go with those of their table, and before what these refer to.
+    """
+    data = application.personal_data
+    if data is None:
+        return
+    archives = dict(archived_tables(application, data))
+    restored = restored_groups(application, data)
+    tables = {**archives, **({RESTORED: restored} if restored else {}), **data.tables, **OWN_TABLES}
+    for name, table in tables.items():
+        events = application.event_tables.get(name)
+        time = table.time or (events.time if events else None)
+        yield MappedTable(name, table, time, table.steps, table.treatments())
 
 
-def exempt(reason: str, *columns: str) -> dict[str, tuple[Treatment, str]]:
-    """Columns that may name the person after the erasure, for this reason."""
-    return dict.fromkeys(columns, (Treatment.exempt, reason))
+FORGET: Final = tuple(
+    sql.SQL("delete from lifecycle.{}").format(sql.Identifier(table))
+    for table in (
+        *("erasure_policy", "erasure_key_kinds", "erasure_key_sources", "erasure_key_limits"),
+        *("erasure_steps", "personal_data_columns"),
+    )
+)
+
+
+def map_statements(application: Application) -> Statements:
+    """Write the map and the policy into their tables; without personal data they are emptied."""
+    data = application.personal_data
+    if data is None:
+        return FORGET
+    return (
+        *FORGET,
+        _insert("erasure_policy", _policy(application, data)),
+        *(_insert("erasure_key_kinds", row) for row in _kinds(data)),
+        *(_insert("erasure_key_sources", row) for row in _sources(data)),
+        *(_insert("erasure_key_limits", row) for row in _limits(data)),
+        *(_insert("erasure_steps", row) for row in _steps(application)),
+        *(_insert("personal_data_columns", row) for row in _columns(application)),
+    )
+
+
+def _insert(table: str, row: Mapping[str, Any]) -> sql.Composed:
+    return sql.SQL("insert into lifecycle.{} ({}) values ({})").format(
+        sql.Identifier(table),
+        sql.SQL(", ").join(map(sql.Identifier, row)),
+        sql.SQL(", ").join(sql.Literal(held) for held in row.values()),
+    )
+
+
+def _text(name: QualifiedName | None) -> str | None:
+    return None if name is None else str(name)
+
+
+def _policy(application: Application, data: PersonalData) -> dict[str, Any]:
+    person, asked = data.person, data.requests
+    tombstone, sign_in = person.tombstone, person.sign_in
+    used_table, used_column = sign_in.still_used if sign_in else (None, None)
+    return {
+        "version": data.version,
+        "grace": asked.grace or "0",
+        "deadline": asked.deadline,
+        "late_window": asked.late_window,
+        **vars(ERASURE),
+        "calendar": application.database.calendar,
+        "managed_schemas": list(application.database.managed_schemas),
+        "person_table": str(person.table),
+        "person_column": person.key,
+        "erased_column": tombstone and tombstone.column,
+        "erased_value": tombstone and tombstone.value,
+        "hold_function": _text(person.hold),
+        "request_table": str(asked.table),
+        "request_id": asked.id,
+        "request_person": asked.person,
+        "request_status": asked.status,
+        "word_pending": asked.words.pending,
+        "word_processing": asked.words.processing,
+        "word_completed": asked.words.completed,
+        "word_failed": asked.words.failed,
+        "requested_at": asked.requested_at,
+        "processed_at": asked.processed_at,
+        "completed_at": asked.completed_at,
+        "processed_by": asked.processed_by,
+        "request_notes": asked.notes,
+        "request_reason": asked.reason,
+        "sign_in_table": _text(sign_in.table if sign_in else None),
+        "sign_in_id": sign_in and sign_in.id,
+        "sign_in_kind": sign_in and sign_in.key,
+        "sign_in_used_table": _text(used_table),
+        "sign_in_used_column": used_column,
+    }
+
+
+def _kinds(data: PersonalData) -> Iterator[dict[str, Any]]:
+    for position, (kind, key) in enumerate(data.keys.items(), 1):
+        yield {
+            "position": position,
+            "kind": kind,
+            "form": key.form,
+            "searched": key.search,
+            "remembered": key.remembered,
+        }
+
+
+def _sources(data: PersonalData) -> Iterator[dict[str, Any]]:
+    for kind, key in data.keys.items():
+        for position, source in enumerate(key.sources, 1):
+            yield {
+                "kind": kind,
+                "position": position,
+                "table_name": _text(source.table),
+                "by_column": source.by,
+                "key_kinds": list(source.key),
+                "taken_column": source.take,
+                "given_column": source.given,
+                "unowned_column": source.unowned,
+                "any_case": source.any_case,
+                "bound": source.bound,
+                "optional": source.optional,
+            }
+
+
+def _limits(data: PersonalData) -> Iterator[dict[str, Any]]:
+    for kind, key in data.keys.items():
+        for position, limit in enumerate(key.unless, 1):
+            yield {
+                "kind": kind,
+                "position": position,
+                "table_name": _text(limit.table),
+                "column_name": limit.column,
+                "owner_column": limit.owner,
+                "more_than": limit.more_than,
+                "function_name": _text(limit.function),
+                "optional": limit.optional,
+            }
+
+
+def _steps(application: Application) -> Iterator[dict[str, Any]]:
+    steps = ((table, step) for table in mapped_tables(application) for step in table.steps)
+    for number, (table, step) in enumerate(steps, 1):
+        yield {
+            "step": number,
+            "table_name": str(table.name),
+            "key_column": step.by,
+            "key_kind": step.key,
+            "action": step.do,
+            "unowned_column": step.unowned,
+            "time_column": table.time,
+            "replacements": Jsonb(step.replacements()),
+            "optional": table.declared.optional,
+            "optional_columns": list(table.declared.optional_columns),
+            "reason": table.declared.why,
+        }
+
+
+def _columns(application: Application) -> Iterator[dict[str, Any]]:
+    for table in mapped_tables(application):
+        for column, (treatment, reason) in table.treatments.items():
+            yield {
+                "table_name": str(table.name),
+                "column_name": column,
+                "treatment": treatment,
+                "reason": reason,
+            }

@@ -30,11 +30,11 @@ update lifecycle.deletion_jobs j
    set state = 'queued', hold_reason = null, hold_until = null, next_attempt_at = now(), attempts = 0
  where j.state in ('held', 'failed') and not j.held_by_rule
    and exists (select from lifecycle.suppressions s
-                where s.kind = 'account' and s.hash = lifecycle.keyed_hash(j.account_id::text))
+                where s.kind = 'person' and s.hash = lifecycle.keyed_hash(j.account_key))
 """
 ADD: Final = """
 insert into lifecycle.suppressions (kind, hash, erased_at, expires_at, request_id)
-select %(kind)s, decode(%(hash)s, 'hex'), %(erased_at)s::timestamptz, %(expires_at)s::timestamptz, %(request_id)s::uuid
+select %(kind)s, decode(%(hash)s, 'hex'), %(erased_at)s::timestamptz, %(expires_at)s::timestamptz, %(request_id)s
  where %(expires_at)s::timestamptz is null or %(expires_at)s::timestamptz > now()
 on conflict (kind, hash) do nothing
 """

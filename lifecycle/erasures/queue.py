@@ -8,9 +8,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from lifecycle.database import Connection, rows, value
+from psycopg import sql
 
-ENQUEUE: Final = "select request_id::text, state, reason from public.enqueue_deletion_jobs()"
+from lifecycle.database import Connection, rows, value
+from lifecycle.declarations.application import Application
+
+ENQUEUE: Final = "select request_id, state, reason from public.enqueue_deletion_jobs()"
 HOLD: Final = "select public.hold_deletion_request(%s, %s, %s)"
 RELEASE: Final = "select public.release_deletion_request(%s)"
 CANCEL: Final = "select public.cancel_deletion_request(%s, %s)"
@@ -27,11 +30,11 @@ STATES: Final = "select state, count(*) from lifecycle.deletion_jobs group by st
 STANDING: Final = """
 select count(*) filter (where state = 'queued' and not_before > now()),
        min(due_at) filter (where state not in ('verified', 'cancelled') and isfinite(due_at)),
-       (select count(*) from public.data_deletion_requests r
-         where r.status = 'pending' and not exists (select from lifecycle.deletion_jobs j where j.request_id = r.id))
+       lifecycle.requests_without_job()
   from lifecycle.deletion_jobs
 """
-PENDING: Final = "select count(*) from public.data_deletion_requests where status in ('pending', 'processing')"
+# Before `lifecycle migrate` nothing else is known of them.
+PENDING: Final = sql.SQL("select count(*) from {table} r where r.{status}::text in ({pending}, {processing})")
 OPEN: Final = """
 select request_id::text, state, least(greatest(requested_at, '0001-01-02'), '9999-12-30'),
        least(greatest(due_at, '0001-01-02'), '9999-12-30'), attempts, next_attempt_at, hold_reason, hold_until,
@@ -125,10 +128,10 @@ def cancel(conn: Connection, request_id: str, reason: str) -> str:
     return str(value(conn, CANCEL, (request_id, reason)))
 
 
-def queue_status(conn: Connection) -> QueueStatus:
+def queue_status(conn: Connection, application: Application) -> QueueStatus:
     """How the queue stands. Before `lifecycle migrate` every open request counts as one without a job."""
     if not value(conn, QUEUE_EXISTS):
-        return QueueStatus({}, 0, value(conn, PENDING), None, ())
+        return QueueStatus({}, 0, _open_requests(conn, application), None, ())
     in_grace, next_deadline, without_job = rows(conn, STANDING)[0]
     return QueueStatus(
         states=dict(rows(conn, STATES)),
@@ -137,3 +140,16 @@ def queue_status(conn: Connection) -> QueueStatus:
         next_deadline=next_deadline,
         open=tuple(OpenRequest(*row) for row in rows(conn, OPEN, (MOST_LISTED,))),
     )
+
+
+def _open_requests(conn: Connection, application: Application) -> int:
+    if application.personal_data is None:
+        return 0
+    asked = application.personal_data.requests
+    query = PENDING.format(
+        table=asked.table.identifier,
+        status=sql.Identifier(asked.status),
+        pending=sql.Literal(asked.words.pending),
+        processing=sql.Literal(asked.words.processing),
+    )
+    return int(conn.execute(query).fetchall()[0][0])

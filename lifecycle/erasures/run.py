@@ -1,6 +1,6 @@
 """One batch of deletion requests, from the claim to the receipts.
 
-Each step is a database function in a transaction of its own (migrations/versions/0010 to 0012). What is added here
+Each step is a database function in a transaction of its own (the SQL files beside this one). What is added here
 is the search of compressed text, which the database cannot do, and an account of what happened, in counts. A worker
 that is killed loses its jobs when their lease runs out, and the next one goes on where it stopped.
 """
@@ -21,8 +21,7 @@ JOBS: Final = "select array_agg(id order by id) from lifecycle.deletion_jobs whe
 STEP: Final = "select lifecycle.erasure_step(%s, %s, %s::oid::regclass, %s::jsonb)"
 REMAINING: Final = "select count(*) from lifecycle.deletion_jobs where batch_id = %s and state = 'running'"
 RELATIONS: Final = """
-select relation::oid::bigint, table_name, max(bytes) from lifecycle.searched_columns()
- group by 1, 2 order by 3, 2
+select relation::oid::bigint, table_name, bytes from lifecycle.relations_to_search() order by place
 """
 FAIL: Final = "select lifecycle.fail_erasure_batch(%s, %s, %s)"
 OUTCOME: Final = """
@@ -57,7 +56,7 @@ select r.id, r.request_id::text, extract(epoch from r.issued_at - j.requested_at
                  where r.request_id = j.request_id order by r.id desc limit 1) r on true
  where j.id = any (%(jobs)s) and j.state = 'verified' and j.batch_id = %(batch)s order by r.id
 """
-# Another session refreshes the statistics: as patient as public.process_deletion_jobs().
+# Another session refreshes a materialized view: as patient as public.process_deletion_jobs().
 REFRESH_TRIES: Final = 120
 REFRESH_PAUSE: Final = 1.0
 LOCK_NOT_AVAILABLE: Final = "55P03"
@@ -190,12 +189,12 @@ def _sign_in_users(batch: _Batch) -> bool:
 
 def _refresh(batch: _Batch) -> bool:
     for attempt in range(REFRESH_TRIES):
-        batch.progress("refreshing what is derived", attempt / REFRESH_TRIES)
+        batch.progress("refreshing materialized views", attempt / REFRESH_TRIES)
         outcome = batch.step("refresh")
         if outcome != "again":
             return outcome != "failed"
         batch.sleep(REFRESH_PAUSE)
-    batch.fail("another session kept refreshing the statistics", LOCK_NOT_AVAILABLE)
+    batch.fail("another session kept refreshing a materialized view", LOCK_NOT_AVAILABLE)
     return False
 
 

@@ -12,16 +12,28 @@ select coalesce(last_error, 'no reason was recorded'), count(*)
   from lifecycle.deletion_jobs where state = 'failed' and erased_at is not null group by 1 order by 2 desc, 1
 """
 UNMAPPED: Final = "select table_name || '.' || column_name from lifecycle.unmapped_columns() order by 1"
-# A step that names what does not exist would pass over a person's rows, or fail.
+# What names something that does not exist would pass over a person's rows, or fail.
 MISSING: Final = """
-select distinct c.name
-  from lifecycle.erasure_steps s
- cross join lateral (select s.table_name || '.' || n.column_name, n.column_name
-                       from (select s.key_column union select s.unowned_column
-                              union select jsonb_object_keys(s.replacements)) n(column_name)
-                      where n.column_name is not null) c(name, column_name)
- where not exists (select from pg_attribute a
-                    where a.attrelid = to_regclass(s.table_name) and a.attname = c.column_name and not a.attisdropped)
+select distinct m.table_name || '.' || m.column_name from (
+    select s.table_name, n.column_name, s.optional
+      from lifecycle.erasure_steps s
+     cross join lateral (select s.key_column union select s.unowned_column
+                          union select jsonb_object_keys(s.replacements)) n(column_name)
+     where n.column_name <> all (s.optional_columns)
+     union
+    select k.table_name, n.column_name, k.optional
+      from lifecycle.erasure_key_sources k
+     cross join lateral (values (k.by_column), (k.taken_column), (k.given_column), (k.unowned_column)) n(column_name)
+     where k.table_name is not null
+     union
+    select l.table_name, n.column_name, l.optional
+      from lifecycle.erasure_key_limits l cross join lateral (values (l.column_name), (l.owner_column)) n(column_name)
+     where l.table_name is not null) m
+ where m.column_name is not null and not (m.optional and not lifecycle.is_there(m.table_name))
+   and not exists (select from pg_attribute a join pg_class c on c.oid = a.attrelid
+                     join pg_namespace n on n.oid = c.relnamespace
+                    where format('%I.%I', n.nspname, c.relname) = m.table_name and a.attname = m.column_name
+                      and not a.attisdropped)
  order by 1
 """
 SIGN_IN_USERS: Final = """

@@ -1,49 +1,43 @@
-"""Vouchers and redemptions past retention: deleted by the database function, until none is left.
+"""Rows past their time: deleted by the database function, batch after batch, until none is left."""
 
-What is deleted is decided in the database (migrations/versions/0009_chat_archive.sql), so that psql and Supabase's own
-scheduler can do it, too.
-"""
-
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Final
 
 from lifecycle.database import Connection, rows, without_statement_timeout
 from lifecycle.errors import RefreshError
-from lifecycle.policy import VOUCHERS
 
-DELETE: Final = "select redemptions, vouchers, error from public.delete_expired_vouchers(%s)"
+DELETE: Final = "select deleted, error from lifecycle.delete_expired_rows(%s, %s)"
 
 
 @dataclass(frozen=True)
-class VoucherRun:
-    """Rows that were deleted, in so many transactions."""
+class ExpiryRun:
+    """Rows that were deleted, by name of their table, in so many transactions."""
 
-    redemptions: int = 0
-    vouchers: int = 0
+    deleted: Mapping[str, int] = field(default_factory=dict)
     batches: int = 0
 
 
-def delete_expired_vouchers(
+def delete_expired(
     conn: Connection,
+    job: str,
     *,
-    batch_size: int = VOUCHERS.batch_size,
+    batch: int | None = None,
     progress: Callable[[str, float], None] = lambda _message, _fraction: None,
-) -> VoucherRun:
-    """Delete what is past retention, one batch in one transaction after the other.
+) -> ExpiryRun:
+    """Delete what is past its time, one batch in one transaction after the other.
 
     Raises RefreshError when a batch failed (earlier ones stay deleted), psycopg's LockNotAvailable when another session
     deletes, UndefinedFunction before `lifecycle migrate`.
     """
-    total = VoucherRun()
+    total, batches = dict[str, int](), 0
     while True:
         with without_statement_timeout(conn):
-            redemptions, vouchers, error = rows(conn, DELETE, (batch_size,))[0]
+            deleted, error = rows(conn, DELETE, (job, batch))[0]
+        batches += 1
         if error is not None:
-            raise RefreshError(
-                f"vouchers, batch {total.batches + 1}: {error}. It is undone and waits for the next run."
-            )
-        total = VoucherRun(total.redemptions + redemptions, total.vouchers + vouchers, total.batches + 1)
-        if not redemptions and not vouchers:
-            return total
-        progress(f"{total.redemptions:,} redemptions and {total.vouchers:,} vouchers deleted", 0.0)
+            raise RefreshError(f"{job}, batch {batches}: {error}. It is undone and waits for the next run.")
+        total = {name: total.get(name, 0) + count for name, count in deleted.items()}
+        if not any(deleted.values()):
+            return ExpiryRun(total, batches)
+        progress(", ".join(f"{count:,} of {name}" for name, count in total.items()) + " deleted", 0.0)

@@ -4,40 +4,70 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from lifecycle.database import Connection, value
-from lifecycle.policy import CHAT_ARCHIVE, VOUCHERS
+from psycopg import sql
 
-ARCHIVABLE: Final = "explain (format json) select from public.chat_messages where created_at < %(cutoff)s"
-# The condition of public.delete_expired_vouchers (revision 0009), without the redemptions that still hold one.
-EXPIRED: Final = """
-explain (format json)
-select from public.vouchers v
- cross join (select (%(now)s::timestamptz at time zone 'UTC' - %(keep_for)s::interval) at time zone 'UTC') c(cutoff)
- where v.created_at < c.cutoff and coalesce(v.valid_until, v.created_at) < c.cutoff
-"""
+from lifecycle.archive.layout import Archive, archives_of, exists, read_layout
+from lifecycle.archive.readers import changed_readers
+from lifecycle.database import Connection, rows, value
+from lifecycle.declarations.application import Application
+from lifecycle.errors import RefusedError
+
+ARCHIVABLE: Final = sql.SQL("explain (format json) select from {source} m where m.{time} < {cutoff}")
+ESTIMATE: Final = "select e.schema_name, e.table_name, e.rows from lifecycle.expired_estimate(%s) e"
+MIGRATED: Final = "select to_regprocedure('lifecycle.expired_estimate(text)') is not null"
 
 
 @dataclass(frozen=True)
 class RetentionPlan:
-    """About how many rows of a table the next run of a job would take; None where the table is missing."""
+    """About how many rows of a table the next run of a job would take; None where that cannot be told, and `told` why.
+
+    `changes` are readers of the table that answer otherwise once its old rows are archived.
+    """
 
     table: str
     job: str
     kept: str
     rows: int | None
+    told: str = ""
+    changes: tuple[str, ...] = ()
 
 
-def plan_retention(conn: Connection, now: datetime) -> tuple[RetentionPlan, ...]:
-    """The chat's archive and the vouchers."""
-    days = f"{CHAT_ARCHIVE.keep_for.days} days"
-    cutoff = {"cutoff": now - CHAT_ARCHIVE.keep_for}
-    expired = {"now": now, "keep_for": VOUCHERS.keep_for}
-    return (
-        _plan(conn, "public.chat_messages", "archive_chat_messages", days, ARCHIVABLE, cutoff),
-        _plan(conn, "public.vouchers", "delete_expired_vouchers", VOUCHERS.keep_for, EXPIRED, expired),
+def plan_retention(conn: Connection, application: Application, now: datetime) -> tuple[RetentionPlan, ...]:
+    """The archives and the expiring rows that are declared."""
+    archives = [
+        _archive(conn, archive, now, application.database.managed_schemas)
+        for archive in archives_of(application.archived_tables)
+    ]
+    return (*archives, *(plan for job in application.expiring_rows for plan in _expiry(conn, application, job)))
+
+
+def _archive(conn: Connection, archive: Archive, now: datetime, managed: tuple[str, ...]) -> RetentionPlan:
+    table, kept = str(archive.source), archive.declared.after
+    try:
+        layout = read_layout(conn, archive)
+    except RefusedError as error:
+        return RetentionPlan(table, archive.job, kept, None, str(error))
+    query = ARCHIVABLE.format(
+        source=archive.source.identifier,
+        time=sql.Identifier(archive.declared.time),
+        cutoff=layout.moment(sql.Literal(now - archive.keep_for)),
     )
+    found: Any = conn.execute(query).fetchone()
+    changes = tuple(map(str, changed_readers(conn, archive, managed)))
+    waits = bool(changes) and not archive.declared.accept_changed_views
+    told = "waits until accept_changed_views says that these may change" if waits else ""
+    return RetentionPlan(table, archive.job, kept, round(found[0][0]["Plan"]["Plan Rows"]), told, changes)
 
 
-def _plan(conn: Connection, table: str, job: str, kept: str, query: str, values: dict[str, Any]) -> RetentionPlan:
-    found = value(conn, "select to_regclass(%s)", (table,)) is not None
-    return RetentionPlan(table, job, kept, round(value(conn, query, values)[0]["Plan"]["Plan Rows"]) if found else None)
+def _expiry(conn: Connection, application: Application, job: str) -> tuple[RetentionPlan, ...]:
+    declared = application.expiring_rows[job]
+    if not value(conn, MIGRATED):
+        return tuple(
+            RetentionPlan(str(name), job, declared.keep, None, "run `lifecycle migrate`")
+            for name in declared.tables
+            if exists(conn, name)
+        )
+    counted = {(schema, name): count for schema, name, count in rows(conn, ESTIMATE, (job,))}
+    return tuple(
+        RetentionPlan(str(name), job, declared.keep, counted.get((name.schema, name.name))) for name in declared.tables
+    )

@@ -1,1 +1,1 @@
-"""Indexes that this project keeps on the application's tables: declared, built without stopping writers, reported on."""
+"""Indexes that are kept on the application's tables: declared, built without stopping writers, reported on."""

@@ -9,32 +9,33 @@ import psycopg
 from psycopg import sql
 
 from lifecycle.database import Connection, operation_lock
-from lifecycle.errors import BusyError, RefusedError
+from lifecycle.declarations.application import Application
+from lifecycle.errors import BusyError
+from lifecycle.indexes.catalog import (
+    UnfitError,
+    explained,
+    index_body,
+    on_empty_copy,
+    require_table,
+    serving,
+    what_has_the_name,
+)
 from lifecycle.indexes.extensions import (
     EXTENSIONS_SCHEMA,
     MissingExtensionError,
     create_extension_statement,
     require_extension,
 )
-from lifecycle.indexes.catalog import (
-    index_body,
-    on_empty_copy,
-    query_statement,
-    serving,
-    table_exists,
-    what_has_the_name,
-)
-from lifecycle.indexes.policy import INDEXES, Index
+from lifecycle.indexes.model import Index, declared_indexes
 from lifecycle.indexes.progress import Progress, no_progress, watched_build
-from lifecycle.indexes.query_plans import explain
 
 # CREATE INDEX CONCURRENTLY waits for older transactions; nobody but VACUUM and ALTER waits behind it.
 PATIENCE: Final = "10min"
 KEEP_PLAN: Final = """
-insert into lifecycle.index_plans (index_name, plan_before) values (%s, %s)
-on conflict (index_name) do update set plan_before = excluded.plan_before, built_at = null
+insert into lifecycle.index_plans (schema_name, index_name, plan_before) values (%s, %s, %s)
+on conflict (schema_name, index_name) do update set plan_before = excluded.plan_before, built_at = null
 """
-KEEP_TIME: Final = "update lifecycle.index_plans set built_at = now() where index_name = %s"
+KEEP_TIME: Final = "update lifecycle.index_plans set built_at = now() where (schema_name, index_name) = (%s, %s)"
 
 
 @dataclass(frozen=True)
@@ -48,34 +49,39 @@ class IndexBuild:
 def create_statement(index: Index, extension_schema: str = EXTENSIONS_SCHEMA) -> sql.Composed:
     """CREATE INDEX CONCURRENTLY for one index; runs outside of a transaction only."""
     return sql.SQL("create index concurrently if not exists {} on {} {}").format(
-        sql.Identifier(index.name), sql.Identifier(index.schema, index.table), index_body(index, extension_schema)
+        sql.Identifier(index.name), index.table.identifier, index_body(index, extension_schema)
     )
 
 
 def mark_statement(index: Index) -> sql.Composed:
     """The comment by which the way back knows the indexes that are ours to drop."""
     return sql.SQL("comment on index {} is {}").format(
-        sql.Identifier(index.schema, index.name), sql.Literal(f"lifecycle: {index.reason}")
+        index.qualified_name.identifier, sql.Literal(f"lifecycle: {index.reason}")
     )
 
 
-def index_statements() -> Iterator[sql.Composed]:
-    """Everything that `build_indexes` runs on a database that has none of the indexes, for a reviewer."""
-    for name in sorted({index.extension for index in INDEXES if index.extension}):
+def index_script(application: Application) -> str:
+    """Everything that `build_indexes` runs on a database that has none of the indexes; in no transaction."""
+    return "".join(f"{statement.as_string(None)};\n" for statement in _statements(application))
+
+
+def _statements(application: Application) -> Iterator[sql.Composed]:
+    indexes = declared_indexes(application)
+    for name in sorted({index.extension for index in indexes if index.extension}):
         yield create_extension_statement(name)
-    for index in INDEXES:
+    for index in indexes:
         yield create_statement(index)
         yield mark_statement(index)
 
 
-def build_indexes(conn: Connection, indexes: Sequence[Index] = INDEXES, progress: Progress = no_progress) -> IndexBuild:
+def build_indexes(conn: Connection, indexes: Sequence[Index], progress: Progress = no_progress) -> IndexBuild:
     """Build what is missing; safe to repeat. `conn` is a session of its own, in autocommit mode.
 
-    Passed over: a table that does not exist, and an index that another one serves for, under whatever name. An invalid
-    index under our name, the leftover of a broken build, is dropped and built anew. An index whose extension is missing
-    and cannot be created is left out. Raises BusyError when an older transaction stays open for longer than the
-    patience, AlreadyRunningError when another session builds, and RefusedError when the name belongs to something else
-    or the table is partitioned.
+    Passed over: an index that another one serves for, under whatever name. An invalid index under our name, the
+    leftover of a broken build, is dropped and built anew. Left out with the reason: an index whose table or column does
+    not exist, whose table is partitioned, whose extension is missing and cannot be created, whose name belongs to
+    something else. Raises BusyError when an older transaction stays open for longer than the patience, and
+    AlreadyRunningError when another session builds.
     """
     built, left_out = [], []
     with operation_lock(conn, "indexes"):
@@ -85,51 +91,51 @@ def build_indexes(conn: Connection, indexes: Sequence[Index] = INDEXES, progress
                 progress(message, (number + fraction) / len(indexes))
 
             try:
-                if table_exists(conn, index) and _build(conn, index, within):
+                require_table(conn, index)
+                if _build(conn, index, within):
                     built.append(index.name)
                     within(f"{index.name}: built", 1.0)
-            except MissingExtensionError as error:
+            except (MissingExtensionError, UnfitError) as error:
                 left_out.append(f"index {index.name} is not built: {error}")
     return IndexBuild(tuple(built), tuple(left_out))
 
 
 def _build(conn: Connection, index: Index, progress: Progress) -> bool:
-    with _patiently(conn, index):
+    with patiently(conn, f"index {index.name} on {index.table}"):
         schema = require_extension(conn, index.extension) if index.extension else EXTENSIONS_SCHEMA
         found, on_its_table = what_has_the_name(conn, index)
         if found == "invalid" and on_its_table:
-            name = sql.Identifier(index.schema, index.name)
-            conn.execute(sql.SQL("drop index concurrently {}").format(name))
+            conn.execute(sql.SQL("drop index concurrently {}").format(index.qualified_name.identifier))
             found = None
         with on_empty_copy(conn, index, schema):
             if serving(conn, index):
                 return False
         if found:
-            raise RefusedError(
-                f"{index.schema}.{index.name} exists and is not the index that {index.qualified_table} needs, "
+            raise UnfitError(
+                f"{index.qualified_name} exists and is not the index that {index.table} needs, "
                 f"{create_statement(index, schema).as_string(None)}; rename it, then run `lifecycle migrate` again"
             )
         if index.query:
-            conn.execute(KEEP_PLAN, (index.name, explain(conn, query_statement(index)).text))
+            conn.execute(KEEP_PLAN, (index.table.schema, index.name, explained(conn, index).text))
         with watched_build(conn, index.name, progress):
             conn.execute(create_statement(index, schema))
         conn.execute(mark_statement(index))
         if index.query:
-            conn.execute(KEEP_TIME, (index.name,))
+            conn.execute(KEEP_TIME, (index.table.schema, index.name))
     return True
 
 
 @contextmanager
-def _patiently(conn: Connection, index: Index) -> Iterator[None]:
+def patiently(conn: Connection, what: str) -> Iterator[None]:
     """Wait for locks as long as the patience; BusyError when they stay taken."""
     try:
         conn.execute(f"set lock_timeout = '{PATIENCE}'")
         yield
     except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected) as error:
         raise BusyError(
-            f"index {index.name} on {index.qualified_table}: not finished within {PATIENCE}, because older "
+            f"{what}: not finished within {PATIENCE}, because older "
             "transactions, VACUUM or ALTER are in the way. Wait for them or end them, then run `lifecycle migrate` "
-            "again; it is built anew."
+            "again; what is broken is built anew."
         ) from error
     finally:
         if not conn.closed:

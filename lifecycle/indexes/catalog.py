@@ -4,12 +4,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
+import psycopg
 from psycopg import sql
 
 from lifecycle.database import Connection, rows, value
-from lifecycle.errors import RefusedError
-from lifecycle.indexes.policy import Index
-from lifecycle.indexes.query_plans import explain
+from lifecycle.indexes.model import Index
+from lifecycle.indexes.query_plans import QueryPlan, explain
+from lifecycle.names import QualifiedName
 
 # A btree serves when it begins with the wanted keys, in the wanted order or wholly reversed (it is read backwards);
 # one without a predicate serves also where a partial one would do. Where texts are ordered byte by byte, in the
@@ -48,36 +49,59 @@ select case when i.indexrelid is null then 'relation' when i.indisvalid then 'in
 KIND: Final = "select relkind::text from pg_class where oid = to_regclass(%s)"
 
 
+# A key or a predicate that the table of today does not bear.
+NO_LONGER_FITS: Final = (
+    psycopg.errors.UndefinedColumn,
+    psycopg.errors.UndefinedFunction,
+    psycopg.errors.UndefinedObject,
+    psycopg.errors.DatatypeMismatch,
+    psycopg.errors.InvalidTextRepresentation,
+)
+
+
+class UnfitError(Exception):
+    """The index cannot be on the table as it is; the message says why."""
+
+
 def index_body(index: Index, extension_schema: str) -> sql.Composed:
     """Everything of a definition that follows the table."""
-    keys = sql.SQL(index.keys).format(extension=sql.Identifier(extension_schema))
-    where = sql.SQL(f" where {index.predicate}" if index.predicate else "")
+    keys = sql.SQL(index.keys).format(extension=sql.Identifier(extension_schema))  # type: ignore[arg-type]  # declared
+    where = sql.SQL(f" where {index.predicate}" if index.predicate else "")  # type: ignore[arg-type]  # declared
     return sql.SQL("using {} ({}){}").format(sql.Identifier(index.method), keys, where)
 
 
-def table_exists(conn: Connection, index: Index) -> bool:
-    """Whether the plain table of the index exists; RefusedError where it is partitioned."""
-    kind = value(conn, KIND, (index.qualified_table,))
+def require_table(conn: Connection, index: Index) -> None:
+    """Raise UnfitError where the index cannot be built: no table, no plain one, or one without a column of it."""
+    kind = value(conn, KIND, (str(index.table),))
+    if kind is None:
+        raise UnfitError(f"{index.table} does not exist")
     if kind == "p":
-        raise RefusedError(
-            f"index {index.name}: {index.qualified_table} is partitioned, where no index can be built without stopping "
-            "writers. Take the index out of lifecycle/index_policy.py, or build it on each partition by hand"
+        raise UnfitError(
+            f"{index.table} is partitioned, where no index can be built without stopping writers. Take the index out "
+            "of indexes.yaml, or build it on each partition by hand"
         )
-    return kind is not None
+    if kind != "r":
+        raise UnfitError(f"{index.table} is no table")
 
 
 @contextmanager
 def on_empty_copy(conn: Connection, index: Index, extension_schema: str) -> Iterator[None]:
     """While the block runs there is a temporary table like the index's own, with this index alone; then it is gone.
 
-    PostgreSQL itself brings the declaration into the form in which it keeps definitions. Not inside a transaction.
+    PostgreSQL itself brings the declaration into the form in which it keeps definitions; raises UnfitError where it
+    cannot. Not inside a transaction.
     """
-    copy = sql.Identifier("pg_temp", index.table)
+    copy = sql.Identifier("pg_temp", index.table.name)
     with conn.transaction(force_rollback=True):
-        source = sql.Identifier(index.schema, index.table)
-        conn.execute(sql.SQL("create temp table {} (like {})").format(sql.Identifier(index.table), source))
+        like = sql.SQL("create temp table {} (like {})")
+        conn.execute(like.format(sql.Identifier(index.table.name), index.table.identifier))
         body = index_body(index, extension_schema)
-        conn.execute(sql.SQL("create index {} on {} {}").format(sql.Identifier(index.name), copy, body))
+        try:
+            conn.execute(sql.SQL("create index {} on {} {}").format(sql.Identifier(index.name), copy, body))
+        except NO_LONGER_FITS as error:
+            raise UnfitError(
+                f"{index.table}: {error.diag.message_primary}; change the index in indexes.yaml"
+            ) from error
         yield
 
 
@@ -87,12 +111,20 @@ def serving(conn: Connection, index: Index, *, bytewise: bool = False) -> tuple[
     With `bytewise` also those that do so only because the database's collation is C.
     """
     values = {
-        "table": index.qualified_table,
-        "wanted": f'pg_temp."{index.name}"',
+        "table": str(index.table),
+        "wanted": str(QualifiedName("pg_temp", index.name)),
         "name": index.name,
         "bytewise": bytewise and value(conn, COLLATION_IS_C),
     }
     return tuple(name for (name,) in rows(conn, SERVING, values))
+
+
+def explained(conn: Connection, index: Index) -> QueryPlan:
+    """The plan of a hot-query index's query. Raises UnfitError where the query does not fit the table any more."""
+    try:
+        return explain(conn, query_statement(index))
+    except NO_LONGER_FITS as error:
+        raise UnfitError(f"{index.table}: {error.diag.message_primary}; change its query in indexes.yaml") from error
 
 
 def fits_its_query(conn: Connection, index: Index) -> bool:
@@ -104,11 +136,11 @@ def fits_its_query(conn: Connection, index: Index) -> bool:
 def query_statement(index: Index, schema: str | None = None) -> sql.Composed:
     """The representative query of a hot-query index, on its table or on one of that name in another schema."""
     assert index.query is not None  # noqa: S101 - only hot-query indexes are asked
-    table = sql.Identifier(schema or index.schema, index.table)
-    return sql.SQL(index.query.text).format(table=table)
+    table = sql.Identifier(schema or index.table.schema, index.table.name)
+    return sql.SQL(index.query.text).format(table=table)  # type: ignore[arg-type]  # declared
 
 
 def what_has_the_name(conn: Connection, index: Index) -> tuple[str | None, bool]:
     """What already has the index's name: None, 'invalid', 'index' or 'relation'; and whether it is on its table."""
-    found = rows(conn, NAMED, {"table": index.qualified_table, "schema": index.schema, "name": index.name})
+    found = rows(conn, NAMED, {"table": str(index.table), "schema": index.table.schema, "name": index.name})
     return (found[0][0], bool(found[0][1])) if found else (None, False)

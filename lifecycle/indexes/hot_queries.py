@@ -9,17 +9,18 @@ import psycopg
 
 from lifecycle.database import Connection, rows
 from lifecycle.errors import BusyError
-from lifecycle.indexes.extensions import EXTENSIONS_SCHEMA, extension_schema, missing_extension
 from lifecycle.indexes.catalog import (
+    UnfitError,
+    explained,
     fits_its_query,
     on_empty_copy,
-    query_statement,
+    require_table,
     serving,
-    table_exists,
     what_has_the_name,
 )
-from lifecycle.indexes.policy import HOT_QUERY_INDEXES, REPRESENTATIVE_ROWS, Index
-from lifecycle.indexes.query_plans import QueryPlan, explain
+from lifecycle.indexes.extensions import EXTENSIONS_SCHEMA, extension_schema, missing_extension
+from lifecycle.indexes.model import REPRESENTATIVE_ROWS, Index
+from lifecycle.indexes.query_plans import QueryPlan
 
 LOCK_TIMEOUT: Final = "set local lock_timeout = '5s'"
 FIGURES: Final = """
@@ -32,7 +33,9 @@ TABLE_ROWS: Final = """
 select greatest(c.reltuples, s.n_live_tup, 0)::bigint
   from pg_class c left join pg_stat_all_tables s on s.relid = c.oid where c.oid = to_regclass(%s)
 """
-PLAN_BEFORE: Final = "select plan_before from lifecycle.index_plans where index_name = %s and built_at is not null"
+PLAN_BEFORE: Final = """
+select plan_before from lifecycle.index_plans where (schema_name, index_name) = (%s, %s) and built_at is not null
+"""
 
 
 class IndexState(Enum):
@@ -40,7 +43,7 @@ class IndexState(Enum):
 
     chosen = "chosen by the planner"
     usable = "usable; the table is too small to tell more"
-    no_table = "its table does not exist"
+    unfit = "does not fit its table"
     no_extension = "its extension is not enabled"
     missing = "missing"
     invalid = "invalid, left by a broken build"
@@ -49,7 +52,7 @@ class IndexState(Enum):
 
     @property
     def holds(self) -> bool:
-        return self in (IndexState.chosen, IndexState.usable, IndexState.no_table)
+        return self in (IndexState.chosen, IndexState.usable)
 
 
 @dataclass(frozen=True)
@@ -64,43 +67,57 @@ class IndexStatus:
     table_rows: int = 0
     plan_before: str | None = None
     plan_now: str | None = None
+    unfit: str | None = None
+
+    @property
+    def holds(self) -> bool:
+        """Whether it is as it should be; one that is optional may have no table to be on."""
+        return self.state.holds or (self.state is IndexState.unfit and self.index.optional)
 
     @property
     def advice(self) -> str:
         """What is wrong with it and what to do, for an index whose state does not hold."""
-        told = f"{self.index.name} on {self.index.qualified_table}: {self.state.value}"
+        told = f"{self.index.name} on {self.index.table}: {self.state.value}"
         if self.state is IndexState.no_extension:
             return f"{told}: {missing_extension(str(self.index.extension))}"
+        if self.state is IndexState.unfit:
+            return f"{told}: {self.unfit}"
         if self.state in (IndexState.missing, IndexState.invalid):
             return f"{told}; run the job build_hot_query_indexes"
         return f"{told}, which prefers: {self.plan_now}. Analyze the table; if it stays, change the index or the query"
 
 
-def index_statuses(conn: Connection, indexes: Sequence[Index] = HOT_QUERY_INDEXES) -> tuple[IndexStatus, ...]:
+def index_statuses(conn: Connection, indexes: Sequence[Index]) -> tuple[IndexStatus, ...]:
     """Ask catalog and planner about each index; changes nothing. Raises BusyError while a table is locked."""
     return tuple(_status(conn, index) for index in indexes)
 
 
 def _status(conn: Connection, index: Index) -> IndexStatus:
-    if not table_exists(conn, index):
-        return IndexStatus(index, IndexState.no_table)
+    try:
+        return _fitting_status(conn, index)
+    except UnfitError as error:
+        return IndexStatus(index, IndexState.unfit, unfit=str(error))
+
+
+def _fitting_status(conn: Connection, index: Index) -> IndexStatus:
+    require_table(conn, index)
     schema = extension_schema(conn, index.extension) if index.extension else EXTENSIONS_SCHEMA
     try:
         with conn.transaction():
             conn.execute(LOCK_TIMEOUT)
-            plan = explain(conn, query_statement(index))
-            table_rows = rows(conn, TABLE_ROWS, (index.qualified_table,))[0][0]
-            kept = rows(conn, PLAN_BEFORE, (index.name,))
+            plan = explained(conn, index)
+            table_rows = rows(conn, TABLE_ROWS, (str(index.table),))[0][0]
+            kept = rows(conn, PLAN_BEFORE, (index.table.schema, index.name))
             if schema is None:
                 return IndexStatus(index, IndexState.no_extension, table_rows=table_rows, plan_now=plan.text)
             with on_empty_copy(conn, index, schema):
                 names, alike = serving(conn, index), serving(conn, index, bytewise=True)
                 fits = fits_its_query(conn, index)
             served_by = next((name for name in alike if name in plan.indexes), next(iter(names), None))
-            size, scans = rows(conn, FIGURES, (index.schema, served_by))[0] if served_by else (0, 0)
+            size, scans = rows(conn, FIGURES, (index.table.schema, served_by))[0] if served_by else (0, 0)
             named, _ = what_has_the_name(conn, index)
     except psycopg.errors.LockNotAvailable as error:
-        raise BusyError(f"{index.qualified_table} is locked; the state of its indexes is not known now") from error
+        raise BusyError(f"{index.table} is locked; the state of its indexes is not known now") from error
     return IndexStatus(
         index,
         _judged(plan, named, names, alike, fits=fits, table_rows=table_rows),

@@ -1,12 +1,14 @@
-"""Indexes of schema public that another one makes superfluous, and those that nothing reads. Nothing is dropped."""
+"""Indexes that another one makes superfluous, and those that nothing reads. Nothing is dropped."""
 
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
 from lifecycle.database import Connection, rows
-from lifecycle.indexes.policy import UNUSED_AFTER_DAYS
+from lifecycle.declarations.application import Application
+from lifecycle.indexes.model import declared_indexes
 
+PLAIN_SCHEMA: Final = "public"
 # A btree is superfluous when another one begins with its keys; other methods only when all of it is the same. Of two
 # equal ones the younger is named. One that keeps rows unique, or that a constraint or the replica identity needs, is
 # not.
@@ -15,11 +17,12 @@ with described as (
     select i.indexrelid, i.indrelid, i.indisunique, i.indisreplident, m.amname, i.indnatts, i.indnkeyatts::int as width,
            pg_get_expr(i.indpred, i.indrelid) as predicate,
            exists (select from pg_constraint k where k.conindid = i.indexrelid) as constrained,
-           array(select format('%s %s %s %s', pg_get_indexdef(i.indexrelid, k, false), i.indclass[k - 1],
+           array(select format('%%s %%s %%s %%s', pg_get_indexdef(i.indexrelid, k, false), i.indclass[k - 1],
                                i.indcollation[k - 1], i.indoption[k - 1])
                    from generate_series(1, i.indnkeyatts::int) k order by k) as keys
       from pg_index i join pg_class c on c.oid = i.indexrelid join pg_am m on m.oid = c.relam
-     where c.relnamespace = 'public'::regnamespace and i.indisvalid and not c.relispartition)
+     where c.relnamespace in (select n.oid from pg_namespace n where n.nspname = any (%(schemas)s))
+       and i.indisvalid and not c.relispartition)
 select d.indrelid::regclass::text, n.relname::text, o.relname::text, pg_relation_size(d.indexrelid)
   from described d join pg_class n on n.oid = d.indexrelid
   cross join lateral (
@@ -39,10 +42,11 @@ select coalesce(stats_reset, pg_postmaster_start_time()) from pg_stat_database w
 UNUSED: Final = """
 select s.relid::regclass::text, s.indexrelname::text, pg_relation_size(s.indexrelid)
   from pg_stat_user_indexes s join pg_index i using (indexrelid)
- where s.schemaname = 'public' and s.idx_scan = 0 and i.indisvalid
+ where s.schemaname = any (%(schemas)s) and s.idx_scan = 0 and i.indisvalid
    and not (i.indisunique or i.indisreplident or exists (select from pg_constraint k where k.conindid = i.indexrelid))
    and not exists (select from lifecycle.index_plans p
-                    where p.index_name = s.indexrelname and p.built_at > now() - make_interval(days => %(days)s))
+                    where (p.schema_name, p.index_name) = (s.schemaname, s.indexrelname)
+                      and p.built_at > now() - make_interval(days => %(days)s))
  order by pg_relation_size(s.indexrelid) desc, 1, 2
 """
 
@@ -65,14 +69,19 @@ class RedundantIndexes:
     unused: tuple[RedundantIndex, ...]
     counted_since: datetime
     long_enough: bool
+    days: int
 
 
-def redundant_indexes(conn: Connection, now: datetime) -> RedundantIndexes:
-    """Look at every index of schema public. Reads of a standby are not counted here."""
+def redundant_indexes(conn: Connection, application: Application, now: datetime) -> RedundantIndexes:
+    """Look at every index of schema public and of the declared tables' schemas. Reads of a standby are not counted."""
+    days = application.indexes.unused_after_days
+    schemas = {PLAIN_SCHEMA, *(index.table.schema for index in declared_indexes(application))}
+    params = {"days": days, "schemas": sorted(schemas)}
     since: datetime = rows(conn, SINCE)[0][0]
     return RedundantIndexes(
-        tuple(RedundantIndex(table, name, size, other) for table, name, other, size in rows(conn, DUPLICATES)),
-        tuple(RedundantIndex(*row) for row in rows(conn, UNUSED, {"days": UNUSED_AFTER_DAYS})),
+        tuple(RedundantIndex(table, name, size, other) for table, name, other, size in rows(conn, DUPLICATES, params)),
+        tuple(RedundantIndex(*row) for row in rows(conn, UNUSED, params)),
         since,
-        (now - since).days >= UNUSED_AFTER_DAYS,
+        (now - since).days >= days,
+        days,
     )

@@ -22,6 +22,11 @@ def no_objects(_conn: Connection, _application: Application) -> Iterator[str]:
     return iter(())
 
 
+def no_script(_application: Application) -> str:
+    """For a capability whose objects depend on what the catalog says."""
+    return ""
+
+
 @dataclass(frozen=True)
 class Capability:
     """One part of the life cycle, named as its folder in lifecycle/ and as its branch of revisions.
@@ -31,6 +36,9 @@ class Capability:
     them beside its owner, by signature as PostgreSQL prints it (`public.is_ops_role()`). `policies` are statements that
     copy the declarations into the policy tables; they run before the functions exist. `objects` makes what depends on
     the declared tables (triggers, views, archives, indexes, grants), is safe to repeat and yields a line per change.
+    `undo` takes that back, so that functions and tables can go; it raises RefusedError, before it changes anything,
+    where rows would be lost. `script` is what of `objects` needs no look at the catalog, as SQL to
+    read; `script_in_transaction` says whether it runs in a transaction.
     """
 
     name: str
@@ -39,6 +47,9 @@ class Capability:
     executors: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     policies: Callable[[Application], Statements] = no_policies
     objects: Callable[[Connection, Application], Iterator[str]] = no_objects
+    undo: Callable[[Connection, Application], Iterator[str]] = no_objects
+    script: Callable[[Application], str] = no_script
+    script_in_transaction: bool = True
 
     @property
     def folder(self) -> Path:

@@ -1,7 +1,8 @@
 """Bring a database to what this release and the declarations ask for."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -12,10 +13,11 @@ from sqlalchemy.exc import OperationalError
 from lifecycle.database import Connection, connect_directly, operation_lock
 from lifecycle.declarations.application import Application
 from lifecycle.errors import BusyError
-from lifecycle.migrating.capabilities import declared_capabilities
+from lifecycle.migrating.capabilities import CAPABILITIES
 from lifecycle.migrating.capability import Capability
-from lifecycle.migrating.functions import apply_functions, function_files
+from lifecycle.migrating.functions import apply_functions, drop_leftovers, function_files
 from lifecycle.migrating.revisions import LOCK_TIMEOUT, STATE_SCHEMA, run_revisions
+from lifecycle.migrating.state import installed, refuse_an_older_release, write_policies
 
 TRIES: Final = 30
 CREATE_STATE_SCHEMA: Final = sql.SQL("create schema if not exists {}").format(sql.Identifier(STATE_SCHEMA))
@@ -37,31 +39,42 @@ def upgrade(
 ) -> Migration:
     """Run all phases of the declared capabilities; safe to repeat, and a rerun finishes what was cut off.
 
-    DDL runs under a short lock timeout and is tried again while the application holds a lock. Raises BusyError when a
-    lock stays taken, AlreadyRunningError when another migration runs, RefusedError when something stands in the way.
+    A capability that is no longer declared keeps its tables until somebody takes them back, and its policy tables say
+    that nothing is declared. DDL runs under a short lock timeout and is tried again while the application holds a lock.
+    Raises BusyError when a lock stays taken, AlreadyRunningError when another migration runs, RefusedError when
+    something stands in the way or a newer release was here.
     """
-    capabilities = declared_capabilities(application)
     changes: list[str] = []
-    with connect_directly(url, application_name="lifecycle migrate") as conn, operation_lock(conn, "migrate"):
-        _patiently(lambda: changes.extend(_tables(conn, url, application, capabilities)), sleep)
-        for number, capability in enumerate(capabilities):
-            progress(capability.name, number / len(capabilities))
-            _patiently(lambda made=capability: changes.extend(made.objects(conn, application)), sleep)  # type: ignore[misc]
+    with migrating_session(url) as conn:
+        refuse_an_older_release(conn)
+        there = installed(conn)
+        kept_up = [each for each in CAPABILITIES if each.declared(application) or each.name in there]
+        patiently(lambda: changes.extend(_tables(conn, url, application, kept_up)), sleep)
+        for number, capability in enumerate(kept_up):
+            progress(capability.name, number / len(kept_up))
+            patiently(lambda made=capability: changes.extend(made.objects(conn, application)), sleep)  # type: ignore[misc]
+        patiently(lambda: changes.extend(drop_leftovers(conn)), sleep)
     return Migration(tuple(changes))
+
+
+@contextmanager
+def migrating_session(url: str) -> Iterator[Connection]:
+    """The one session that may change our objects at a time."""
+    with connect_directly(url, application_name="lifecycle migrate") as conn, operation_lock(conn, "migrate"):
+        yield conn
 
 
 def _tables(conn: Connection, url: str, application: Application, capabilities: Sequence[Capability]) -> list[str]:
     conn.execute(CREATE_STATE_SCHEMA)
-    changes = list(run_revisions(url, capabilities))
-    with conn.transaction():
-        for capability in capabilities:
-            for statement in capability.policies(application):
-                conn.execute(statement)
-    changes.extend(apply_functions(conn, function_files(application, capabilities), capabilities))
-    return changes
+    return [
+        *run_revisions(url, capabilities),
+        *write_policies(conn, application, capabilities),
+        *apply_functions(conn, function_files(application, capabilities), capabilities),
+    ]
 
 
-def _patiently(phase: Callable[[], object], sleep: Callable[[float], None]) -> None:
+def patiently(phase: Callable[[], object], sleep: Callable[[float], None] = time.sleep) -> None:
+    """Run a phase again while the application holds a lock that it needs; BusyError when that goes on."""
     for attempt in range(1, TRIES + 1):
         try:
             phase()
@@ -76,6 +89,6 @@ def _patiently(phase: Callable[[], object], sleep: Callable[[float], None]) -> N
         if attempt == TRIES:
             raise BusyError(
                 f"migrate: {busy.diag.message_primary or busy} in {attempt} tries of {LOCK_TIMEOUT}; what is finished "
-                "stays. End the long transaction, then run `lifecycle migrate` again."
+                "stays. End the long transaction, then run the command again."
             ) from busy
         sleep(min(0.2 * attempt, 2.0))

@@ -12,15 +12,14 @@ from psycopg import sql
 
 from lifecycle.database import Connection, politely, rows, run_all, value
 from lifecycle.errors import BusyError
+from lifecycle.locks import LockPolicy
 from lifecycle.partitions.catalog import Names, TableStructure
 from lifecycle.partitions.dependents import direct_dependents, replacements
 from lifecycle.partitions.drift import bring_access_over, present_structures, refuse_changed_structure
 from lifecycle.partitions.parent import TRIGGERS, create_parent
 from lifecycle.partitions.snapshots import index_build_blockers
-from lifecycle.policy import PARTITION_SCHEMA, LockPolicy
+from lifecycle.partitions.tables import PARTITION_SCHEMA
 
-# NAMEDATALEN - 1
-MAX_NAME_BYTES = 63
 # Waits behind nobody's back: SHARE UPDATE EXCLUSIVE stalls no reader and no writer, and a timeout above
 # deadlock_timeout (1 s) makes a running autovacuum give way.
 AUTOVACUUM_LOCKS = LockPolicy(timeout=5.0, tries=12)
@@ -31,9 +30,15 @@ KEY_INDEX = """
 select i.indisvalid and i.indisunique from pg_index i
  where i.indexrelid = to_regclass(format('%%I.%%I', %s::text, %s::text))
 """
-INDEX_NAMES = (
-    "select c.relname, c.oid::text from pg_index i join pg_class c on c.oid = i.indexrelid where i.indrelid = %s"
-)
+# `<index>_legacy`, which undo.md reads back, unless that is taken or would be cut off.
+INDEX_NAMES = """
+select c.relname::text, case when octet_length(n.legacy) <= 63 and not exists (
+           select from pg_class o where o.relname::text = n.legacy
+              and o.relnamespace in (c.relnamespace, to_regnamespace(%(partitions)s)))
+       then n.legacy else format('lifecycle_%%s_legacy', c.oid) end
+  from pg_index i join pg_class c on c.oid = i.indexrelid cross join lateral (select c.relname || '_legacy') n(legacy)
+ where i.indrelid = %(oid)s
+"""
 # A session that has compiled %rowtype of the old table would keep it for ever; touched, it compiles again.
 TOUCH_FUNCTIONS = """
 select format('alter function %%s cost %%s', p.oid::regprocedure, p.procost)
@@ -119,9 +124,9 @@ def remember_storage_options(conn: Connection, names: Names, old: TableStructure
     Later runs find autovacuum switched off by an earlier one.
     """
     conn.execute(
-        "insert into lifecycle.partition_conversions (table_name, storage_options) values (%s, %s)"
-        " on conflict (table_name) do nothing",
-        (names.table.qualified_name, list(old.storage_options)),
+        "insert into lifecycle.partition_conversions (schema_name, table_name, storage_options) values (%s, %s, %s)"
+        " on conflict (schema_name, table_name) do nothing",
+        (names.table.schema, names.table.name, list(old.storage_options)),
     )
 
 
@@ -168,8 +173,9 @@ def attach_whole(conn: Connection, names: Names, old: TableStructure) -> float:
                     names.parent_before_swap, names.public
                 ),
                 sql.SQL(
-                    "update lifecycle.partition_conversions set attached_at = clock_timestamp() where table_name = {}"
-                ).format(sql.Literal(table.qualified_name)),
+                    "update lifecycle.partition_conversions set attached_at = clock_timestamp()"
+                    " where schema_name = {} and table_name = {}"
+                ).format(sql.Literal(table.schema), sql.Literal(table.name)),
             ],
         )
 
@@ -202,31 +208,31 @@ def _publication_statements(conn: Connection, names: Names, oid: int) -> list[sq
     return statements
 
 
-def _legacy_index_name(index: str, oid: str) -> str:
-    """`<index>_legacy`, which undo.md reads back; a name that would be cut off is made unique instead."""
-    name = f"{index}_legacy"
-    return name if len(name.encode()) <= MAX_NAME_BYTES else f"lifecycle_{oid}_legacy"
-
-
 def swap_names(conn: Connection, names: Names, old: TableStructure) -> float | None:
     """Give the parent the table's name and hide the old table behind it.
 
     Returns milliseconds under lock, or None (and changes nothing) when somebody made a new view of the old table.
     """
     table = names.table
+    # The application may have a table of the old one's new name: on the way it has one that nobody has.
+    moving = f"lifecycle_{old.oid}"
     statements: list[sql.Composable] = [
-        sql.SQL("alter table {} rename to {}").format(names.public, sql.Identifier(names.legacy_name))
+        sql.SQL("alter table {} rename to {}").format(names.public, sql.Identifier(moving))
     ]
-    for index, index_oid in rows(conn, INDEX_NAMES, (old.oid,)):
+    for index, legacy_name in rows(conn, INDEX_NAMES, {"oid": old.oid, "partitions": PARTITION_SCHEMA}):
         if index != names.new_key_index:
             statements.append(
                 sql.SQL("alter index {} rename to {}").format(
-                    sql.Identifier(table.schema, index), sql.Identifier(_legacy_index_name(index, index_oid))
+                    sql.Identifier(table.schema, index), sql.Identifier(legacy_name)
                 )
             )
-    moved = sql.Identifier(table.schema, names.legacy_name)
     statements += [
-        sql.SQL("alter table {} set schema {}").format(moved, sql.Identifier(PARTITION_SCHEMA)),
+        sql.SQL("alter table {} set schema {}").format(
+            sql.Identifier(table.schema, moving), sql.Identifier(PARTITION_SCHEMA)
+        ),
+        sql.SQL("alter table {} rename to {}").format(
+            sql.Identifier(PARTITION_SCHEMA, moving), sql.Identifier(names.legacy_name)
+        ),
         sql.SQL("alter table {} set schema {}").format(names.parent_before_swap, sql.Identifier(table.schema)),
         sql.SQL("select lifecycle.close_to_api({}::regclass)").format(sql.Literal(names.legacy.as_string(conn))),
         sql.SQL("comment on table {} is {}").format(

@@ -6,14 +6,22 @@ copy could miss is caught. Rows travel inside the server only; no value reaches 
 
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 
 from psycopg import sql
 
-from lifecycle.database import Connection, politely, run_all, value
+from lifecycle.database import Connection, politely, rows, run_all, value
 from lifecycle.errors import BusyError
 from lifecycle.partitions.catalog import Names, TableStructure
 
 CAPTURE_TRIGGER = "lifecycle_capture"
+CAPTURE_TRIGGERS = """
+select tgname::text from pg_trigger where tgrelid = to_regclass(%s) and tgname like 'lifecycle\\_capture%%' order by 1
+"""
+CAPTURES_ALL = """
+select count(*) = 2 from pg_trigger
+ where tgrelid = to_regclass(%s) and tgname like 'lifecycle\\_capture%%' and tgenabled = 'A'
+"""
 # SECURITY DEFINER: the application's roles write the table and have no rights in schema lifecycle.
 CAPTURE_FUNCTION = """
 create or replace function {function}() returns trigger
@@ -89,13 +97,13 @@ def _key(old: TableStructure, names: Names, prefix: str = "") -> sql.Composable:
 
 def start_capture(conn: Connection, names: Names, old: TableStructure) -> bool:
     """Create the capture table and trigger; False when an earlier run did and its copies are still good."""
-    exists = value(
-        conn,
-        "select exists (select from pg_trigger where tgrelid = to_regclass(%s) and tgname = %s)",
-        (names.legacy.as_string(conn), CAPTURE_TRIGGER),
-    )
-    if exists:
+    legacy = names.legacy.as_string(conn)
+    if captures_all(conn, names):
         return False
+    for (trigger,) in rows(conn, CAPTURE_TRIGGERS, (legacy,)):
+        # Switched off for a while, they have missed changes: what was copied and captured so far is worth nothing.
+        drop = sql.SQL("drop trigger {} on {}").format(sql.Identifier(trigger), names.legacy)
+        politely(conn, partial(conn.execute, drop), what=f"capturing changes of {legacy} anew", relation=legacy)
     with conn.transaction():
         run_all(
             conn,
@@ -121,9 +129,14 @@ def start_capture(conn: Connection, names: Names, old: TableStructure) -> bool:
         conn,
         lambda: run_all(conn, _trigger_statements(names)),
         what=f"capturing changes of {names.table.qualified_name}",
-        relation=names.legacy.as_string(conn),
+        relation=legacy,
     )
     return True
+
+
+def captures_all(conn: Connection, names: Names) -> bool:
+    """Whether the triggers exist and always fire, as they were made; somebody may have switched them off meanwhile."""
+    return bool(value(conn, CAPTURES_ALL, (names.legacy.as_string(conn),)))
 
 
 def _trigger_statements(names: Names) -> list[sql.Composable]:

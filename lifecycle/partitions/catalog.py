@@ -6,7 +6,8 @@ from typing import Any
 from psycopg import sql
 
 from lifecycle.database import Connection, rows, value
-from lifecycle.policy import PARTITION_SCHEMA, EventTable
+from lifecycle.names import QualifiedName
+from lifecycle.partitions.tables import PARTITION_SCHEMA, MonthlyTable
 
 STRUCTURE = """
 select c.oid, c.relkind::text, pg_get_userbyid(c.relowner), c.relpersistence::text, c.relrowsecurity,
@@ -106,7 +107,7 @@ def table_structure(conn: Connection, qualified_name: str) -> TableStructure | N
 class Names:
     """The objects of one conversion, each as a safely quoted identifier."""
 
-    table: EventTable
+    table: MonthlyTable
 
     @property
     def public(self) -> sql.Identifier:
@@ -118,7 +119,7 @@ class Names:
 
     @property
     def legacy_name(self) -> str:
-        return f"{self.table.name}_legacy"
+        return f"{self.table.stem}_legacy"
 
     @property
     def legacy(self) -> sql.Identifier:
@@ -126,15 +127,15 @@ class Names:
 
     @property
     def capture(self) -> sql.Identifier:
-        return sql.Identifier("lifecycle", f"{self.table.name}_capture")
+        return sql.Identifier("lifecycle", f"{self.table.stem}_capture")
 
     @property
     def capture_function(self) -> sql.Identifier:
-        return sql.Identifier("lifecycle", f"capture_{self.table.name}")
+        return sql.Identifier("lifecycle", f"capture_{self.table.stem}")
 
     @property
     def new_key_index(self) -> str:
-        return f"{self.table.name}_legacy_pkey"
+        return f"{self.table.stem}_legacy_pkey"
 
     def partition(self, name: str) -> sql.Identifier:
         return sql.Identifier(PARTITION_SCHEMA, name)
@@ -144,12 +145,12 @@ class Names:
         return sql.Identifier(self.table.time_column)
 
 
-def is_partition_of_ours(conn: Connection, table: EventTable) -> bool:
+def is_partition_of_ours(conn: Connection, table: MonthlyTable) -> bool:
     """Whether the plain table is attached whole to the parent that waits in the partition schema."""
     return bool(
         value(
             conn,
             "select exists (select from pg_inherits where inhrelid = to_regclass(%s) and inhparent = to_regclass(%s))",
-            (table.qualified_name, f"{PARTITION_SCHEMA}.{table.name}"),
+            (table.qualified_name, str(QualifiedName(PARTITION_SCHEMA, table.name))),
         )
     )

@@ -28,7 +28,7 @@ from lifecycle.partitions.attach import (
 from lifecycle.partitions.capture import forget_truncation, start_capture, stop_capture, was_truncated
 from lifecycle.partitions.catalog import Names, TableStructure, is_partition_of_ours, table_structure
 from lifecycle.partitions.dependents import switch_dependents
-from lifecycle.partitions.exchange import add_foreign_keys, catch_up, exchange
+from lifecycle.partitions.exchange import add_foreign_keys, catch_up, exchange, require_capture
 from lifecycle.partitions.plan import plan_conversion
 from lifecycle.partitions.split import (
     analyze_indexed,
@@ -39,8 +39,8 @@ from lifecycle.partitions.split import (
     split_targets,
 )
 from lifecycle.partitions.status import partition_status
+from lifecycle.partitions.tables import MonthlyTable
 from lifecycle.partitions.verify import verify_copies
-from lifecycle.policy import EventTable
 
 Progress = Callable[[str, float], None]
 
@@ -49,7 +49,7 @@ Progress = Callable[[str, float], None]
 class ConversionResult:
     """What a conversion did. `longest_lock_ms`: the longest of its transactions that kept writers out."""
 
-    table: EventTable
+    table: MonthlyTable
     outcome: Literal["converted", "attached", "already_partitioned"]
     rows: int
     months: int
@@ -60,7 +60,7 @@ class ConversionResult:
 
 
 def convert_table(
-    url: str, table: EventTable, *, split_now: bool = True, now: datetime, progress: Progress
+    url: str, table: MonthlyTable, *, split_now: bool = True, now: datetime, progress: Progress
 ) -> ConversionResult:
     """Convert `table`, or go on where an earlier run stopped; `split_now=False` stops once the old table is attached.
 
@@ -100,12 +100,12 @@ def convert_table(
         return _result(conn, table, outcome, switched, started, max(attach_ms, split_ms), now)
 
 
-def _refuse(table: EventTable, state: str, refusals: tuple[str, ...]) -> None:
+def _refuse(table: MonthlyTable, state: str, refusals: tuple[str, ...]) -> None:
     if state in ("missing", "refused"):
         reasons = "\n".join(f"  - {reason}" for reason in refusals)
         raise RefusedError(f"{table.qualified_name} cannot be partitioned:\n{reasons}")
     if state == "not_migrated":
-        raise RefusedError(f"{table.qualified_name}: schema lifecycle is missing; run `lifecycle migrate` first")
+        raise RefusedError(f"{table.qualified_name}: the database does not know it yet; run `lifecycle migrate` first")
 
 
 def _structure(conn: Connection, qualified_name: str) -> TableStructure:
@@ -149,11 +149,11 @@ def _attach(conn: Connection, names: Names, progress: Progress) -> tuple[tuple[s
     return switched, max(longest, swap_ms)
 
 
-def _remembered_options(conn: Connection, table: EventTable) -> tuple[str, ...]:
+def _remembered_options(conn: Connection, table: MonthlyTable) -> tuple[str, ...]:
     options = value(
         conn,
-        "select storage_options from lifecycle.partition_conversions where table_name = %s",
-        (table.qualified_name,),
+        "select storage_options from lifecycle.partition_conversions where schema_name = %s and table_name = %s",
+        (table.schema, table.name),
     )
     return tuple(options or ())
 
@@ -205,6 +205,7 @@ def _split(conn: Connection, url: str, names: Names, now: datetime, progress: Pr
         add_foreign_keys(conn, names, old, targets)
         catch_up(conn, names, old, targets)
         progress(f"{table.name}: changes replayed, foreign keys valid", 0.85)
+        require_capture(conn, names)
         checked = verify_copies(conn, url, names, old, targets)
         progress(f"{table.name}: {checked:,} rows agree in count and checksum", 0.93)
         # Now, over the one old partition; after the exchange it would read each new one again.
@@ -248,15 +249,16 @@ def _finish(conn: Connection, names: Names, options: tuple[str, ...], progress: 
     ).fetchall():
         restore_autovacuum(conn, names.partition(partition), options)
     conn.execute(
-        "update lifecycle.partition_conversions set finished_at = clock_timestamp() where table_name = %s",
-        (table.qualified_name,),
+        "update lifecycle.partition_conversions set finished_at = clock_timestamp()"
+        " where schema_name = %s and table_name = %s",
+        (table.schema, table.name),
     )
     progress(f"{table.name}: cleaned up", 0.99)
 
 
 def _result(
     conn: Connection,
-    table: EventTable,
+    table: MonthlyTable,
     outcome: Literal["converted", "attached", "already_partitioned"],
     switched: tuple[str, ...],
     started: float,

@@ -13,7 +13,7 @@ from psycopg import sql
 from lifecycle.database import Connection, politely, rows, run_all, value
 from lifecycle.partitions.catalog import Names
 from lifecycle.partitions.parent import INDEXES, bare_names, grants, names_mean_new
-from lifecycle.policy import PARTITION_SCHEMA, EventTable
+from lifecycle.partitions.tables import PARTITION_SCHEMA, MonthlyTable
 
 DIRECT = """
 select distinct c.oid, n.nspname::text, c.relname::text, c.relkind::text, pg_has_role(c.relowner, 'usage')
@@ -129,7 +129,7 @@ def ambiguous_names(conn: Connection, table_oid: int, affected: list[Dependent])
     return [row[0] for row in rows(conn, AMBIGUOUS_NAMES, {"oids": oids})]
 
 
-def names_kept_by_the_server(conn: Connection, table: EventTable, affected: list[Dependent]) -> list[str]:
+def names_kept_by_the_server(conn: Connection, table: MonthlyTable, affected: list[Dependent]) -> list[str]:
     """Views whose text keeps the table's schema, because a name inside them hides the bare one: one phrase each."""
     kept = []
     with conn.transaction():

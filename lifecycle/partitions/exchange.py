@@ -6,7 +6,7 @@ import psycopg
 from psycopg import sql
 
 from lifecycle.database import Connection, politely, rows, run_all, value
-from lifecycle.partitions.capture import Target, pending, prepare_replay, replay
+from lifecycle.partitions.capture import Target, captures_all, pending, prepare_replay, replay
 from lifecycle.partitions.catalog import Names, TableStructure
 from lifecycle.partitions.snapshots import wait_for_older_snapshots
 from lifecycle.partitions.split import altered, outdated_targets, require_known_columns
@@ -22,10 +22,6 @@ select k.conname, pg_get_constraintdef(k.oid), k.confrelid::regclass::text
   from pg_constraint k where k.conrelid = %s::regclass and k.contype = 'f' order by 1
 """
 FOREIGN_KEY_VALID = "select convalidated from pg_constraint where conrelid = %s::regclass and conname = %s"
-CAPTURE_ALWAYS = """
-select count(*) = 2 from pg_trigger
- where tgrelid = %s::regclass and tgname like 'lifecycle\\_capture%%' and tgenabled = 'A'
-"""
 
 
 def add_foreign_keys(conn: Connection, names: Names, old: TableStructure, targets: list[Target]) -> None:
@@ -79,6 +75,12 @@ def catch_up(conn: Connection, names: Names, old: TableStructure, targets: list[
             return
 
 
+def require_capture(conn: Connection, names: Names) -> None:
+    """Raise BusyError when the capture was switched off for a while: another run copies again."""
+    if not captures_all(conn, names):
+        raise altered(names)
+
+
 def exchange(conn: Connection, names: Names, old: TableStructure, targets: list[Target]) -> float:
     """Put the new partitions in the old one's place, in one transaction; returns milliseconds under lock."""
     prepare_replay(conn, names)
@@ -114,8 +116,7 @@ def exchange(conn: Connection, names: Names, old: TableStructure, targets: list[
         require_known_columns(conn, names, old)
         if outdated_targets(conn, names, {target.name for target in targets}):
             raise altered(names)
-        if not value(conn, CAPTURE_ALWAYS, (legacy,)):
-            raise altered(names)
+        require_capture(conn, names)
         # Nobody knows the new tables; the tables that keys point at come next; the parent, where the crowd is, last.
         conn.execute(sql.SQL("lock table {} in access exclusive mode").format(sql.SQL(", ").join(partitions)))
         for name in referenced:

@@ -2,18 +2,17 @@
 
 from dataclasses import dataclass
 
-from lifecycle.database import Connection, goes_through_transaction_pooler, rows
-from lifecycle.policy import EVENT_TABLES
+from lifecycle.database import Connection, goes_through_transaction_pooler, rows, value
+from lifecycle.declarations.application import Application
 
 PRIVILEGES = """
 select reason from (values
     (has_database_privilege(current_database(), 'CREATE') or to_regnamespace('lifecycle') is not null,
      'CREATE on the database, for the schemas lifecycle and event_partitions'),
-    (has_schema_privilege('public', 'CREATE'), 'CREATE on schema public'),
-    (coalesce(has_table_privilege(to_regclass('public.audit_events'), 'INSERT'), false),
-     'INSERT on public.audit_events, the ledger')
+    (has_schema_privilege('public', 'CREATE'), 'CREATE on schema public')
 ) needed(granted, reason) where not granted
 """
+LEDGER = "select coalesce(has_table_privilege(to_regclass(%s), 'INSERT'), false)"
 NOT_OWNED = """
 select format('membership in role %%s, the owner of %%s', pg_get_userbyid(relowner), oid::regclass)
   from pg_class where oid = to_regclass(%s) and not pg_has_role(relowner, 'usage')
@@ -32,15 +31,18 @@ class DatabaseFacts:
     missing_privileges: tuple[str, ...]
 
 
-def probe_database(conn: Connection) -> DatabaseFacts:
-    """Look at the server behind an autocommit connection; changes nothing."""
+def probe_database(conn: Connection, application: Application) -> DatabaseFacts:
+    """Look at the server behind an autocommit connection; changes nothing and reads declared tables only."""
     version, user, superuser = rows(
         conn,
         "select current_setting('server_version'), rolname::text, rolsuper from pg_roles where rolname = current_user",
     )[0]
     missing = [row[0] for row in rows(conn, PRIVILEGES)]
-    for table in EVENT_TABLES:
-        missing += [row[0] for row in rows(conn, NOT_OWNED, (table.qualified_name,))]
+    ledger = application.database.ledger
+    if ledger is not None and not value(conn, LEDGER, (str(ledger.table),)):
+        missing.append(f"INSERT on {ledger.table}, the ledger")
+    for table in application.event_tables:
+        missing += [row[0] for row in rows(conn, NOT_OWNED, (str(table),))]
     return DatabaseFacts(
         server_version=version.split()[0],
         current_user=user,

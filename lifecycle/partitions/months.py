@@ -22,11 +22,11 @@ def month_range(first: datetime, last: datetime) -> list[datetime]:
     return [add_months(first, offset) for offset in range(count)]
 
 
-def partition_name(table: str, month: datetime) -> str:
+def partition_name(stem: str, month: datetime) -> str:
     """`user_behavior_events_2025_11` for November 2025."""
-    return f"{table}_{month:%Y_%m}"
+    return f"{stem}_{month:%Y_%m}"
 
 
-def before_name(table: str, month: datetime) -> str:
+def before_name(stem: str, month: datetime) -> str:
     """The name of the one partition that holds everything before `month`."""
-    return f"{table}_before_{month:%Y_%m}"
+    return f"{stem}_before_{month:%Y_%m}"

@@ -9,7 +9,7 @@ from psycopg import sql
 
 from lifecycle.database import Connection, rows, run_all, value
 from lifecycle.partitions.catalog import Names, TableStructure
-from lifecycle.policy import PARTITION_SCHEMA
+from lifecycle.partitions.tables import PARTITION_SCHEMA
 
 INDEXES = """
 select pg_get_indexdef(i.indexrelid, 0, true), c.relname, obj_description(c.oid, 'pg_class'), i.indisreplident

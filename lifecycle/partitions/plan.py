@@ -5,10 +5,11 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from lifecycle.database import Connection, rows, value
-from lifecycle.partitions.catalog import TableStructure, is_partition_of_ours, table_structure
+from lifecycle.names import QualifiedName
+from lifecycle.partitions.catalog import Names, TableStructure, is_partition_of_ours, table_structure
 from lifecycle.partitions.dependents import affected_dependents
-from lifecycle.partitions.refusals import migrated, refusals, warnings
-from lifecycle.policy import PARTITION_SCHEMA, EventTable
+from lifecycle.partitions.refusals import known, migrated, refusals, warnings
+from lifecycle.partitions.tables import PARTITION_SCHEMA, MonthlyTable
 
 # Copying, indexing, checking and exchanging on two cores: measured by benchmarks/partition_conversion.py.
 BYTES_PER_SECOND = 60_000_000
@@ -16,13 +17,21 @@ BYTES_PER_SECOND = 60_000_000
 State = Literal["missing", "refused", "not_migrated", "ready", "resumable", "attached", "done"]
 
 MONTHS = """
-select lifecycle.first_kept_month(p, %(now)s) from lifecycle.event_table_policies p where p.table_name = %(name)s
+select lifecycle.first_kept_month(p, %(now)s) from lifecycle.event_table_policies p
+ where p.schema_name = %(schema)s and p.table_name = %(name)s
 """
-STARTED = "select exists (select from lifecycle.partition_conversions where table_name = %s)"
+STARTED = "select exists (select from lifecycle.partition_conversions where schema_name = %s and table_name = %s)"
+UNFINISHED = """
+select exists (select from lifecycle.partition_conversions
+                where schema_name = %s and table_name = %s and finished_at is null)
+"""
+DEFAULT = """
+select p.partition::text from lifecycle.event_partitions_of(to_regclass(%s)) p where p.is_default
+"""
 ROTATION = """
 select array(select to_char(m at time zone 'UTC', 'YYYY-MM') from lifecycle.missing_event_months(p, %(now)s) m),
        array(select e.name from lifecycle.expired_event_partitions(p, %(now)s) e)
-  from lifecycle.event_table_policies p where p.table_name = %(name)s
+  from lifecycle.event_table_policies p where p.schema_name = %(schema)s and p.table_name = %(name)s
 """
 
 
@@ -38,7 +47,7 @@ NEXT_STEP: dict[State, str] = {
 class ConversionPlan:
     """What `convert_event_tables` would do to one table now. `rows` is an estimate; times in seconds."""
 
-    table: EventTable
+    table: MonthlyTable
     state: State
     next_step: str
     refusals: tuple[str, ...] = ()
@@ -55,13 +64,13 @@ class ConversionPlan:
 class RotationPlan:
     """What `rotate_event_partitions` would do to one table now: months to create, partitions to drop."""
 
-    table: EventTable
+    table: MonthlyTable
     create: tuple[str, ...]
     drop: tuple[str, ...]
     default_rows: int
 
 
-def plan_conversion(conn: Connection, table: EventTable, now: datetime) -> ConversionPlan:
+def plan_conversion(conn: Connection, table: MonthlyTable, now: datetime) -> ConversionPlan:
     """Inspect one table; never raises for what it finds, says it."""
     old = table_structure(conn, table.qualified_name)
     if old is None:
@@ -70,11 +79,12 @@ def plan_conversion(conn: Connection, table: EventTable, now: datetime) -> Conve
         return _plan_of_partitioned(conn, table, old)
     attached = is_partition_of_ours(conn, table)
     reasons = [] if attached else refusals(conn, table, old)
-    state: State = "refused" if reasons else "ready" if migrated(conn) else "not_migrated"
-    if state == "ready" and value(conn, STARTED, (table.qualified_name,)):
+    state: State = "refused" if reasons else "ready" if known(conn, table) else "not_migrated"
+    if state == "ready" and value(conn, STARTED, (table.schema, table.name)):
         state = "resumable"
     dependents = tuple(view.qualified_name for view in affected_dependents(conn, old.oid))
-    first = value(conn, MONTHS, {"now": now, "name": table.name}) if migrated(conn) else None
+    months_of = {"now": now, "schema": table.schema, "name": table.name}
+    first = value(conn, MONTHS, months_of) if known(conn, table) else None
     first = first and first.astimezone(UTC)
     months = (now.year - first.year) * 12 + now.month - first.month + 1 + table.months_ahead if first else 0
     return ConversionPlan(
@@ -96,7 +106,7 @@ def plan_conversion(conn: Connection, table: EventTable, now: datetime) -> Conve
     )
 
 
-def _plan_of_partitioned(conn: Connection, table: EventTable, old: TableStructure) -> ConversionPlan:
+def _plan_of_partitioned(conn: Connection, table: MonthlyTable, old: TableStructure) -> ConversionPlan:
     if not migrated(conn):
         reason = "it is partitioned already, and not by this project (schema lifecycle is missing)"
         return ConversionPlan(table, "refused", "nothing: rotate it with the tool that made it", (reason,))
@@ -115,23 +125,22 @@ def _plan_of_partitioned(conn: Connection, table: EventTable, old: TableStructur
     if markers and all(marker is None for marker in markers):
         reason = "it is partitioned already, and not by this project; only partitions we made are ever dropped"
         return ConversionPlan(table, "refused", "nothing: rotate it with the tool that made it", (reason,))
+    if not known(conn, table):
+        return ConversionPlan(table, "not_migrated", "run `lifecycle migrate`", bytes=size, months=len(markers))
     # Until its last step is noted, a killed run may have left the old table, the capture or autovacuum switched off.
-    unfinished = value(
-        conn,
-        "select exists (select from lifecycle.partition_conversions where table_name = %s and finished_at is null)",
-        (table.qualified_name,),
-    )
-    if unfinished or value(conn, "select to_regclass(%s)", (f"{PARTITION_SCHEMA}.{table.name}_legacy",)):
+    unfinished = value(conn, UNFINISHED, (table.schema, table.name))
+    legacy = str(QualifiedName(PARTITION_SCHEMA, Names(table).legacy_name))
+    if unfinished or value(conn, "select to_regclass(%s)", (legacy,)):
         return ConversionPlan(table, "resumable", "run the job convert_event_tables to finish it", bytes=size)
     return ConversionPlan(table, "done", "nothing to do", bytes=size, months=len(markers))
 
 
-def plan_rotation(conn: Connection, table: EventTable, now: datetime) -> RotationPlan:
+def plan_rotation(conn: Connection, table: MonthlyTable, now: datetime) -> RotationPlan:
     """What rotation would do now; empty for a table that is not partitioned by this project yet."""
     state = plan_conversion(conn, table, now).state
     if state != "done":
         return RotationPlan(table, (), (), 0)
-    create, drop = rows(conn, ROTATION, {"now": now, "name": table.name})[0]
-    default = value(conn, "select to_regclass(%s)::text", (f"{PARTITION_SCHEMA}.{table.name}_default",))
+    create, drop = rows(conn, ROTATION, {"now": now, "schema": table.schema, "name": table.name})[0]
+    default = value(conn, DEFAULT, (table.qualified_name,))
     default_rows = value(conn, f"select count(*) from only {default}") if default else 0  # noqa: S608 - a regclass, quoted by the server
     return RotationPlan(table, tuple(create), tuple(drop), default_rows)

@@ -1,11 +1,23 @@
 """Why an event table cannot be partitioned, and what will change for the application's statements. Reads only."""
 
+import re
+
+from psycopg import sql
+
 from lifecycle.database import Connection, rows, value
-from lifecycle.partitions.catalog import TableStructure
+from lifecycle.partitions.catalog import Names, TableStructure
+from lifecycle.partitions.changed import changed_statements
 from lifecycle.partitions.dependents import affected_dependents, ambiguous_names, names_kept_by_the_server
 from lifecycle.partitions.statements import upserts_by_old_key
-from lifecycle.policy import EventTable
+from lifecycle.partitions.tables import PARTITION_SCHEMA, MonthlyTable
 
+# A statement of PL/pgSQL that sets the column of the new row, or the row as a whole. `=` compares, but not where a
+# statement begins.
+BEGINNING = r"(^|;|\m(begin|then|else|loop)\M)\s*"
+ASSIGNMENT = (
+    rf'{BEGINNING}new(\s*[.]\s*"?{{column}}"?)?\s*:?=|'
+    r'\minto\s+(strict\s+)?([\w."]+\s*,\s*)*new(\s*[.]\s*"?{column}"?\M|\s*(;|\mfrom\M|$))'
+)
 # Each row is a reason; %(oid)s is the table. What PostgreSQL cannot keep on a partitioned table, or we do not.
 REFUSALS = (
     (
@@ -40,7 +52,7 @@ REFUSALS = (
         "select format('trigger %%s sets %%s before the row is stored, which PostgreSQL refuses on a partition;"
         " set it in the application or as a default', t.tgname, %(time_column)s::text) from pg_trigger t"
         " join pg_proc p on p.oid = t.tgfoid where t.tgrelid = %(oid)s and not t.tgisinternal and t.tgtype & 3 = 3"
-        " and p.prosrc ~* ('new\\s*\\.\\s*\"?' || %(time_column)s || '\"?\\s*:=')"
+        " and regexp_replace(p.prosrc, '--[^\\n]*|/[*].*?[*]/', ' ', 'g') ~* %(assignment)s"
     ),
     (
         "select format('rule %%s: rules cannot follow the table; replace it by a trigger', rulename)"
@@ -79,10 +91,11 @@ REFUSALS = (
     ),
     (
         # A partitioned table holds no row of its own.
-        "select distinct format('%%s reads it with ONLY, which would be empty; drop the word', r.ev_class::regclass)"
-        " from pg_depend d join pg_rewrite r on d.classid = 'pg_rewrite'::regclass and r.oid = d.objid"
-        " where d.refclassid = 'pg_class'::regclass and d.refobjid = %(oid)s"
-        " and pg_get_viewdef(r.ev_class) ~ ('\\mONLY ([^ ]+\\.)?\"?' || %(name)s || '\\M')"
+        "select format('%%s reads it with ONLY, which would be empty; drop the word', v.reader::regclass) from ("
+        "   select distinct r.ev_class as reader from pg_depend d"
+        "   join pg_rewrite r on d.classid = 'pg_rewrite'::regclass and r.oid = d.objid"
+        "   where d.refclassid = 'pg_class'::regclass and d.refobjid = %(oid)s offset 0) v"
+        " where pg_get_viewdef(v.reader) ~ ('\\mONLY ([^ ]+\\.)?\"?' || %(name)s || '\\M')"
     ),
     (
         "select format('function %%s reads it and belongs to role %%s, so it cannot be switched', p.oid::regprocedure,"
@@ -96,6 +109,20 @@ REFUSALS = (
         " where r.prrelid = %(oid)s and not pg_has_role(p.pubowner, 'usage')"
     ),
 )
+# Names that the conversion needs for a while. What stands there and is no unfinished work of ours stays untouched.
+TAKEN_NAMES = """
+select format('%%s already exists, and the conversion needs that name; finish the conversion of the other table of'
+              ' that name, or rename it', c.oid::regclass)
+  from pg_class c
+ where c.relnamespace = to_regnamespace(%(partitions)s) and c.relname = any (%(waiting)s)
+ union all
+select format('%%s already exists, and the conversion needs that name; rename it', c.oid::regclass)
+  from pg_class c left join pg_index i on i.indexrelid = c.oid
+ where c.relnamespace = to_regnamespace(quote_ident(%(schema)s)) and c.relname = %(index)s
+   and not coalesce(i.indrelid = %(oid)s and i.indisunique and i.indpred is null and %(key)s::name[] = array(
+        select a.attname from unnest(i.indkey) with ordinality k(number, place)
+          join pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.number order by k.place), false)
+"""
 OTHER_PARENTS_IN_PUBLICATION = """
 select format('publication %%s: changes will be published under partition names, because'
               ' publish_via_partition_root is off and the publication holds other partitioned tables', p.pubname)
@@ -112,6 +139,14 @@ select format('publication %%s of schema %%s: changes will be published under pa
   from pg_publication_namespace s join pg_publication p on p.oid = s.pnpubid join pg_namespace n on n.oid = s.pnnspid
  where not p.pubviaroot and s.pnnspid = (select relnamespace from pg_class where oid = %(oid)s)
 """
+# wal2json, which Realtime polls, writes the partition's name and knows no publish_via_partition_root.
+REALTIME = """
+select format('publication %%s: Supabase''s Realtime will deliver no change of this table any more', p.pubname)
+  from pg_publication p where p.pubname = 'supabase_realtime' and exists (
+    select from pg_publication_tables t join pg_class c on c.relname = t.tablename
+      join pg_namespace n on n.oid = c.relnamespace and n.nspname = t.schemaname
+     where t.pubname = p.pubname and c.oid = %(oid)s)
+"""
 RESTRICTING_KEYS = """
 select format('while months are built, a row of %%s may not be deleted right after its last event: foreign key %%s'
               ' checks the copies too', confrelid::regclass, conname)
@@ -121,14 +156,23 @@ INVALID_INDEXES = """
 select format('index %%s is invalid and will not be kept', indexrelid::regclass) from pg_index
  where indrelid = %(oid)s and not indisvalid and indexrelid::regclass::text not like '%%\\_legacy\\_pkey'
 """
+MIGRATIONS_AFTERWARDS = "docs/reference/partitioned-tables.md"
+KNOWN = """
+select exists (select from lifecycle.event_table_policies where schema_name = %s and table_name = %s)
+"""
 
 
 def migrated(conn: Connection) -> bool:
-    """Whether `lifecycle migrate` has been run on this database."""
+    """Whether `lifecycle migrate` has been run on this database with event tables declared."""
     return bool(value(conn, "select to_regclass('lifecycle.event_table_policies') is not null"))
 
 
-def refusals(conn: Connection, table: EventTable, old: TableStructure) -> list[str]:
+def known(conn: Connection, table: MonthlyTable) -> bool:
+    """Whether `lifecycle migrate` has told the database of this table."""
+    return migrated(conn) and bool(value(conn, KNOWN, (table.schema, table.name)))
+
+
+def refusals(conn: Connection, table: MonthlyTable, old: TableStructure) -> list[str]:
     """Reasons to refuse, each with what to do about it; empty when the table can be converted."""
     found: list[str] = []
     if old.kind != "r":
@@ -142,8 +186,13 @@ def refusals(conn: Connection, table: EventTable, old: TableStructure) -> list[s
     time_column = next((column for column in old.columns if column.name == table.time_column), None)
     if time_column is None:
         found.append(f"it has no column {table.time_column}")
-    elif time_column.type != "timestamp with time zone" or not time_column.not_null:
+    elif time_column.type != "timestamp with time zone":
         found.append(f"column {table.time_column} must be timestamptz NOT NULL, and is {time_column.type}")
+    elif not time_column.not_null:
+        found.append(
+            f"column {table.time_column} must be timestamptz NOT NULL, and may be null; run ALTER COLUMN"
+            f" {sql.Identifier(table.time_column).as_string(conn)} SET NOT NULL first"
+        )
     elif time_column.generated:
         found.append(f"column {table.time_column} is generated, which a partition key cannot be")
     if old.force_row_security and not value(conn, BYPASSES_ROW_SECURITY):
@@ -153,7 +202,12 @@ def refusals(conn: Connection, table: EventTable, old: TableStructure) -> list[s
         for column in old.columns
         if column.identity or column.sequence
     ]
-    params = {"oid": old.oid, "time_column": table.time_column, "name": table.name}
+    params = {
+        "oid": old.oid,
+        "time_column": table.time_column,
+        "name": re.escape(table.name),
+        "assignment": ASSIGNMENT.format(column=re.escape(table.time_column)),
+    }
     for query in REFUSALS:
         found += [row[0] for row in rows(conn, query, params)]
     affected = affected_dependents(conn, old.oid)
@@ -163,10 +217,23 @@ def refusals(conn: Connection, table: EventTable, old: TableStructure) -> list[s
         if not view.owned_by_us
     ]
     found += names_kept_by_the_server(conn, table, affected)
+    found += [row[0] for row in rows(conn, TAKEN_NAMES, _our_names(table, old))]
     return found + ambiguous_names(conn, old.oid, affected)
 
 
-def warnings(conn: Connection, table: EventTable, old: TableStructure) -> list[str]:
+def _our_names(table: MonthlyTable, old: TableStructure) -> dict[str, object]:
+    names = Names(table)
+    return {
+        "oid": old.oid,
+        "schema": table.schema,
+        "waiting": [table.name, names.legacy_name],
+        "partitions": PARTITION_SCHEMA,
+        "index": names.new_key_index,
+        "key": list(old.new_key(table.time_column)),
+    }
+
+
+def warnings(conn: Connection, table: MonthlyTable, old: TableStructure) -> list[str]:
     """What keeps working differently after the conversion."""
     found = []
     if table.time_column not in old.primary_key and old.primary_key:
@@ -177,9 +244,12 @@ def warnings(conn: Connection, table: EventTable, old: TableStructure) -> list[s
             *(f"would fail: {upsert}" for upsert in upserts_by_old_key(conn, table, old.primary_key)),
             f"UPDATE and DELETE by {key} alone visit every partition; add {table.time_column} to the condition",
         ]
+    failing = ", ".join(each.what for each in changed_statements(conn.info.server_version // 10_000))
+    found.append(f"will fail in migrations: {failing}; what to write instead: {MIGRATIONS_AFTERWARDS}")
     params = {"oid": old.oid}
     found += [row[0] for row in rows(conn, OTHER_PARENTS_IN_PUBLICATION, params)]
     found += [row[0] for row in rows(conn, SCHEMA_PUBLICATIONS, params)]
+    found += [row[0] for row in rows(conn, REALTIME, params)]
     found += [row[0] for row in rows(conn, RESTRICTING_KEYS, params)]
     found += [row[0] for row in rows(conn, INVALID_INDEXES, params)]
     return found

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Literal
 
 from lifecycle.database import Connection, rows, without_statement_timeout
-from lifecycle.policy import EventTable
+from lifecycle.partitions.tables import MonthlyTable
 
 ROTATE = """
 select table_name, action, partition_name, row_count, bytes, outcome, error
@@ -35,11 +35,11 @@ class RotationAction:
         return self.outcome == "failure" and (self.error or "").startswith(NO_LOCK)
 
 
-def rotate(conn: Connection, table: EventTable, as_of: datetime | None = None) -> tuple[RotationAction, ...]:
+def rotate(conn: Connection, table: MonthlyTable, as_of: datetime | None = None) -> tuple[RotationAction, ...]:
     """Create months ahead, drop months past retention, empty the default partition of one table.
 
-    A failure is a row with outcome `failure`, already written to audit_events. Raises psycopg's LockNotAvailable when
+    A failure is a row with outcome `failure`, already written to the ledger. Raises psycopg's LockNotAvailable when
     another rotation runs, UndefinedFunction before `lifecycle migrate`.
     """
     with without_statement_timeout(conn):
-        return tuple(RotationAction(*row) for row in rows(conn, ROTATE, (as_of, table.name)))
+        return tuple(RotationAction(*row) for row in rows(conn, ROTATE, (as_of, table.qualified_name)))

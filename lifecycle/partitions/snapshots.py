@@ -9,7 +9,8 @@ from collections.abc import Callable
 
 from lifecycle.database import Connection, rows
 from lifecycle.errors import BusyError
-from lifecycle.policy import LOCKS, EventTable
+from lifecycle.locks import LOCKS
+from lifecycle.partitions.tables import MonthlyTable
 
 # A role that may not see other sessions' snapshots waits for all their transactions.
 SNAPSHOT_HOLDERS = """
@@ -29,14 +30,14 @@ select format('pid %%s (%%s)', a.pid, a.usename) from pg_stat_activity a
 """
 
 
-def index_build_blockers(conn: Connection, table: EventTable) -> str:
+def index_build_blockers(conn: Connection, table: MonthlyTable) -> str:
     """The sessions that CREATE INDEX CONCURRENTLY on the table waits for, for a message; empty when there is none."""
     return ", ".join(row[0] for row in rows(conn, INDEX_BUILD_BLOCKERS, (table.qualified_name,)))
 
 
 def wait_for_older_snapshots(
     conn: Connection,
-    table: EventTable,
+    table: MonthlyTable,
     *,
     tries: int = LOCKS.tries,
     longest_pause: float = LOCKS.longest_pause,

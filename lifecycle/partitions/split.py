@@ -22,11 +22,14 @@ BUILDER_SETTINGS = (
     " set max_parallel_workers_per_gather = 0; set synchronous_commit = off"
 )
 
-FIRST_KEPT = "select lifecycle.first_kept_month(p, %s) from lifecycle.event_table_policies p where p.table_name = %s"
+FIRST_KEPT = (
+    "select lifecycle.first_kept_month(p, %s) from lifecycle.event_table_policies p"
+    " where p.schema_name = %s and p.table_name = %s"
+)
 OWN_TABLES = """
 select c.relname::text from pg_class c
  where c.relnamespace = 'event_partitions'::regnamespace and c.relkind = 'r' and not c.relispartition
-   and obj_description(c.oid, 'pg_class') ~ %s
+   and obj_description(c.oid, 'pg_class') = any (%s)
 """
 # What ATTACH compares, or would build under its lock where it is missing. Foreign keys come later.
 STRUCTURES = """
@@ -68,7 +71,7 @@ def split_targets(conn: Connection, names: Names, now: datetime) -> list[Target]
     kept row to the months ahead, and the default for what client clocks put beyond.
     """
     table = names.table
-    first_kept: datetime = value(conn, FIRST_KEPT, (now, table.name))
+    first_kept: datetime = value(conn, FIRST_KEPT, (now, table.schema, table.name))
     last = add_months(month_start(now), table.months_ahead)
     oldest = sql.SQL("select min({0}) from only {1} where {0} >= %s and {0} < %s").format(
         names.time_column, names.legacy
@@ -81,17 +84,17 @@ def split_targets(conn: Connection, names: Names, now: datetime) -> list[Target]
     targets = []
     if has_past:
         first = month_start(first_kept)
-        targets.append(Target(before_name(table.name, first), "before", None, first))
+        targets.append(Target(before_name(table.stem, first), "before", None, first))
     for month in month_range(first, last):
-        targets.append(Target(partition_name(table.name, month), "month", month, add_months(month, 1)))
-    targets.append(Target(f"{table.name}_default", "default", None, None))
+        targets.append(Target(partition_name(table.stem, month), "month", month, add_months(month, 1)))
+    targets.append(Target(f"{table.stem}_default", "default", None, None))
     return targets
 
 
 def existing_targets(conn: Connection, names: Names) -> set[str]:
     """Tables that earlier runs built for this conversion and that belong to no parent yet."""
-    marker = rf"^lifecycle:(month|before|default) of {names.table.schema}\.{names.table.name}$"
-    return {row[0] for row in rows(conn, OWN_TABLES, (marker,))}
+    marks = [f"lifecycle:{marker} of {names.table.qualified_name}" for marker in ("month", "before", "default")]
+    return {row[0] for row in rows(conn, OWN_TABLES, (marks,))}
 
 
 def require_known_columns(conn: Connection, names: Names, old: TableStructure) -> None:
@@ -115,9 +118,9 @@ def outdated_targets(conn: Connection, names: Names, tables: set[str]) -> set[st
     Says nothing of their rows: those are right as long as the capture trigger has been there since they were copied.
     """
     parent = names.public.as_string(conn)
-    copies = {names.partition(name).as_string(conn): name for name in tables}
-    structures = {row[0]: row[1:] for row in rows(conn, STRUCTURES, ([parent, *copies],))}
-    wanted = structures.pop(names.table.name)
+    copies = [names.partition(name).as_string(conn) for name in tables]
+    wanted = rows(conn, STRUCTURES, ([parent],))[0][1:]
+    structures = {row[0]: row[1:] for row in rows(conn, STRUCTURES, (copies,))}
     return {name for name, structure in structures.items() if structure != wanted}
 
 

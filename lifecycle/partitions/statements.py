@@ -6,7 +6,7 @@ import psycopg
 from psycopg import sql
 
 from lifecycle.database import Connection, rows, value
-from lifecycle.policy import EventTable
+from lifecycle.partitions.tables import MonthlyTable
 
 SHOWN_CHARACTERS = 100
 FUNCTIONS = """
@@ -26,7 +26,7 @@ select distinct left(regexp_replace(query, '\\s+', ' ', 'g'), {length}) from {vi
 """
 
 
-def upsert_pattern(table: EventTable, key: tuple[str, ...]) -> str:
+def upsert_pattern(table: MonthlyTable, key: tuple[str, ...]) -> str:
     """A POSIX expression for INSERT INTO the table ... ON CONFLICT on exactly these key columns."""
     name = re.escape(table.name)
     columns = r"\s*,\s*".join(f'"?{re.escape(column)}"?' for column in key)
@@ -36,7 +36,7 @@ def upsert_pattern(table: EventTable, key: tuple[str, ...]) -> str:
     )
 
 
-def upserts_by_old_key(conn: Connection, table: EventTable, key: tuple[str, ...]) -> list[str]:
+def upserts_by_old_key(conn: Connection, table: MonthlyTable, key: tuple[str, ...]) -> list[str]:
     """Functions and recorded statements whose ON CONFLICT names the old key, one phrase each."""
     pattern = upsert_pattern(table, key)
     found = [f"function {row[0]}" for row in rows(conn, FUNCTIONS, (pattern,))]

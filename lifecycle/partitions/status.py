@@ -9,8 +9,8 @@ from psycopg import sql
 from lifecycle.database import Connection, rows
 from lifecycle.partitions.catalog import table_structure
 from lifecycle.partitions.months import add_months, month_start
-from lifecycle.partitions.refusals import migrated
-from lifecycle.policy import PARTITION_SCHEMA, EventTable
+from lifecycle.partitions.refusals import known, migrated
+from lifecycle.partitions.tables import PARTITION_SCHEMA, MonthlyTable
 
 PARTITIONS = """
 select p.name, case when isfinite(p.lower_bound) then p.lower_bound end,
@@ -22,7 +22,7 @@ PLAN = """
 select array(select to_char(m at time zone 'UTC', 'YYYY-MM') from lifecycle.missing_event_months(p, %(now)s) m),
        array(select e.name from lifecycle.expired_event_partitions(p, %(now)s) e),
        lifecycle.first_kept_month(p, %(now)s)
-  from lifecycle.event_table_policies p where p.table_name = %(name)s
+  from lifecycle.event_table_policies p where p.schema_name = %(schema)s and p.table_name = %(name)s
 """
 # Access through the parent needs no right on a partition, so any such right is a hole.
 EXPOSED = """
@@ -69,7 +69,7 @@ class PartitionInfo:
 class PartitionStatus:
     """The state of one event table. `rows` is an estimate, `default_rows` is counted."""
 
-    table: EventTable
+    table: MonthlyTable
     partitioned: bool
     split_pending: bool = False
     partitions: tuple[PartitionInfo, ...] = ()
@@ -86,7 +86,7 @@ class PartitionStatus:
     stale_dependents: tuple[str, ...] = ()
 
 
-def partition_status(conn: Connection, table: EventTable, now: datetime) -> PartitionStatus:
+def partition_status(conn: Connection, table: MonthlyTable, now: datetime) -> PartitionStatus:
     """Read the state of one event table; an absent or plain table is reported as not partitioned."""
     found = table_structure(conn, table.qualified_name)
     if found is None or not found.partitioned or not migrated(conn):
@@ -96,7 +96,8 @@ def partition_status(conn: Connection, table: EventTable, now: datetime) -> Part
     name = table.qualified_name
     partitions = tuple(_partition_info(row) for row in rows(conn, PARTITIONS, (name,)))
     split_pending = any(partition.marker == "legacy" for partition in partitions)
-    missing, expired, first_kept = rows(conn, PLAN, {"now": now, "name": table.name})[0]
+    planned = {"now": now, "schema": table.schema, "name": table.name}
+    missing, expired, first_kept = rows(conn, PLAN, planned)[0] if known(conn, table) else ((), (), None)
     next_month = add_months(month_start(now), 1)
     default_rows, oldest, newest = _default_rows(conn, table, partitions)
     return PartitionStatus(
@@ -109,7 +110,7 @@ def partition_status(conn: Connection, table: EventTable, now: datetime) -> Part
         months_ahead=sum(partition.lower is not None and partition.lower >= next_month for partition in partitions),
         missing_months=() if split_pending else tuple(missing),
         expired=tuple(expired),
-        first_kept=first_kept.astimezone(UTC),
+        first_kept=first_kept and first_kept.astimezone(UTC),
         default_rows=default_rows,
         default_oldest=oldest,
         default_newest=newest,
@@ -124,7 +125,7 @@ def _partition_info(row: tuple[Any, ...]) -> PartitionInfo:
 
 
 def _default_rows(
-    conn: Connection, table: EventTable, partitions: tuple[PartitionInfo, ...]
+    conn: Connection, table: MonthlyTable, partitions: tuple[PartitionInfo, ...]
 ) -> tuple[int, datetime | None, datetime | None]:
     """Rows in the default partition and their range; infinite timestamps count, but are no bound of the range."""
     default = next((partition.name for partition in partitions if partition.is_default), None)

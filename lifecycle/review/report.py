@@ -8,8 +8,8 @@ from psycopg.types.json import Jsonb
 
 from lifecycle.database import Connection
 from lifecycle.review.storage import RelationGrowth
-from lifecycle.units import size_text
 from lifecycle.review.weekly import DeletionsDue, JobReview, WeeklyReview
+from lifecycle.units import size_text
 
 JOB: Final = "weekly_job_review"
 # Slack cuts a block of text at 3,000 characters, the fence around it included.
@@ -123,11 +123,13 @@ def report_lines(review: WeeklyReview) -> list[str]:
     stray = {name: count for name, count in review.default_rows.items() if count}
     lines = [
         f"Outcomes: {this.successes:,} succeeded, {this.failures:,} failed (week before: {before.failures:,} failed)",
-        _deletions_line(review.deletions),
+        *([_deletions_line(review.deletions)] if review.deletions else []),
         _problems_line(review),
         _storage_line(review),
-        "Default partitions: " + (", ".join(f"{name} {count:,} rows" for name, count in stray.items()) or "empty"),
     ]
+    if review.default_rows:
+        told = ", ".join(f"{name} {count:,} rows" for name, count in stray.items())
+        lines.append(f"Default partitions: {told or 'empty'}")
     if others:
         lines.append(f"Single tables or views that failed within runs, failed checks, stale assets: {others:,}")
     if idle:
@@ -142,7 +144,7 @@ def report_content(review: WeeklyReview, run_id: str | None = None) -> dict[str,
     last_day = review.week.end - timedelta(days=1)
     content: dict[str, Any] = {
         "week": f"{review.week.start:%Y-%m-%d}",
-        "title": f"Weekly review, {review.week.start:%Y-%m-%d} to {last_day:%Y-%m-%d} (Asia/Tokyo)",
+        "title": f"Weekly review, {review.week.start:%Y-%m-%d} to {last_day:%Y-%m-%d} ({review.week.start.tzinfo})",
         "lines": report_lines(review),
         "table": report_table(review),
     }

@@ -1,7 +1,7 @@
 """One week of the jobs, and what waits: outcomes, durations, deletions due, default partitions, storage, problems.
 
-A week is the seven days that end on a Monday, 00:00 Asia/Tokyo. Nothing here names a person: counts, and names of
-jobs and tables.
+A week is the seven days that end on a Monday, 00:00 by the calendar that is declared. Nothing here names a person:
+counts, and names of jobs and tables.
 """
 
 from collections import defaultdict
@@ -11,9 +11,10 @@ from datetime import date, datetime, timedelta
 from typing import Final, Literal
 from zoneinfo import ZoneInfo
 
-from lifecycle.database import Connection, rows
+from lifecycle.database import Connection, rows, value
+from lifecycle.declarations.application import Application
 from lifecycle.partitions.status import partition_status
-from lifecycle.policy import CALENDAR, DELETION_DEADLINE, EVENT_TABLES
+from lifecycle.partitions.tables import monthly_tables
 from lifecycle.review.storage import StorageGrowth, storage_growth, storage_totals
 
 WEEK: Final = timedelta(days=7)
@@ -26,17 +27,15 @@ LAST_WEEK: Final = WEEKS_SHOWN - 1
 # anything. The failures among all that is not counted are told apart.
 OUTCOMES: Final = """
 with outcome as materialized (
-    select entity_id as job, event_type = 'job_success' as success, created_at,
+    select job, event = 'job_success' as success, written_at,
            case when jsonb_typeof(payload -> 'run_id') = 'string' then 'run'
                 when payload ->> 'object' ~ '^(run of|check|stale) ' then 'notice' else 'object' end as kind,
            case when jsonb_typeof(payload -> 'duration_ms') = 'number'
                 then case when (payload ->> 'duration_ms')::numeric between 0 and 1e12
                           then (payload ->> 'duration_ms')::double precision end end as duration_ms,
-           floor(extract(epoch from created_at - %(first)s) / 604800)::int as week
-      from public.audit_events
-     where created_at >= %(first)s and created_at <= %(now)s
-       and entity_type = 'job' and event_type in ('job_success', 'job_failure')
-       and entity_id ~ '^[A-Za-z_][A-Za-z0-9_./:]{0,99}$'),
+           floor(extract(epoch from written_at - %(first)s) / 604800)::int as week
+      from lifecycle.ledger_entries(%(first)s, %(now)s)
+     where job ~ '^[A-Za-z_][A-Za-z0-9_./:]{0,99}$'),
 judged as (
     select *, kind = case when bool_or(kind = 'run') over (partition by job) then 'run' else 'object' end as counts,
            bool_or(kind = 'run') over (partition by job) as by_run
@@ -47,28 +46,18 @@ select job, week, by_run,
        percentile_cont(0.5) within group (order by duration_ms) filter (where counts and success),
        percentile_cont(0.95) within group (order by duration_ms) filter (where counts and success),
        count(*) filter (where not counts and not success),
-       max(created_at) filter (where counts and success)
+       max(written_at) filter (where counts and success)
   from judged group by job, week, by_run order by job, week
 """
-# A request that has a job is open for as long as the job is, whatever it says itself: a failed one is tried again, and
-# a completed one whose data came back is erased again, by a deadline of its own. A cancelled one is settled.
+QUEUE_EXISTS: Final = "select to_regclass('lifecycle.deletion_jobs') is not null"
 DELETIONS: Final = """
-with request as (
-    select r.status, r.requested_at,
-           r.status in ('pending', 'processing')
-               or coalesce(j.state in ('queued', 'held', 'running', 'erased', 'failed'), false) as open,
-           coalesce(j.due_at, (r.requested_at at time zone %(calendar)s + %(allowed)s::interval)
-                                  at time zone %(calendar)s) as deadline
-      from public.data_deletion_requests r
-      left join lifecycle.deletion_jobs j on j.request_id = r.id
-     where r.status in ('pending', 'processing') or r.status = 'failed' and j.state is null
-        or j.state not in ('verified', 'cancelled'))
 select count(*) filter (where open),
-       count(*) filter (where open and deadline > %(now)s and deadline <= %(now)s + interval '7 days'),
-       count(*) filter (where open and deadline <= %(now)s),
-       floor(extract(epoch from %(now)s - min(requested_at) filter (where open)) / 86400)::int,
-       count(*) filter (where status = 'failed')
-  from request
+       count(*) filter (where open and due_at > %(now)s and due_at <= %(now)s + interval '7 days'),
+       count(*) filter (where open and due_at <= %(now)s),
+       floor(extract(epoch from %(now)s - min(requested_at) filter (where open and isfinite(requested_at)))
+             / 86400)::int,
+       count(*) filter (where given_up)
+  from lifecycle.deletions_asked_for()
 """
 PROBLEMS: Final = "select job, cause, times, since from lifecycle.open_problems order by since, job, cause"
 WAITING: Final = """
@@ -79,7 +68,7 @@ select count(*), coalesce(extract(epoch from %(now)s - min(created_at)) / 3600, 
 
 @dataclass(frozen=True)
 class Week:
-    """Seven days, `start` included and `end` not, both in Asia/Tokyo."""
+    """Seven days, `start` included and `end` not, both by the declared calendar."""
 
     start: datetime
     end: datetime
@@ -129,8 +118,8 @@ class WeekOutcomes:
 
 @dataclass(frozen=True)
 class DeletionsDue:
-    """Deletion requests not carried out. `open`, `due_soon` (within 7 days), `overdue` are pending, processing, or
-    tried again after a failure; `failed` ones need a person. `oldest_days` is the age of the oldest open one."""
+    """Deletion requests not carried out: `open`, of which `due_soon` (within 7 days) or `overdue`; `failed` ones need a
+    person. `oldest_days` is the age of the oldest one."""
 
     open: int = 0
     due_soon: int = 0
@@ -159,12 +148,13 @@ class Outbox:
 
 @dataclass(frozen=True)
 class WeeklyReview:
-    """Everything the review tells. `default_rows` is None for a table that is not partitioned."""
+    """Everything the review tells. `default_rows` is None for a table that is not partitioned, `deletions` where
+    nothing is erased."""
 
     week: Week
     jobs: tuple[JobReview, ...]
     history: tuple[WeekOutcomes, ...]
-    deletions: DeletionsDue
+    deletions: DeletionsDue | None
     default_rows: Mapping[str, int | None]
     storage: StorageGrowth
     storage_totals: tuple[tuple[date, int], ...]
@@ -172,9 +162,9 @@ class WeeklyReview:
     outbox: Outbox
 
 
-def review_week(now: datetime) -> Week:
-    """The seven days that end with the last Monday 00:00 Asia/Tokyo before or at `now`."""
-    local = now.astimezone(ZoneInfo(CALENDAR))
+def review_week(now: datetime, calendar: str) -> Week:
+    """The seven days that end with the last Monday 00:00, in that time zone, before or at `now`."""
+    local = now.astimezone(ZoneInfo(calendar))
     end = (local - timedelta(days=local.weekday())).replace(hour=0, minute=0, second=0, microsecond=0)
     return Week(end - WEEK, end)
 
@@ -211,10 +201,11 @@ def job_outcomes(
     return tuple(jobs[job] for job in sorted(seen)), history
 
 
-def deletions_due(conn: Connection, now: datetime) -> DeletionsDue:
-    """Deletion requests against their deadline, one calendar month (Asia/Tokyo) after they were made."""
-    values = {"now": now, "calendar": CALENDAR, "allowed": DELETION_DEADLINE}
-    return DeletionsDue(*rows(conn, DELETIONS, values)[0])
+def deletions_due(conn: Connection, now: datetime) -> DeletionsDue | None:
+    """Deletion requests against their deadline; None where no personal data is declared."""
+    if not value(conn, QUEUE_EXISTS):
+        return None
+    return DeletionsDue(*rows(conn, DELETIONS, {"now": now})[0])
 
 
 def outbox(conn: Connection, now: datetime) -> Outbox:
@@ -222,21 +213,23 @@ def outbox(conn: Connection, now: datetime) -> Outbox:
     return Outbox(*rows(conn, WAITING, {"now": now})[0])
 
 
-def weekly_review(conn: Connection, now: datetime, scheduled: Sequence[str] = ()) -> WeeklyReview:
+def weekly_review(
+    conn: Connection, application: Application, now: datetime, scheduled: Sequence[str] = ()
+) -> WeeklyReview:
     """The week before `now` against the one before it, and what is due, waiting or failing at `now`.
 
     `scheduled` names the jobs that must have run. Read-only. Raises psycopg's UndefinedTable before
     `lifecycle migrate`.
     """
-    week = review_week(now)
+    week = review_week(now, application.database.calendar)
     jobs, history = job_outcomes(conn, week, now, scheduled)
-    statuses = [partition_status(conn, table, now) for table in EVENT_TABLES]
+    statuses = [partition_status(conn, table, now) for table in monthly_tables(application)]
     return WeeklyReview(
         week=week,
         jobs=jobs,
         history=history,
         deletions=deletions_due(conn, now),
-        default_rows={s.table.name: s.default_rows if s.partitioned else None for s in statuses},
+        default_rows={str(s.table.relation): s.default_rows if s.partitioned else None for s in statuses},
         storage=storage_growth(conn),
         storage_totals=storage_totals(conn, WEEKS_SHOWN * WEEK.days),
         problems=tuple(OpenProblem(*row) for row in rows(conn, PROBLEMS)),

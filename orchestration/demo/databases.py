@@ -16,7 +16,7 @@ from rich.console import Console
 from sqlalchemy import make_url
 
 from lifecycle.database import connect, value
-from lifecycle.policy import EVENT_TABLES
+from lifecycle.declarations.application import Application
 from orchestration.demo.progress import Step, step
 from orchestration.demo.services import PROJECT
 from sandbox.application import create_application_database
@@ -91,14 +91,12 @@ def fill(
     return generate(url, scale, now=now, progress=loaded, skewed_clocks=False), ()
 
 
-def event_rows(url: str) -> dict[str, int]:
+def event_rows(url: str, application: Application) -> dict[str, int]:
     """The exact number of rows of every event table."""
     with connect(url) as conn:
         return {
-            table.name: conn.execute(
-                sql.SQL("select count(*) from {}").format(sql.Identifier(table.schema, table.name))
-            ).fetchall()[0][0]
-            for table in EVENT_TABLES
+            table.name: conn.execute(sql.SQL("select count(*) from {}").format(table.identifier)).fetchall()[0][0]
+            for table in application.event_tables
         }
 
 

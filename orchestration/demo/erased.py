@@ -7,7 +7,7 @@ from lifecycle.database import connect, value
 from lifecycle.erasures.proof import Receipt, broken_receipts, receipts
 from lifecycle.errors import RefusedError
 from orchestration.demo.runs import Runner
-from sensors.deletion_requests import JOB, deletion_requests
+from sensors.deletion_requests import JOB, deletion_requests_sensor
 
 # Somebody with many conversations whom no vendor needs and who has not asked before.
 ASK: Final = """
@@ -51,7 +51,7 @@ def erase_somebody(runner: Runner, url: str) -> Erased:
     """Insert a request, let the sensor look as the daemon would, run what it asks for, read the proof."""
     with connect(url) as conn:
         request = str(value(conn, ASK))
-        runs = runner.follow(deletion_requests, JOB)
+        runs = runner.follow(deletion_requests_sensor(runner.application), JOB)
         try:
             receipt = receipts(conn, request)[-1]
         except RefusedError:

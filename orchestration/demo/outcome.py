@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import dagster as dg
 
+from lifecycle.declarations.application import Application
 from orchestration.demo.broken_view import Play
 from orchestration.demo.channel import Message
 from orchestration.demo.erased import Erased
@@ -16,10 +17,12 @@ from orchestration.demo.runs import failures
 class DemoReport:
     """What came of it.
 
-    Rows per event table before, after the conversion and after the rotation; every run but those of the broken view;
-    every asset as the instance knows it; the broken view, the person erased, and the channel at the end.
+    The declarations; rows per event table before, after the conversion and after the rotation; every run but those of
+    the broken view; every asset as the instance knows it; the broken view, the person erased, and the channel at the
+    end.
     """
 
+    application: Application
     before: Mapping[str, int]
     converted: Mapping[str, int]
     after: Mapping[str, int]

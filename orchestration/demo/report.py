@@ -10,7 +10,7 @@ from rich.panel import Panel
 from rich.table import Table
 
 from assets.partitions import partitions_key
-from lifecycle.policy import EVENT_TABLES, EventTable
+from lifecycle.partitions.tables import MonthlyTable, monthly_tables
 from orchestration.demo.erased import Erased
 from orchestration.demo.inventory import AssetState, warned
 from orchestration.demo.outcome import DemoReport
@@ -26,7 +26,7 @@ REVIEW_TITLE: Final = (
 )
 
 
-def conversion_metadata(result: dg.ExecuteInProcessResult, table: EventTable) -> dict[str, Any]:
+def conversion_metadata(result: dg.ExecuteInProcessResult, table: MonthlyTable) -> dict[str, Any]:
     """What the conversion told of a table's partitions; empty when it told nothing."""
     found: dict[str, Any] = {}
     for event in result.all_events:
@@ -43,7 +43,7 @@ def _outcome(evaluation: dg.AssetCheckEvaluation | None) -> str:
     return WARNED if warned(evaluation) else OUTCOMES[evaluation.passed]
 
 
-def _figures(report: DemoReport, table: EventTable) -> dict[str, str]:
+def _figures(report: DemoReport, table: MonthlyTable) -> dict[str, str]:
     """What happened to one event table, in words and numbers; then how its asset and each of its checks ended."""
     before, converted, after = (rows[table.name] for rows in (report.before, report.converted, report.after))
     conversion = conversion_metadata(report.conversion, table)
@@ -66,11 +66,12 @@ def _figures(report: DemoReport, table: EventTable) -> dict[str, str]:
 
 def event_tables(report: DemoReport) -> Table:
     """One column per event table: its rows and partitions, then its checks."""
+    tables = monthly_tables(report.application)
     table = Table(title="What happened to the event tables", title_justify="left")
     table.add_column("", no_wrap=True)
-    for event_table in EVENT_TABLES:
+    for event_table in tables:
         table.add_column(event_table.name, justify="right", overflow="fold")
-    columns = [_figures(report, event_table) for event_table in EVENT_TABLES]
+    columns = [_figures(report, event_table) for event_table in tables]
     for name in columns[0]:
         table.add_row(name, *(column[name] for column in columns), end_section=name == "longest lock")
     return table

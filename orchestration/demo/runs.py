@@ -2,21 +2,19 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from itertools import takewhile
-from typing import Final
 
 import dagster as dg
-from dagster._utils.schedules import schedule_execution_time_iterator
 from rich.console import Console
 
+from lifecycle.declarations.application import Application
 from orchestration.definitions import build_definitions
 from orchestration.demo.progress import progress_logger, step
-from orchestration.schedules import SCHEDULES, refresh_derived_statistics_hourly
+from orchestration.schedules import build_schedules
+from resources.dagster_private import schedule_execution_time_iterator
 from sensors.notifications import notifications
 from sensors.run_outcomes import run_outcomes
-
-SCHEDULED: Final = {"refresh_derived_statistics": refresh_derived_statistics_hourly}
 
 
 def interrupted(result: dg.ExecuteInProcessResult) -> bool:
@@ -40,18 +38,10 @@ def failures(result: dg.ExecuteInProcessResult) -> list[str]:
     return said
 
 
-def _request(job: str) -> dg.RunRequest:
-    """What the timetable asks for: today's partition, where the job has partitions."""
-    if job not in SCHEDULED:
-        return dg.RunRequest()
-    request = SCHEDULED[job](dg.build_schedule_context(scheduled_execution_time=datetime.now(UTC)))
-    assert isinstance(request, dg.RunRequest)  # noqa: S101 - what this schedule returns
-    return request
-
-
-def past_ticks(now: datetime, length: timedelta) -> Iterator[tuple[str, datetime]]:
+def past_ticks(application: Application, now: datetime, length: timedelta) -> Iterator[tuple[str, datetime]]:
     """(job, moment) of every start that the timetable would have had in the time before `now`."""
-    for schedule in SCHEDULES:
+    jobs = {job.name for job in build_definitions(application).jobs or ()}
+    for schedule in build_schedules(jobs, application):
         ticks = schedule_execution_time_iterator(
             (now - length).timestamp(), schedule.cron_schedule, schedule.execution_timezone or "UTC", ascending=True
         )
@@ -64,14 +54,15 @@ class Runner:
 
     instance: dg.DagsterInstance
     console: Console
+    application: Application
     results: list[dg.ExecuteInProcessResult] = field(default_factory=list)
     cursors: dict[str, str | None] = field(default_factory=dict)
 
     def run(self, job: str, note: str = "", request: dg.RunRequest | None = None) -> dg.ExecuteInProcessResult:
         """Run one job as the timetable would, or as a sensor asked; KeyboardInterrupt when it was interrupted."""
-        request = request or _request(job)
+        request = request or dg.RunRequest()
         with step(self.console, f"run the job {job}{note}") as progress:
-            definitions = build_definitions(loggers={"console": progress_logger(progress)})
+            definitions = build_definitions(self.application, loggers={"console": progress_logger(progress)})
             result = definitions.resolve_job_def(job).execute_in_process(
                 instance=self.instance,
                 raise_on_error=False,
@@ -99,7 +90,7 @@ class Runner:
         return [self.run(job, note=f", asked for by {sensor.name}", request=request) for request in requests or ()]
 
     def _tick(self, sensor: dg.SensorDefinition) -> object:
-        definitions = build_definitions()
+        definitions = build_definitions(self.application)
         resources = definitions.resources or {}
         with dg.build_sensor_context(
             self.instance,

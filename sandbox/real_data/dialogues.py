@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator
 from datetime import timedelta
-from itertools import cycle
+from itertools import count, cycle
 
 from sandbox.real_data import files
 from sandbox.real_data.files import csv_rows
@@ -16,11 +16,14 @@ def session_lines(material: Material) -> Iterator[str]:
     for dialogue in material.dialogues():
         last = dialogue.time_of(len(dialogue.messages))
         title = dialogue.messages[0]["content"][:40]
-        yield line(dialogue.id, dialogue.account, title, dialogue.start, last, last, {"source": "JMultiWOZ-TC"})
+        calls = [call["name"] for message in dialogue.messages for call in message.get("tool_calls", ())]
+        figures = {"totalMessages": len(dialogue.messages) + len(calls), "functionsUsed": sorted(set(calls))}
+        metadata = {"source": "JMultiWOZ-TC", "metrics": figures}
+        yield line(dialogue.id, dialogue.account, title, dialogue.start, last, last, metadata)
 
 
 def message_lines(material: Material) -> Iterator[str]:
-    """chat_messages: id, session_id, role, content, tool_calls, latency_ms, created_at.
+    """chat_messages: id, session_id, role, content, tool_calls, latency_ms, created_at, sequence.
 
     A role=tool row stands for each call; its content is empty, because the source has no output of tools.
     """
@@ -30,16 +33,19 @@ def message_lines(material: Material) -> Iterator[str]:
         if not row["error_code"]
     )
     for dialogue in material.dialogues():
+        sequence = count(1)
         for place, message in enumerate(dialogue.messages):
             at = dialogue.time_of(place)
             latency = next(latencies) if message["role"] == "assistant" else None
             yield line(
-                *(row_id(dialogue.id, place), dialogue.id, message["role"], message["content"], None, latency, at)
+                *(row_id(dialogue.id, place), dialogue.id, message["role"], message["content"], None, latency, at),
+                next(sequence),
             )
             for number, call in enumerate(message.get("tool_calls", ()), start=1):
                 calls = [{"tool": call["name"], "arguments": call["arguments"]}]
                 then = at + timedelta(seconds=number)
-                yield line(row_id(dialogue.id, place, number), dialogue.id, "tool", "", calls, None, then)
+                message_id = row_id(dialogue.id, place, number)
+                yield line(message_id, dialogue.id, "tool", "", calls, None, then, next(sequence))
 
 
 def search_lines(material: Material) -> Iterator[str]:

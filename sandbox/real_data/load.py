@@ -25,12 +25,13 @@ ARTIFICIAL: Final = (
 
 SOURCES: Final[tuple[Source[Material], ...]] = (
     Source("accounts", "id created_at updated_at", survey.accounts),
-    Source("auth.users", "id email created_at", survey.users),
+    Source("auth.users", "id email email_confirmed_at created_at", survey.users),
     Source("account_linkages", "account_id supabase_user_id linked_at", survey.linkages),
     Source("account_profiles", "account_id locale timezone demographics updated_at", survey.profiles),
     Source("activity_tags", "id slug name", commerce.tags),
     Source("activities", "id slug title summary description status metadata is_active", commerce.activities),
     Source("activity_tag_map", "activity_id tag_id", commerce.tag_map),
+    Source("reviews", "id activity_id account_id comment created_at updated_at", survey.reviews),
     Source("vendors", "id name contact_phone metadata", commerce.vendors),
     Source(
         "form_submissions",
@@ -48,7 +49,11 @@ SOURCES: Final[tuple[Source[Material], ...]] = (
         "id account_id title started_at last_activity_at closed_at metadata",
         dialogues.session_lines,
     ),
-    Source("chat_messages", "id session_id role content tool_calls latency_ms created_at", dialogues.message_lines),
+    Source(
+        "chat_messages",
+        "id session_id role content tool_calls latency_ms created_at sequence",
+        dialogues.message_lines,
+    ),
     Source(
         "search_queries",
         "id account_id session_id search_query search_source search_context page_url searched_at created_at",

@@ -26,10 +26,11 @@ def accounts(material: Material) -> Iterator[str]:
 
 
 def users(material: Material) -> Iterator[str]:
-    """auth.users: id, email (invented), created_at."""
+    """auth.users: id, email (invented), email_confirmed_at, created_at."""
     for number, member in material.members.items():
         email = f"member-{number}@example.invalid"
-        yield line(row_id("user", number), email, member.first + material.survey_shift)
+        first = member.first + material.survey_shift
+        yield line(row_id("user", number), email, first, first)
 
 
 def linkages(material: Material) -> Iterator[str]:
@@ -82,6 +83,14 @@ def business_events(material: Material) -> Iterator[str]:
             {"nps": nps, "satisfaction": row["満足度"], "reason": row["満足度の理由"]},
             at,
         )
+
+
+def reviews(material: Material) -> Iterator[str]:
+    """reviews: id, activity_id, account_id, comment, created_at, updated_at. What people wrote about their stay."""
+    areas = {row["エリア名"]: row_id("area", row["id"]) for row in csv_rows(material.folder, files.AREAS)}
+    for place, row, account, _session, at in _answers(material):
+        if row["満足度の理由"]:
+            yield line(row_id("review", place), areas.get(row["回答エリア"]), account, row["満足度の理由"], at, at)
 
 
 def replays(material: Material) -> Iterator[str]:

@@ -10,7 +10,8 @@ from sandbox.rows.world import World
 MICROSECOND: Final = timedelta(microseconds=1)
 TOKYO: Final = ZoneInfo("Asia/Tokyo")
 ODD_PAGES: Final = ("", "/ja/体験/越前漆器?席=窓際&名=山田", "/tab\there", "/back\\slash", "/new\nline", "/🦖" * 40)
-SHARED_SESSIONS: Final = tuple(f"shared-device-{number}" for number in range(3))
+# A device that several people use keeps its session name.
+SHARED_SESSIONS: Final = tuple(f"sess_1700000000000_shared{number:03d}" for number in range(3))
 
 
 def month_start(moment: datetime, months_back: int) -> datetime:

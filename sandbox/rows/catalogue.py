@@ -1,10 +1,10 @@
-"""Activities with tags, what accounts did with them, and the vendors who offer them."""
+"""Activities with tags, categories and pictures, what accounts did with them, and the vendors who offer them."""
 
 from collections.abc import Iterator
 from datetime import timedelta
 
 from sandbox.rows.copying import line
-from sandbox.rows.vocabulary import EXPERIENCES, TAGS
+from sandbox.rows.vocabulary import CATEGORIES, EXPERIENCES, GIVEN_NAMES, REVIEWS, TAGS
 from sandbox.rows.world import World, make_uuid
 
 SINGLE = ("like", "bookmark", "ai_save")  # at most one each per account and activity
@@ -50,6 +50,57 @@ def tag_map(world: World) -> Iterator[str]:
             yield line(activity.id, world.tags[slug])
 
 
+def _category_ids(world: World) -> list[str]:
+    """The categories, then a sub-category of the first."""
+    rng = world.rng("category ids")
+    return [make_uuid(rng) for _ in range(len(CATEGORIES) + 1)]
+
+
+def categories(world: World) -> Iterator[str]:
+    """activity_categories: id, slug, name, description, parent_id, is_active, created_at."""
+    ids = _category_ids(world)
+    created = world.now - timedelta(days=800)
+    for category, (slug, name) in zip(ids, CATEGORIES, strict=False):
+        yield line(category, slug, name, None, None, slug != "wellness", created)
+    yield line(ids[-1], "crafts", "伝統工芸", "Hands-on", ids[0], True, created)
+
+
+def category_map(world: World) -> Iterator[str]:
+    """activity_category_map: activity_id, category_id."""
+    ids = _category_ids(world)
+    for number, activity in enumerate(world.activities):
+        yield line(activity.id, ids[number % len(ids)])
+
+
+def assets(world: World) -> Iterator[str]:
+    """activity_assets: id, activity_id, asset_type, url, metadata, is_primary, created_at."""
+    rng = world.rng("assets")
+    for activity in world.activities:
+        for place, kind in enumerate(("image", "image", "video")[: rng.randrange(4)]):
+            url = f"https://assets.example.jp/{activity.slug}/{place}"
+            yield line(make_uuid(rng), activity.id, kind, url, {"alt": activity.title}, place == 0, world.ago(rng, 700))
+
+
+def reviews(world: World) -> Iterator[str]:
+    """reviews: id, activity_id, account_id, user_id, rating, comment, created_at, updated_at.
+
+    Some name the account, some the auth user only, some nobody.
+    """
+    rng = world.rng("reviews")
+    for number in range(2 * len(world.activities)):
+        index = rng.randrange(len(world.accounts))
+        account, user = (
+            (world.accounts[index], world.users[index]),
+            (world.accounts[index], None),
+            (None, world.users[index]),
+            (None, None),
+        )[number % 4]
+        comment = rng.choice(REVIEWS).format(name=rng.choice(GIVEN_NAMES))
+        when = world.ago(rng, world.scale.app_days)
+        rating = rng.choice((5, 5, 4, 3, None))
+        yield line(make_uuid(rng), rng.choice(world.activities).id, account, user, rating, comment, when, when)
+
+
 def interactions(world: World) -> Iterator[str]:
     """activity_interactions: id, account_id, activity_id, activity_slug, interaction_type, source_type,
     source_id, score_delta, metadata, created_at, updated_at."""
@@ -88,6 +139,15 @@ def vendors(world: World) -> Iterator[str]:
         name = f"{experience.title}（株）" if number % 2 else experience.title
         phone = None if number % 5 == 0 else f"0776-00-{number:04d}"
         yield line(vendor, name, f"vendor{number}@example.jp", phone, {}, world.ago(rng, 800))
+
+
+def vendor_map(world: World) -> Iterator[str]:
+    """activity_vendor_map: activity_id, vendor_id, relationship_type."""
+    ids = vendor_ids(world)
+    for number, activity in enumerate(world.activities):
+        yield line(activity.id, ids[number % len(ids)], "owner")
+        if number % 6 == 0:
+            yield line(activity.id, ids[(number + 1) % len(ids)], "partner")
 
 
 def vendor_members(world: World) -> Iterator[tuple[str, str, str | None, str | None, str, int]]:

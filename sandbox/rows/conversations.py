@@ -1,14 +1,27 @@
-"""Chat sessions, their messages with tool calls and latencies, and the activities that chats drafted."""
+"""Chat sessions, their messages with tool calls and latencies, summaries, and the activities that chats drafted."""
 
+import random
 from collections.abc import Iterator
 from datetime import datetime, timedelta
+from typing import Any, Final, NamedTuple
 
-from sandbox.rows.copying import line
-from sandbox.rows.vocabulary import ANSWERS, QUESTIONS, TOOLS
-from sandbox.rows.world import World, make_uuid, often_the_first
+from sandbox.rows.copying import line, text_array
+from sandbox.rows.vocabulary import ANSWERS, CLOSINGS, DETAILS, EXPERIENCES, QUESTIONS, TOOLS
+from sandbox.rows.world import World, email_of, make_uuid, often_the_first
 
 RECENT_SESSIONS = 24  # within the last day, so that a fresh database counts as healthy
 LONGEST_MINUTES = 40
+MODELS: Final = ("assistant-small", "assistant-large")
+
+
+class Message(NamedTuple):
+    """A message as it was written."""
+
+    role: str
+    content: str
+    calls: list[dict[str, object]] | None
+    latency: int | None
+    at: datetime
 
 
 def sessions(world: World) -> Iterator[tuple[str, str, datetime, int]]:
@@ -21,42 +34,111 @@ def sessions(world: World) -> Iterator[tuple[str, str, datetime, int]]:
         yield make_uuid(rng), often_the_first(rng, world.accounts), started, exchanges
 
 
-def session_lines(world: World) -> Iterator[str]:
-    """chat_sessions: id, account_id, session_type, title, state, started_at, last_activity_at, closed_at,
-    metadata."""
-    rng = world.rng("chat session details")
-    for session, _account, started, exchanges in sessions(world):
-        last = started + timedelta(minutes=4 * exchanges)
-        kind = rng.choices(("assistant", "vendor_support", "system"), (95, 4, 1))[0]
-        title = rng.choice((None, "", "福井旅行の相談", "Weekend in Fukui", "雨の日プラン"))
-        closed = last if rng.random() < 0.5 else None
-        yield line(session, _account, kind, title, {}, started, last, closed, {"channel": rng.choice(("web", "line"))})
-
-
-def message_lines(world: World) -> Iterator[str]:
-    """chat_messages: id, session_id, role, content, tool_calls, latency_ms, created_at."""
+def _conversations(world: World) -> Iterator[tuple[tuple[str, str, datetime, int], list[Message]]]:
+    """Each session with its messages."""
     rng = world.rng("chat messages")
-    for session, _account, started, exchanges in sessions(world):
-        for exchange in range(exchanges):
-            at = started + timedelta(minutes=4 * exchange, microseconds=rng.randrange(1_000_000))
-            yield line(make_uuid(rng), session, "user", rng.choice(QUESTIONS), None, None, at)
-            calls = _calls(rng.random(), [often_the_first(rng, TOOLS) for _ in range(2)])
-            for place, call in enumerate(calls, start=1):
-                result = '{"results": 3}' if rng.random() < 0.9 else ""
-                then = at + timedelta(seconds=2 * place)
-                yield line(make_uuid(rng), session, "tool", result, [call], rng.randrange(40, 900), then)
-            # Latencies are skewed: most below two seconds, a long tail, some not measured.
-            latency = int(rng.lognormvariate(7.2, 0.6)) if rng.random() < 0.97 else None
-            asked: list[dict[str, object]] | None = [{"tool": call["tool"]} for call in calls]
-            if not calls and rng.random() < 0.7:
-                asked = None
-            then = at + timedelta(seconds=8)
-            yield line(make_uuid(rng), session, "assistant", rng.choice(ANSWERS), asked, latency, then)
+    answers, found = [_answer(rng) for _ in range(400)], [_result(rng) for _ in range(100)]
+    for session in sessions(world):
+        _id, _account, started, exchanges = session
+        yield session, list(_messages(rng, started, exchanges, answers, found))
+
+
+def _messages(
+    rng: random.Random, started: datetime, exchanges: int, answers: list[str], found: list[str]
+) -> Iterator[Message]:
+    for exchange in range(exchanges):
+        at = started + timedelta(minutes=4 * exchange, microseconds=rng.randrange(1_000_000))
+        yield Message("user", rng.choice(QUESTIONS), None, None, at)
+        calls = _calls(rng.random(), [often_the_first(rng, TOOLS) for _ in range(2)])
+        for place, call in enumerate(calls, start=1):
+            result = rng.choice(found) if rng.random() < 0.9 else ""
+            yield Message("tool", result, [call], rng.randrange(40, 900), at + timedelta(seconds=2 * place))
+        # Latencies are skewed: most below two seconds, a long tail, some not measured.
+        latency = int(rng.lognormvariate(7.2, 0.6)) if rng.random() < 0.97 else None
+        asked: list[dict[str, object]] | None = [{"tool": call["tool"]} for call in calls]
+        if not calls and rng.random() < 0.7:
+            asked = None
+        # Every fifth answer is a line; the others list places, as long as answers are.
+        content = rng.choice(ANSWERS) if rng.random() < 0.2 else rng.choice(answers)
+        yield Message("assistant", content, asked, latency, at + timedelta(seconds=8))
+
+
+def _answer(rng: random.Random) -> str:
+    places = [
+        f"{number}. **{place.title}** ({place.minutes} min): {place.summary}。{rng.choice(DETAILS)}"
+        for number, place in enumerate(rng.sample(EXPERIENCES, rng.randrange(1, 6)), start=1)
+    ]
+    return "\n\n".join((rng.choice(ANSWERS), *places, rng.choice(CLOSINGS)))
+
+
+def _result(rng: random.Random) -> str:
+    rows = ", ".join(
+        f'{{"slug": "{place.slug}", "title": "{place.title}", "minutes": {place.minutes}, "tags": {len(place.tags)}, '
+        f'"rating": {rng.randrange(30, 50) / 10}}}'
+        for place in rng.sample(EXPERIENCES, rng.randrange(1, 9))
+    )
+    return f'{{"results": [{rows}]}}'
 
 
 def _calls(chance: float, tools: list[str]) -> list[dict[str, object]]:
     number = 0 if chance < 0.5 else 1 if chance < 0.9 else 2
     return [{"tool": tool, "arguments": {"city": "福井", "limit": 3}, "status": "ok"} for tool in tools[:number]]
+
+
+def _metadata(rng: random.Random, messages: list[Message]) -> dict[str, Any]:
+    """The figures that the application writes when an answer is complete; older sessions have none."""
+    metadata: dict[str, Any] = {"channel": rng.choice(("web", "line"))}
+    if messages and rng.random() < 0.85:
+        errors = rng.choices((0, 1, 3), (90, 8, 2))[0]
+        metadata["metrics"] = {
+            "totalTokens": sum(len(message.content) for message in messages) // 3,
+            "totalLatencyMs": sum(message.latency or 0 for message in messages),
+            "totalMessages": len(messages),
+            "functionsUsed": sorted({str(call["tool"]) for message in messages for call in message.calls or ()}),
+            "placesFound": rng.randrange(12),
+            "errors": errors,
+        }
+        if errors:
+            metadata["errors"] = [{"code": "tool_timeout", "message": "no answer within 10 s"}] * errors
+    return metadata
+
+
+def session_lines(world: World) -> Iterator[str]:
+    """chat_sessions: id, account_id, session_type, title, state, started_at, last_activity_at, closed_at,
+    metadata."""
+    rng = world.rng("chat session details")
+    for (session, account, started, exchanges), messages in _conversations(world):
+        last = started + timedelta(minutes=4 * exchanges)
+        kind = rng.choices(("assistant", "vendor_support", "system"), (95, 4, 1))[0]
+        title = rng.choice(("New chat", "", "福井旅行の相談", "Weekend in Fukui", "雨の日プラン"))
+        closed = last if rng.random() < 0.5 else None
+        yield line(session, account, kind, title, {}, started, last, closed, _metadata(rng, messages))
+
+
+def message_lines(world: World) -> Iterator[str]:
+    """chat_messages: id, session_id, role, content, tool_calls, latency_ms, created_at, metadata, sequence."""
+    rng = world.rng("chat message details")
+    for (session, *_rest), messages in _conversations(world):
+        for sequence, (role, content, calls, latency, at) in enumerate(messages, start=1):
+            metadata = {"model": rng.choice(MODELS), "finish": "stop"} if role == "assistant" else {}
+            yield line(make_uuid(rng), session, role, content, calls, latency, at, metadata, sequence)
+
+
+def summary_lines(world: World) -> Iterator[str]:
+    """chat_session_summaries: session_id, summary, title_suggestion, last_message_excerpt, tags, updated_at.
+
+    Free text about what was said; every tenth names the person.
+    """
+    rng = world.rng("chat summaries")
+    numbers = {account: number for number, account in enumerate(world.accounts)}
+    for count, ((session, account, started, exchanges), messages) in enumerate(_conversations(world)):
+        if exchanges and count % 3 == 0:
+            place = rng.choice(EXPERIENCES)
+            who = f"{email_of(numbers[account])} " if count % 30 == 0 else "旅行者"
+            summary = f"{who}が{place.title}について尋ね、{exchanges}回のやり取りで候補を示した。"
+            tags = text_array(place.tags) if count % 4 else None
+            excerpt = messages[-1].content[:80]
+            yield line(session, summary, place.title, excerpt, tags, started + timedelta(minutes=4 * exchanges))
 
 
 def _drafts(world: World) -> Iterator[tuple[str, str | None, str, datetime]]:

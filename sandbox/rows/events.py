@@ -35,7 +35,12 @@ def _engagement(rng: random.Random) -> dict[str, object] | None:
     chance = rng.random()
     if chance < 0.08:
         return None if chance < 0.05 else {}
-    return {"timeOnPage": round(rng.expovariate(1 / 35), 1), "scrollDepth": rng.randrange(101)}
+    # Whole numbers: daily_user_behavior_summary cannot be refreshed over any other.
+    return {
+        "timeOnPage": round(rng.expovariate(1 / 35)),
+        "scrollDepth": rng.randrange(101),
+        "clickCount": rng.randrange(12),
+    }
 
 
 def page_views(world: World) -> Iterator[str]:
@@ -156,7 +161,7 @@ def searches(world: World) -> Iterator[str]:
             activity = often_the_first(rng, world.activities).id if clicked else None
             rest = (
                 often_the_first(rng, SEARCHES),
-                rng.choice(("header", "experiences", "chat", None)),
+                rng.choice(("hero", "header", "experiences", "chat", None)),
                 ({"filters": {"city": "福井"}}, {}, None)[int(3 * rng.random())],
                 "/search",
                 results,

@@ -10,6 +10,8 @@ from sandbox.rows.world import World, email_of, make_uuid
 LOCALES = ("ja-JP", "en-US", "zh-TW", "ko-KR", "fr-FR")
 ZONES = ("Asia/Tokyo", "America/New_York", "Asia/Taipei", "Asia/Seoul", "Europe/Paris")
 CONSENT_VERSIONS = ("1.0", "1.1", "2.0")
+UNCONFIRMED = 13
+CHANGING = 19
 
 
 def accounts(world: World) -> Iterator[str]:
@@ -24,12 +26,24 @@ def accounts(world: World) -> Iterator[str]:
 
 
 def users(world: World) -> Iterator[str]:
-    """auth.users: id, email, raw_app_meta_data, raw_user_meta_data, created_at."""
+    """auth.users: id, email, phone, email_confirmed_at, email_change, raw_app_meta_data, raw_user_meta_data,
+    created_at.
+
+    Every thirteenth address was never confirmed; every nineteenth user wants another one, which is not, either.
+    """
     rng = world.rng("users")
     for number, user in enumerate(world.users):
         name = rng.choice(GIVEN_NAMES)
+        created = world.ago(rng, world.scale.event_days)
         yield line(
-            user, email_of(number), {"provider": "email"}, {"name": name}, world.ago(rng, world.scale.event_days)
+            user,
+            email_of(number),
+            f"8180{number:08d}" if number % 4 == 1 else None,
+            None if number % UNCONFIRMED == UNCONFIRMED - 1 else created + timedelta(minutes=3),
+            f"new.{email_of(number)}" if number % CHANGING == CHANGING - 1 else None,
+            {"provider": "email"},
+            {"name": name},
+            created,
         )
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 from sandbox.rows.copying import line
-from sandbox.rows.vocabulary import QUIZ_QUESTIONS, TRAVEL_TYPES
+from sandbox.rows.vocabulary import DIETARY_CODES, LANGUAGE_CODES, PHOTO_CODES, QUIZ_QUESTIONS, TRAVEL_TYPES
 from sandbox.rows.world import World, make_uuid, often_the_first
 
 TRIGGERS = ("quiz_result", "chat_prompt", "manual", "cron")
@@ -59,15 +59,29 @@ def quiz_answers(world: World) -> Iterator[str]:
 
 def quiz_results(world: World) -> Iterator[str]:
     """quiz_results: id, session_id, account_id, result_type, travel_type_code, travel_type_payload,
-    recommendation_snapshot, created_at."""
+    recommendation_snapshot, created_at, dietary_preferences, language_comfort, photo_subjects.
+
+    Results from before the arrays came have none; some are empty.
+    """
     rng = world.rng("quiz results")
     for session, account, number, status, started in _sessions(world):
         if status == "completed":
-            code = rng.choice(TRAVEL_TYPES)
-            picks = [often_the_first(rng, world.activities).slug for _ in range(3)]
+            code, name, emoji = rng.choice(TRAVEL_TYPES)
+            chosen = [often_the_first(rng, world.activities) for _ in range(3)]
+            picks = [
+                {"slug": activity.slug, "title": activity.title, "relevanceScore": round(0.95 - place / 10, 2)}
+                for place, activity in enumerate(chosen)
+            ]
             kind = "travel_type" if number % 5 else "destination_cluster"
             when = started + timedelta(minutes=4)
-            yield line(make_uuid(rng), session, account, kind, code, {"score": rng.randrange(100)}, picks, when)
+            payload = {"travelTypeName": name, "travelTypeEmoji": emoji, "score": rng.randrange(100)}
+            older = number % 6 == 5
+            tastes = [
+                None if older else rng.sample(codes, rng.randrange(3))
+                for codes in (DIETARY_CODES, LANGUAGE_CODES, PHOTO_CODES)
+            ]
+            snapshot = picks if number % 8 else None
+            yield line(make_uuid(rng), session, account, kind, code, payload, snapshot, when, *tastes)
 
 
 def _runs(world: World) -> Iterator[tuple[str, str, str, str, datetime]]:

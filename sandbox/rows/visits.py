@@ -14,6 +14,7 @@ HOURS: Final = [hour for hour in range(24) for _ in range(1 if 15 <= hour < 22 e
 BUSY_DAYS: Final = 3  # the last days see enough visits for a fresh database to count as healthy
 BUSY_PAGE_VIEWS: Final = 260
 LONGEST_STEP: Final = 60
+BASE_36: Final = "0123456789abcdefghijklmnopqrstuvwxyz"
 
 
 class Visit(NamedTuple):
@@ -65,7 +66,7 @@ def visits(world: World) -> Iterator[Visit]:
         if days_ago < BUSY_DAYS:
             wanted = max(wanted, BUSY_PAGE_VIEWS)
         budget += wanted * end / 86_400
-        date = f"{day:%Y-%m-%d}"
+        date, midnight = f"{day:%Y-%m-%d}", int(day.timestamp())
         while budget > 0:
             pages = 1 + int(16 * random() ** 2)
             budget -= pages
@@ -74,8 +75,11 @@ def visits(world: World) -> Iterator[Visit]:
             chance = random()
             account = NULL if chance < 0.03 else often_the_first(rng, world.accounts)
             shared = chance > 0.993
+            opened = 1000 * (midnight + start) + int(1000 * random())
+            name = "".join(rng.choices(BASE_36, k=9))
             visit = Visit(
-                session_id=f"s{rng.getrandbits(80):020x}",
+                # The application's two ways to name a session.
+                session_id=f"{opened}-{name}" if chance < 0.5 else f"sess_{opened}_{name}",
                 account=account,
                 second_account=often_the_first(rng, world.accounts) if shared else account,
                 login_page=1 + pages // 3 if chance > 0.96 else 0,

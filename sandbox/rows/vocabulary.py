@@ -109,6 +109,35 @@ ANSWERS: Final = (
     "漁は11月6日から3月20日までです。",
 )
 
+# What an answer says about each place that it lists.
+DETAILS: Final = (
+    "福井駅からバスで約40分、平日は比較的すいています。雨の日でも楽しめるので、天気が心配な方にもおすすめです。",
+    "Booking a day ahead is enough on weekdays; on Saturdays the morning slots are usually gone by Wednesday.",
+    "館内には英語の案内があり、受付で音声ガイドを借りられます。小さなお子さま連れの方も多く、休憩所も広めです。",
+    "There is a small car park, and the bus stops in front. Please bring cash, cards are not accepted everywhere.",
+    "所要時間は人によって変わりますが、写真を撮りながらゆっくり回ると一時間半ほどです。近くに食事のできる店もあります。",
+    "The staff speak some English and gladly explain the history; vegetarian lunch is possible if you tell them early.",
+)
+CLOSINGS: Final = (
+    "気になる場所があれば、空き状況をお調べします。人数とご希望の時間を教えてください。",
+    "Shall I put these into an itinerary, with trains and buses between them?",
+    "営業時間は変わることがありますので、出発の前にもう一度ご確認ください。よい旅を！",
+)
+REVIEWS: Final = (
+    "とても良い体験でした。{name}さんの説明が丁寧で、子どもも楽しめました。",
+    "Wonderful morning, thank you {name}! We would come again in autumn.",
+    "少し混んでいたけれど、景色は最高。",
+    "Hard to find without Japanese, but worth it.",
+    "",
+)
+# slug, name
+CATEGORIES: Final = (
+    ("culture", "文化"),
+    ("food", "Food and drink"),
+    ("outdoors", "自然の中で"),
+    ("wellness", "Wellness"),
+)
+
 SEARCHES: Final = (
     "恐竜博物館", "越前がに", "温泉 日帰り", "そば", "永平寺 坐禅", "halal", "vegetarian lunch", "雨の日",
     "カヤック", "めがね", "onsen near station", "family activities", "東尋坊", "和紙", "soba", "vegan", "駐車場",
@@ -184,4 +213,14 @@ QUIZ_QUESTIONS: Final = (
     ("atmosphere", ("quiet", "lively"), False),
     ("rainy_day_plan", ("indoor", "outdoor"), False),
 )
-TRAVEL_TYPES: Final = ("ARTISAN", "GOURMET", "HEALER", "EXPLORER")
+# code, name, emoji
+TRAVEL_TYPES: Final = (
+    ("ARTISAN", "ものづくり派", "🏺"),
+    ("GOURMET", "Gourmet", "🍣"),
+    ("HEALER", "癒やし派", "♨️"),
+    ("EXPLORER", "Explorer", "🧭"),
+)
+# What the quiz asks since its latest version: three arrays of the result.
+DIETARY_CODES: Final = ("vegetarian", "vegan", "halal", "gluten-free", "allergies", "none")
+LANGUAGE_CODES: Final = ("english", "japanese", "chinese", "korean", "none")
+PHOTO_CODES: Final = ("raw fish", "crowds", "expensive", "long stairs", "alcohol")

@@ -9,6 +9,8 @@ create table auth.users (
     id uuid primary key default gen_random_uuid(),
     email text unique,
     phone text unique,
+    email_confirmed_at timestamptz,
+    email_change text,
     raw_app_meta_data jsonb not null default '{}',
     raw_user_meta_data jsonb not null default '{}',
     created_at timestamptz not null default now(),

@@ -1,0 +1,247 @@
+"""personal_data.yaml: who a person is, where their data stands, and what becomes of it when they ask to be erased."""
+
+from collections.abc import Iterator
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import Field, StringConstraints, model_validator
+
+from lifecycle.declarations.model import Column, Declared, DeclaredObject, Interval
+from lifecycle.names import QualifiedName
+
+# The key that every person has: the one in `person.table`.
+PERSON: Final = "person"
+Kind = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$", max_length=63)]
+Treatment = Literal["deleted", "cleared", "redacted", "refreshed", "exempt", "clean"]
+
+
+class Tombstone(Declared):
+    """What a person's own row says once the person is gone. Whoever has it counts as erased."""
+
+    column: Column
+    value: str
+
+
+class SignIn(DeclaredObject):
+    """The platform's table of people who sign in. Its rows are deleted by id, last, unless somebody still uses them."""
+
+    table: QualifiedName
+    id: Column
+    key: Kind = Field(description="the kind of key that holds the id")
+    still_used: tuple[QualifiedName, Column] = Field(
+        description="table and column that name the user of an account that stays"
+    )
+
+
+class Person(Declared):
+    """The table of persons. `hold` is a function of the application: of some persons it returns those who must not be
+    erased yet, with the reason (`function(people text[]) returns table (person text, reason text)`)."""
+
+    table: QualifiedName
+    key: Column
+    tombstone: Tombstone | None = None
+    hold: QualifiedName | None = None
+    sign_in: SignIn | None = None
+
+
+class StatusWords(Declared):
+    """What a request's status says."""
+
+    pending: str = "pending"
+    processing: str = "processing"
+    completed: str = "completed"
+    failed: str = "failed"
+
+
+class Requests(Declared):
+    """The application's table of deletion requests; columns that it lacks are left out.
+
+    A request is carried out `grace` after it was made, until then it may be cancelled, and `deadline` after it at the
+    latest, by the calendar of database.yaml. Browsers and tokens hold data back for no longer than `late_window`.
+    """
+
+    table: QualifiedName
+    id: Column
+    person: Column
+    status: Column
+    words: StatusWords = StatusWords()
+    requested_at: Column
+    processed_at: Column | None = None
+    completed_at: Column | None = None
+    processed_by: Column | None = None
+    notes: Column | None = None
+    reason: Column | None = None
+    deadline: Interval
+    grace: Interval | None = None
+    late_window: Interval = "7 days"
+
+
+class Source(DeclaredObject):
+    """Where keys of a kind come from: `take` of the rows of `table` whose `by` is a key of a kind found before. Without
+    a table: the keys of those kinds, as they are."""
+
+    table: QualifiedName | None = None
+    by: Column | None = None
+    key: tuple[Kind, ...] = Field(description="kinds of keys that `by` is compared with")
+    take: Column | None = None
+    given: Column | None = Field(default=None, description="only rows in which this column is not null")
+    unowned: Column | None = Field(default=None, description="only rows in which this column is null")
+    any_case: bool = Field(default=False, description="capitals, and blanks around it, make no difference")
+    bound: bool = Field(default=True, description="the database or the back end vouches for it; no client typed it")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_key(cls, declared: Any) -> Any:
+        if isinstance(declared, dict) and isinstance(declared.get("key"), str):
+            return {**declared, "key": (declared["key"],)}
+        return declared
+
+    @model_validator(mode="after")
+    def _whole(self) -> "Source":
+        if len({self.table is None, self.by is None, self.take is None}) > 1:
+            raise ValueError("table, by and take belong together: give all three, or none of them")
+        return self
+
+
+class Limit(DeclaredObject):
+    """Keys that are not followed: those in rows of `table` whose `owner` is a person who stays. With `more_than`: those
+    that more different owners have, whether they stay or not. Or those that a function of the application returns
+    (`function(keys text[]) returns setof text`)."""
+
+    table: QualifiedName | None = None
+    column: Column | None = None
+    owner: Column | None = None
+    more_than: Annotated[int, Field(ge=1)] | None = None
+    function: QualifiedName | None = None
+
+    @model_validator(mode="after")
+    def _whole(self) -> "Limit":
+        parts = (self.table, self.column, self.owner)
+        if (self.function is None) != all(part is not None for part in parts):
+            raise ValueError("give either table, column and owner, or a function")
+        return self
+
+
+class Key(Declared):
+    """A kind of key by which rows of a person are found. `form` says what it looks like, `search` whether texts are
+    searched for it after an erasure. One that is `remembered` is known for so long as a hash, to find late rows."""
+
+    form: Literal["id", "address", "name", "machine"] = "id"
+    search: bool = False
+    sources: tuple[Source, ...] = Field(alias="from", min_length=1)
+    unless: tuple[Limit, ...] = ()
+    remembered: bool = False
+
+
+class Replacement(Declared):
+    """What a column gets: the same value for everybody, or of a JSON object only these keys, redacted."""
+
+    value: str | None = None
+    allowed: tuple[str, ...] | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> "Replacement":
+        if (self.value is None) == (self.allowed is None):
+            raise ValueError("give either value or allowed")
+        return self
+
+    def rule(self) -> dict[str, Any]:
+        """As the database functions read it."""
+        if self.allowed is not None:
+            return {"with": "allowed", "keys": list(self.allowed)}
+        return {"with": "value", "value": self.value}
+
+
+Word = Literal["null", "redacted", "location"]
+
+
+class Step(Declared):
+    """What is done to the rows of a table whose `by` is a key of this kind. `unowned` names a column that must be null:
+    rows without an owner, in a visit that was the person's alone."""
+
+    by: Column
+    key: Kind
+    do: Literal["delete", "scrub"] = "delete"
+    unowned: Column | None = None
+    set: dict[Column, Word | Replacement | None] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _set_or_delete(self) -> "Step":
+        if (self.do == "scrub") != bool(self.set):
+            raise ValueError("a scrub needs `set`, a delete has none")
+        return self
+
+    def replacements(self) -> dict[str, dict[str, Any]]:
+        """Column to rule, as the database functions read it. `null` in YAML is null."""
+        return {
+            column: held.rule() if isinstance(held, Replacement) else {"with": held or "null"}
+            for column, held in self.set.items()
+        }
+
+
+class PersonalTable(DeclaredObject):
+    """One table of the map: steps in their order, and what its columns mean where a row stays.
+
+    `redacted`: free form of others' rows, of which exactly the person's ids and addresses give way to a word. `exempt`:
+    may name the person, for the reason given. `clean`: holds nothing of a person, so that a find is a fault;
+    `clean_why` says why where that is not the table's own reason. `time`: when a row came, to look for late ones.
+    """
+
+    why: str = Field(min_length=3)
+    time: Column | None = None
+    steps: tuple[Step, ...] = ()
+    redacted: tuple[Column, ...] = ()
+    exempt: dict[Column, Annotated[str, StringConstraints(min_length=10)]] = Field(default_factory=dict)
+    clean: tuple[Column, ...] = ()
+    clean_why: str = ""
+    optional_columns: tuple[Column, ...] = Field(default=(), description="columns that the table may lack")
+
+    def treatments(self) -> dict[str, tuple[Treatment, str]]:
+        """Every declared column with its treatment and reason; * stands for all others."""
+        found: dict[str, tuple[Treatment, str]] = {
+            column: ("cleared", self.why) for step in self.steps for column in step.set
+        }
+        if self.steps and all(step.do == "delete" for step in self.steps):
+            found["*"] = ("deleted", self.why)
+        found |= dict.fromkeys(self.redacted, ("redacted", OTHERS_FREE_FORM))
+        found |= dict.fromkeys(self.clean, ("clean", self.clean_why or self.why))
+        found |= {column: ("exempt", reason) for column, reason in self.exempt.items()}
+        return found
+
+
+# Residues in them must not fail a job: whoever wrote somebody's address into their own form could hold up that
+# person's erasure for ever.
+OTHERS_FREE_FORM: Final = "free form of others' rows, in which somebody's address may have been written down"
+
+
+class PersonalData(Declared):
+    """The whole map. `default: search` says that a column that nobody named is searched, too, and that a find in it
+    fails the request."""
+
+    version: str = Field(description="named in each receipt; change it with the map")
+    person: Person
+    requests: Requests
+    keys: dict[Kind, Key] = Field(default_factory=dict)
+    tables: dict[QualifiedName, PersonalTable] = Field(default_factory=dict)
+    default: Literal["search"] = "search"
+
+    @model_validator(mode="after")
+    def _kinds_are_known(self) -> "PersonalData":
+        known = {PERSON}
+        for kind, key in self.keys.items():
+            for wanted in (wanted for source in key.sources for wanted in source.key if wanted not in known):
+                raise ValueError(f"keys -> {kind}: {wanted!r} is no kind that stands before it ({_listed(known)})")
+            known.add(kind)
+        for name, wanted in self._wanted():
+            if wanted not in known:
+                raise ValueError(f"{name}: {wanted!r} is no kind of key ({_listed(known)})")
+        return self
+
+    def _wanted(self) -> Iterator[tuple[str, str]]:
+        for name, table in self.tables.items():
+            yield from ((f"tables -> {name}", step.key) for step in table.steps)
+        if self.person.sign_in is not None:
+            yield "person -> sign_in", self.person.sign_in.key
+
+
+def _listed(kinds: set[str]) -> str:
+    return "known: " + ", ".join(sorted(kinds))

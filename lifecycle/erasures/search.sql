@@ -1,0 +1,283 @@
+-- The search for what is left: every column of every relation, whatever the map says of it.
+
+-- Every relation that holds rows of its own, with the columns in which an id or text could stand; a partition is
+-- searched through its parent. What the platform itself manages is not ours to read.
+create or replace function lifecycle.searched_columns(only_relation regclass default null)
+returns table (relation regclass, table_name text, column_name text, type_name text, bytes bigint)
+language sql stable set search_path = ''
+as $$
+    select c.oid::regclass, format('%I.%I', n.nspname, c.relname), a.attname::text,
+           case when coalesce(d.typname, t.typname) in ('uuid', 'json', 'jsonb', 'inet', 'cidr', 'bytea')
+                then coalesce(d.typname, t.typname)::text
+                when t.typname = '_uuid' then 'uuid[]' else 'text' end,
+           pg_table_size(c.oid)
+      from pg_class c
+      join pg_namespace n on n.oid = c.relnamespace
+      join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
+      join pg_type t on t.oid = a.atttypid
+      left join pg_type e on e.oid = t.typelem and t.typcategory = 'A'
+      left join pg_type d on d.oid = t.typbasetype and t.typtype = 'd'
+     where (only_relation is null or c.oid = only_relation)
+       and c.relkind in ('r', 'p', 'm') and c.relispopulated and not c.relispartition and c.relpersistence <> 't'
+       and n.nspname !~ '^pg_' and n.nspname <> 'information_schema'
+       and n.nspname <> all (select unnest(p.managed_schemas) from lifecycle.erasure_policy p)
+       and (coalesce(d.typname, t.typname) in ('uuid', 'json', 'jsonb', 'inet', 'cidr', 'bytea', 'hstore', 'xml', 'tsvector')
+            or coalesce(d.typcategory, t.typcategory) in ('S', 'C')
+            or e.typname in ('uuid', 'json', 'jsonb', 'inet', 'cidr', 'bytea', 'hstore', 'xml', 'tsvector')
+            or e.typcategory in ('S', 'C')
+            -- A domain over a domain, or an array of one: looked into rather than guessed at.
+            or d.typtype = 'd' or e.typtype = 'd')
+       and not (n.nspname = 'lifecycle' and c.relname in ('erasure_keys', 'erasure_needles', 'alembic_version'))
+$$;
+
+-- How a column is treated; null when the map of personal data does not know it. A materialized view needs no line there:
+-- it is made anew. In tables of ours nobody may be found, but where the map says otherwise.
+create or replace function lifecycle.treatment_of(table_name text, column_name text) returns lifecycle.personal_data_columns
+language sql stable set search_path = ''
+as $$
+    select coalesce(
+        (select c from lifecycle.personal_data_columns c
+          where c.table_name = treatment_of.table_name and c.column_name in (treatment_of.column_name, '*')
+          order by c.column_name = '*' limit 1),
+        (select row(treatment_of.table_name, treatment_of.column_name, d.treatment, d.reason)::lifecycle.personal_data_columns
+           from (select case when n.nspname = 'lifecycle' and not lifecycle.is_kept_table(v.oid) then 'clean' else 'refreshed' end,
+                        case when n.nspname = 'lifecycle' and not lifecycle.is_kept_table(v.oid) then 'settings, names of objects and counts'
+                             else 'made anew from the application''s tables, after a person''s rows have left them' end
+                   from pg_class v join pg_namespace n on n.oid = v.relnamespace
+                  where format('%I.%I', n.nspname, v.relname) = treatment_of.table_name
+                    and (n.nspname = 'lifecycle' or v.relkind = 'm')) d(treatment, reason)))
+$$;
+
+-- Columns that could hold personal data and that nobody has said anything about. Expected: none.
+create or replace function lifecycle.unmapped_columns() returns table (table_name text, column_name text, type_name text)
+language sql stable set search_path = ''
+as $$
+    select s.table_name, s.column_name, s.type_name from lifecycle.searched_columns() s
+     where (lifecycle.treatment_of(s.table_name, s.column_name)).treatment is null
+     order by 1, 2
+$$;
+
+-- Of these session names those in which somebody still stands with an account: they are erased later, and theirs, too.
+create or replace function lifecycle.names_still_owned(kind text, names text[]) returns text[]
+language plpgsql stable set search_path = '' set row_security = off set plan_cache_mode = 'force_custom_plan' set jit = off
+as $$
+#variable_conflict use_variable
+declare
+    place lifecycle.erasure_key_limits;
+    part  text[];
+    found text[] := '{}';
+begin
+    for place in select l.* from lifecycle.erasure_key_limits l
+                  where l.kind = names_still_owned.kind and l.owner_column is not null and l.more_than is null
+                    and lifecycle.reachable(l.table_name) is not null loop
+        execute format('select array(select distinct t.%1$I::text from unnest($1) k(key) join %2$s t on t.%1$I = k.key where t.%3$I is not null)',
+                       place.column_name, place.table_name, place.owner_column)
+           into part using names;
+        found := found || part;
+    end loop;
+    return found;
+end $$;
+
+-- What a person would be recognised by, once per batch: keys of the kinds that are searched for. An id that is no uuid is
+-- found in columns of the map alone. Session names that are no ids are looked for as words of a text when they have at
+-- least eight characters, others only where they stand alone. A word of a form that no pattern knows is looked for as it is.
+create or replace function lifecycle.needles_of(batch uuid) returns lifecycle.erasure_needles
+language plpgsql set search_path = '' set row_security = off set plan_cache_mode = 'force_custom_plan'
+as $$
+#variable_conflict use_column
+declare
+    needles lifecycle.erasure_needles;
+    jobs    constant bigint[] := array(select j.id from lifecycle.deletion_jobs j where j.batch_id = batch and j.state = 'erased');
+    plain   constant text := '^[A-Za-z0-9][A-Za-z0-9_-]{6,}[A-Za-z0-9]$';
+    id      constant text := '^' || lifecycle.id_pattern() || '$';
+    named   record;
+    shared  text[] := '{}';
+begin
+    select n.* into needles from lifecycle.erasure_needles n where n.batch_id = batch;
+    if found then
+        return needles;
+    end if;
+    for named in select k.kind from lifecycle.erasure_key_kinds k where k.searched and k.form = 'name' loop
+        shared := shared || lifecycle.names_still_owned(named.kind, lifecycle.keys_of(jobs, named.kind));
+    end loop;
+    insert into lifecycle.erasure_needles (batch_id, words, odd_words, ids, addresses, session_length)
+    select batch,
+           coalesce(array_agg(distinct lower(w.key)) filter (where w.form in ('address', 'name') or w.form = 'id' and w.key ~ id), '{}'),
+           coalesce(array_agg(distinct lower(w.key)) filter (
+               where w.form = 'address' and w.key collate "C" !~ ('^' || lifecycle.address_pattern() || '$')
+                  or w.form = 'name' and length(w.key) >= 8 and w.key collate "C" !~ plain), '{}'),
+           coalesce(array_agg(distinct w.key::uuid) filter (where w.form <> 'machine' and w.key ~ id), '{}'),
+           coalesce(array_agg(distinct w.key) filter (where w.form = 'machine'), '{}'),
+           min(length(w.key)) filter (where w.form = 'name' and w.key collate "C" ~ plain and w.key !~ id)
+      from (select k.key, coalesce(kinds.form, 'id') as form
+              from lifecycle.erasure_keys k
+              left join lifecycle.erasure_key_kinds kinds on kinds.kind = k.kind
+             where k.job_id = any (jobs) and (kinds.searched or k.kind = 'person')
+               and not (kinds.form is not distinct from 'name' and k.key = any (shared))) w
+    returning * into needles;
+    return needles;
+end $$;
+
+create or replace function lifecycle.searched_expression(column_name text, type_name text) returns text
+language sql immutable set search_path = ''
+as $$
+    select case when type_name in ('inet', 'cidr') then format('host(t.%I)', column_name)
+                -- Compressed text is read outside the server; a byte that is no ASCII ends a word.
+                when type_name = 'bytea' then
+                    format('case when substring(t.%1$I from 1 for 2) <> ''\x1f8b'' then regexp_replace(encode(t.%1$I, ''escape''), ''\\[0-7]{3}'', '' '', ''g'') end', column_name)
+                else format('t.%I::text', column_name) end
+$$;
+
+-- Whether a text column of this name holds nothing but a session's name, by what the map says of columns of that name.
+create or replace function lifecycle.holds_names(column_name text) returns boolean
+language sql stable set search_path = ''
+as $$
+    select exists (select from lifecycle.erasure_steps s join lifecycle.erasure_key_kinds k on k.kind = s.key_kind
+                    where k.form = 'name' and s.key_column = holds_names.column_name)
+$$;
+
+-- The rows of a relation that hold a word in one of these columns, as a query of (relation, place, content): $1 are
+-- words, $2 those that are ids, $3 addresses of machines, $4 patterns of odd words. All columns of text are looked at as
+-- one, made once per row: a pattern costs more to start than to go on. What could hold a word is chosen below, where
+-- parallel workers can; which words those are is asked of the few rows that remain.
+create or replace function lifecycle.search_rows(relation regclass, names text[], types text[], needles lifecycle.erasure_needles) returns text
+language plpgsql stable set search_path = ''
+as $$
+declare
+    columns  text;
+    alone    text;
+    body     text;
+    hints    text := 'false';
+    odd      text := '';
+begin
+    select string_agg(format(', t.%I as c%s', c.name, c.place), '' order by c.place),
+           string_agg(format(case when c.type = 'uuid' then 'r.c%s = any ($2)'
+                                  when c.type = 'uuid[]' then 'r.c%s && $2'
+                                  when c.type in ('inet', 'cidr') then 'host(r.c%s) = any ($3)'
+                                  else 'lower(r.c%s::text) = any ($1)' end, c.place), ' or ')
+      into columns, alone
+      from unnest(names, types) with ordinality c(name, type, place)
+     where c.type in ('uuid', 'uuid[]', 'inet', 'cidr') or c.type = 'text' and lifecycle.holds_names(c.name);
+    select '(concat_ws(E''\n'', ' || string_agg(lifecycle.searched_expression(c.name, c.type), ', ') || ') collate "C")'
+      into body
+      from unnest(names, types) c(name, type)
+     where cardinality(names) = 1
+        or c.type not in ('uuid', 'uuid[]', 'inet', 'cidr') and not (c.type = 'text' and lifecycle.holds_names(c.name));
+    if needles.odd_words <> '{}' then
+        odd := ' or lower(r.content collate "default") like any ($4)';
+    end if;
+    -- What every id and every address has is found by simple means at a fifth of the price of a pattern.
+    if exists (select from unnest(types) t where t not in ('uuid', 'uuid[]', 'inet', 'cidr')) then
+        hints := 'strpos(r.content, ''@'') > 0 or strpos(r.content, ''%40'') > 0 or r.content like ''%-____-____-____-____________%'''
+            || case when needles.session_length is null then ''
+                    else format(' or r.content ~ %L', format('[A-Za-z0-9_-]{%s}', needles.session_length)) end;
+    end if;
+    -- Materialized: the planner expects a word in every row, and beside the price of asking for words that of reading
+    -- alone would be nothing to it. Inside of coalesce() it does not estimate thousands of values one by one, and with
+    -- an offset it neither makes the text twice nor a table of the values in each partition. An offset that is an integer
+    -- would first have to become a bigint, and keep the workers out.
+    return format('with c as materialized (
+                       select r.relation, r.place, r.content, (coalesce(%1$s, false)%2$s) as hit
+                         from (select t.tableoid as relation, t.ctid as place, %3$s as content%4$s from %5$s t offset bigint ''0'') r
+                        where coalesce(%1$s, false)%2$s or %6$s)
+                   select c.relation, c.place, c.content from c
+                    where c.hit or exists (select from lifecycle.words_in(c.content, %7$L) w where coalesce(w.word = any ($1), false))',
+                  coalesce(alone, 'false'), odd, coalesce(body, 'null::text'), columns, relation, hints,
+                  lifecycle.session_pattern(needles.session_length));
+end $$;
+
+-- One relation: where do the people of this batch still stand? Per job and column, never what was found. It is read
+-- once when nothing is left. A word in a column of others' free form (treatment 'redacted') is taken out of it.
+-- Searched again, the relation's earlier findings give way.
+create or replace function lifecycle.search_relation(batch uuid, relation regclass) returns bigint
+language plpgsql set search_path = '' set row_security = off set plan_cache_mode = 'force_custom_plan'
+    -- The planner expects every row to come back from the workers. The plan looks dear, and compiling it would take
+    -- longer than the search of a small table.
+    set min_parallel_table_scan_size = '1MB' set parallel_tuple_cost = 0 set jit = off
+as $$
+#variable_conflict use_variable
+declare
+    started   constant timestamptz := clock_timestamp();
+    jobs      constant bigint[] := array(select j.id from lifecycle.deletion_jobs j where j.batch_id = batch and j.state = 'erased');
+    needles   lifecycle.erasure_needles;
+    names     text[];
+    types     text[];
+    searched  text;
+    total     bigint;
+    hits      bigint;
+    found     bigint := 0;
+    col       record;
+    rule      lifecycle.personal_data_columns;
+    matching  text;
+    odd       text[];
+begin
+    perform lifecycle.renew_erasure_lease(batch);
+    needles := lifecycle.needles_of(batch);
+    odd := array(select '%' || regexp_replace(w, '([%_\\])', '\\\1', 'g') || '%' from unnest(needles.odd_words) w);
+    select array_agg(s.column_name order by s.column_name), array_agg(s.type_name order by s.column_name), min(s.table_name)
+      into names, types, searched
+      from lifecycle.searched_columns(search_relation.relation) s;
+    if names is null then
+        return 0;
+    end if;
+    delete from lifecycle.erasure_findings f where f.batch_id = batch and f.table_name = searched;
+    execute format('select (select count(*) from %s), count(*) from (%s) r', relation,
+                   lifecycle.search_rows(relation, names, types, needles))
+       into total, hits using needles.words, needles.ids, needles.addresses, odd;
+    if hits > 0 then
+        for col in select c.name, c.type from unnest(names, types) c(name, type) loop
+            matching := lifecycle.search_rows(relation, array[col.name], array[col.type], needles);
+            rule := lifecycle.treatment_of(searched, col.name);
+            -- The treatment of a column that nobody has said anything about is that of one that must hold nothing.
+            execute format(
+                'with held as materialized (select row_number() over () as number, r.content from (%s) r),
+                 word as (select distinct h.number, w.word from held h cross join lateral lifecycle.words_in(h.content, $6) w
+                           union
+                          select h.number, lower(h.content) from held h where octet_length(h.content) <= 320
+                           union
+                          select h.number, o.word from held h join unnest($11) o(word) on position(o.word in lower(h.content collate "default")) > 0)
+                 insert into lifecycle.erasure_findings (batch_id, job_id, table_name, column_name, treatment, rows)
+                 select $7, k.job_id, $8, $9, $10, count(distinct w.number)
+                   from word w join lifecycle.erasure_keys k on lower(k.key) = w.word and k.job_id = any ($5)
+                  group by k.job_id',
+                matching)
+              using needles.words, needles.ids, needles.addresses, odd, jobs, lifecycle.session_pattern(needles.session_length),
+                    batch, searched, col.name,
+                    case rule.treatment when 'exempt' then 'exempt' when 'redacted' then 'redacted' else 'residual' end,
+                    needles.odd_words;
+            get diagnostics hits = row_count;
+            found := found + hits;
+            if hits > 0 and rule.treatment = 'redacted' then
+                insert into lifecycle.erasure_counts as c (job_id, table_name, action, rows)
+                select f.job_id, searched, 'redact', sum(f.rows) from lifecycle.erasure_findings f
+                 where f.batch_id = batch and f.table_name = searched and f.column_name = col.name and f.treatment = 'redacted'
+                 group by 1
+                on conflict on constraint erasure_counts_pkey do update set rows = c.rows + excluded.rows;
+                execute format('update %s t set %I = %s from (%s) r where t.tableoid = r.relation and t.ctid = r.place', relation, col.name,
+                               (select format(case when col.type = 'uuid' then 'null'
+                                                   when a.atttypid in ('json'::regtype, 'jsonb'::regtype)
+                                                   then 'lifecycle.document_without_words(t.%I::jsonb, $1, $5, $6)::%s'
+                                                   else 'lifecycle.without_words(t.%I::text, $1, $5, $6)::%s' end,
+                                              col.name, format_type(a.atttypid, a.atttypmod))
+                                  from pg_attribute a
+                                 where a.attrelid = relation and a.attname = col.name),
+                               matching)
+                  using needles.words, needles.ids, needles.addresses, odd, needles.odd_words,
+                        lifecycle.session_pattern(needles.session_length);
+                execute format('select count(*) from (%s) r', matching)
+                   into hits using needles.words, needles.ids, needles.addresses, odd;
+                if hits > 0 then  -- came back while we looked, or stands there in a way that cannot be taken out
+                    insert into lifecycle.erasure_findings (batch_id, job_id, table_name, column_name, treatment, rows)
+                    select batch, f.job_id, f.table_name, f.column_name, 'residual', hits from lifecycle.erasure_findings f
+                     where f.batch_id = batch and f.table_name = searched and f.column_name = col.name and f.treatment = 'redacted'
+                    on conflict do nothing;
+                end if;
+            end if;
+        end loop;
+    end if;
+    insert into lifecycle.erasure_scans as s (batch_id, table_name, columns, rows, duration_ms)
+    values (batch, searched, cardinality(names), total, lifecycle.milliseconds_since(started))
+    on conflict (batch_id, table_name) do update
+       set columns = excluded.columns, rows = excluded.rows, duration_ms = excluded.duration_ms, scanned_at = now();
+    return found;
+end $$;

@@ -1,0 +1,135 @@
+-- Ids, addresses and session names in texts: how they look, how they are found, how they give way to a word.
+
+-- E-mail addresses as they stand in a text of any language, in a URL (%40, %2B) and in JSON. Part 1 of an address is
+-- what its first letters may belong to instead: an escape of JSON, or one of a URL. ASCII only: Japanese knows no spaces.
+create or replace function lifecycle.address_pattern() returns text
+language sql immutable parallel safe set search_path = ''
+as $$ select '(\\u[0-9A-Fa-f]{4}|\\[bfnrt]|%[0-9A-Fa-f]{2})?([A-Za-z0-9_](?:[A-Za-z0-9_.+-]|%2[Bb])*(?:@|%40)[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)+)' $$;
+
+create or replace function lifecycle.id_pattern() returns text
+language sql immutable parallel safe set search_path = ''
+as $$ select '[0-9A-Fa-f]{8}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{12}' $$;
+
+-- Without this no text holds either; much cheaper to ask.
+create or replace function lifecycle.identifier_hint() returns text
+language sql immutable parallel safe set search_path = ''
+as $$ select '@|%40|[0-9A-Fa-f]{8}-[0-9A-Fa-f]{4}-' $$;
+
+-- Session names of at least this length that are words of letters and digits, and what their first letter may belong to.
+create or replace function lifecycle.session_pattern(shortest int) returns text
+language sql immutable parallel safe set search_path = ''
+as $$
+    select case when shortest is not null then
+        format('(\\u[0-9A-Fa-f]{4}|\\[bfnrt]|%%[0-9A-Fa-f]{2})?([A-Za-z0-9][A-Za-z0-9_-]{%s,}[A-Za-z0-9])', shortest - 2) end
+$$;
+
+-- Ids and e-mail addresses in a text give way to a word.
+create or replace function lifecycle.redacted(content text) returns text
+language plpgsql immutable parallel safe set search_path = ''
+as $$
+begin
+    if content collate "C" ~ lifecycle.identifier_hint() then
+        return regexp_replace(regexp_replace(content collate "C", lifecycle.address_pattern(), '\1erased', 'g'),
+                              lifecycle.id_pattern(), 'erased', 'g');
+    end if;
+    return content;
+end $$;
+
+-- Text by text, so that whatever is taken out leaves JSON behind.
+create or replace function lifecycle.redacted_document(document jsonb) returns jsonb
+language plpgsql immutable parallel safe set search_path = ''
+as $$
+begin
+    if document is null or document::text collate "C" !~ lifecycle.identifier_hint() then
+        return document;
+    end if;
+    return case jsonb_typeof(document)
+        when 'string' then to_jsonb(lifecycle.redacted(document #>> '{}'))
+        when 'array' then (select coalesce(jsonb_agg(lifecycle.redacted_document(e.element) order by e.place), '[]')
+                             from jsonb_array_elements(document) with ordinality e(element, place))
+        when 'object' then (select coalesce(jsonb_object_agg(lifecycle.redacted(e.key), lifecycle.redacted_document(e.value)), '{}')
+                              from jsonb_each(document) e)
+        else document end;
+end $$;
+
+-- An address on the web without what was handed over in it.
+create or replace function lifecycle.location_only(url text) returns text
+language plpgsql immutable parallel safe set search_path = ''
+as $$
+begin
+    return lifecycle.redacted(split_part(split_part(url collate "C", '?', 1), '#', 1));
+end $$;
+
+-- Of an object only these keys; their values without ids and addresses. Anything else is emptied. An object that holds
+-- nothing else is common, and a query costs ten times the rest.
+create or replace function lifecycle.allowed_only(document jsonb, allowed text[]) returns jsonb
+language plpgsql immutable parallel safe set search_path = ''
+as $$
+begin
+    if document is null then
+        return null;
+    elsif jsonb_typeof(document) <> 'object' then
+        return '{}'::jsonb;
+    elsif document - allowed = '{}'::jsonb and document::text collate "C" !~ lifecycle.identifier_hint() then
+        return document;
+    end if;
+    return lifecycle.redacted_document((select coalesce(jsonb_object_agg(e.key, e.value), '{}')
+                                          from jsonb_each(document) e where e.key = any (allowed)));
+end $$;
+
+-- The ids, addresses and session names in a text: each as it stands there, and as it is known. Letters that may belong
+-- to an escape are tried both ways.
+create or replace function lifecycle.words_in(content text, session_pattern text) returns table (found text, word text)
+language sql immutable parallel safe set search_path = ''
+as $$
+    select m[1], lower(m[1]) from regexp_matches(content collate "C", '(' || lifecycle.id_pattern() || ')', 'g') m
+     union all
+    select v.found, replace(replace(lower(v.found), '%40', '@'), '%2b', '+')
+      from regexp_matches(content collate "C", lifecycle.address_pattern(), 'g') m
+     cross join lateral (select m[2] as found union all select substr(m[1], 2) || m[2] where m[1] is not null) v
+     union all
+    select v.found, lower(v.found)
+      from regexp_matches(content collate "C", session_pattern, 'g') m
+     cross join lateral (select m[2] as found union all select substr(m[1], 2) || m[2] where m[1] is not null) v
+$$;
+
+create or replace function lifecycle.escaped_pattern(word text) returns text
+language sql immutable parallel safe set search_path = ''
+as $$ select regexp_replace(word, '([^[:alnum:]_])', '\\\1', 'g') $$;
+
+-- Exactly these words give way, in whatever case; a longer word that ends or begins like one of them stays.
+create or replace function lifecycle.without_words(content text, words text[], odd_words text[], session_pattern text) returns text
+language plpgsql immutable set search_path = ''
+as $$
+declare
+    hit text;
+begin
+    if lower(content) = any (words) then
+        return 'erased';
+    end if;
+    for hit in select distinct w.found from lifecycle.words_in(content, session_pattern) w where w.word = any (words) loop
+        content := case when hit ~ ('^' || lifecycle.id_pattern() || '$') then replace(content, hit, 'erased')
+            else regexp_replace(content collate "C",
+                '(^|[^A-Za-z0-9_.+%-]|\\u[0-9A-Fa-f]{4}|\\[bfnrt]|%[0-9A-Fa-f]{2})' || lifecycle.escaped_pattern(hit)
+                || '(?![A-Za-z0-9_]|[.-]+[A-Za-z0-9_])', '\1erased', 'g') end;
+    end loop;
+    foreach hit in array odd_words loop
+        content := regexp_replace(content, lifecycle.escaped_pattern(hit), 'erased', 'gi');
+    end loop;
+    return content;
+end $$;
+
+create or replace function lifecycle.document_without_words(document jsonb, words text[], odd_words text[], session_pattern text) returns jsonb
+language plpgsql immutable set search_path = ''
+as $$
+begin
+    return case jsonb_typeof(document)
+        when 'string' then to_jsonb(lifecycle.without_words(document #>> '{}', words, odd_words, session_pattern))
+        when 'array' then (select coalesce(jsonb_agg(lifecycle.document_without_words(e.element, words, odd_words, session_pattern)
+                                                     order by e.place), '[]')
+                             from jsonb_array_elements(document) with ordinality e(element, place))
+        when 'object' then (select coalesce(jsonb_object_agg(lifecycle.without_words(e.key, words, odd_words, session_pattern),
+                                                             lifecycle.document_without_words(e.value, words, odd_words, session_pattern)), '{}')
+                              from jsonb_each(document) e)
+        else document end;
+end $$;

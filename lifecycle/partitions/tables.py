@@ -1,0 +1,89 @@
+"""Event tables as conversion and rotation take them: a declaration with its name, and the names made from it."""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from lifecycle.declarations.application import Application
+from lifecycle.declarations.event_tables import EventTable
+from lifecycle.names import LONGEST, QualifiedName
+
+PARTITION_SCHEMA: Final = "event_partitions"
+# The schema whose tables lend their partitions the bare name.
+PLAIN_SCHEMA: Final = "public"
+# The longest of what is put behind a stem: `_before_2025_11`. PostgreSQL would cut the end off.
+LONGEST_STEM: Final = LONGEST - 15
+HASH_DIGITS: Final = 12
+
+
+def stem(table: QualifiedName) -> str:
+    """What the names of the table's partitions begin with; no two tables have the same.
+
+    The table's name; `schema.name` outside of schema public. What is too long for that, or could be taken for another
+    table's (a dot of its own, an end that we give), is cut and ends in `..` and a hash.
+    """
+    text = table.name if table.schema == PLAIN_SCHEMA else f"{table.schema}.{table.name}"
+    ambiguous = "." in table.schema or "." in table.name or table.name.endswith("_before")
+    if not ambiguous and len(text.encode()) <= LONGEST_STEM:
+        return text
+    tail = ".." + hashlib.sha256(f"{table.schema}\0{table.name}".encode()).hexdigest()[:HASH_DIGITS]
+    head = text.replace(".", "_").encode()[: LONGEST_STEM - len(tail)].decode(errors="ignore")
+    return head + tail
+
+
+@dataclass(frozen=True)
+class MonthlyTable:
+    """A declared event table with its name; `retention` is a PostgreSQL interval."""
+
+    relation: QualifiedName
+    time_column: str
+    retention: str
+    months_ahead: int = 3
+    reason: str = ""
+
+    @property
+    def schema(self) -> str:
+        return self.relation.schema
+
+    @property
+    def name(self) -> str:
+        return self.relation.name
+
+    @property
+    def qualified_name(self) -> str:
+        """As PostgreSQL prints it."""
+        return str(self.relation)
+
+    @property
+    def stem(self) -> str:
+        return stem(self.relation)
+
+
+def monthly_table(relation: QualifiedName, declared: EventTable) -> MonthlyTable:
+    """A declaration with its name."""
+    return MonthlyTable(
+        relation=relation,
+        time_column=declared.time,
+        retention=declared.keep,
+        months_ahead=declared.months_ahead,
+        reason=declared.why,
+    )
+
+
+def monthly_tables(application: Application) -> tuple[MonthlyTable, ...]:
+    """All declared event tables, as the file names them one after the other."""
+    return tuple(monthly_table(relation, declared) for relation, declared in application.event_tables.items())
+
+
+def named_table(tables: Iterable[MonthlyTable], name: str) -> MonthlyTable:
+    """One of `tables` by schema.name, or by its bare name where only one has it; KeyError names the known tables."""
+    tables = tuple(tables)
+    found = [table for table in tables if name == table.qualified_name] or [
+        table for table in tables if name == table.name
+    ]
+    if len(found) == 1:
+        return found[0]
+    known = ", ".join(table.qualified_name for table in tables) or "none"
+    what = f"{name!r} can be any of several event tables" if found else f"no event table named {name!r}"
+    raise KeyError(f"{what}; known: {known}")

@@ -1,0 +1,446 @@
+-- Kept views: a view of the application answers from a table of ours, which a refresh brings up to the view's own
+-- definition. The definition stays inside the view, in a branch that the planner drops (lifecycle/views/definition.py).
+
+-- The definition inside a kept view; null when the view does not answer from this table (any more).
+create or replace function lifecycle.kept_definition(view regclass, kept_table text) returns text
+language plpgsql stable set search_path = ''
+as $$
+declare
+    body  constant text := rtrim(pg_get_viewdef(view), '; ');
+    first constant int := strpos(body, 'UNION ALL');
+    start int;
+    until int;
+begin
+    if first = 0 or strpos(left(body, first), format('lifecycle.%I lifecycle_kept', kept_table)) = 0 then
+        return null;
+    end if;
+    start := first + strpos(substr(body, first), 'FROM (') - 1 + length('FROM (');
+    until := length(body) - strpos(reverse(body), reverse(') lifecycle_definition')) - length(') lifecycle_definition') + 2;
+    return btrim(substr(body, start, until - start), E' \n');
+end $$;
+
+-- What a view's answer depends on besides rows: its text, and the columns of everything that it reads.
+create or replace function lifecycle.view_fingerprint(view regclass, definition text) returns bytea
+language sql stable set search_path = ''
+as $$
+    select sha256(convert_to(definition || coalesce(string_agg(
+               format(E'\n%s.%s %s %s', n.nspname, c.relname, a.attname, format_type(a.atttypid, a.atttypmod)), ''
+               order by n.nspname, c.relname, a.attnum), ''), 'UTF8'))
+      from lifecycle.relations_read(view) r
+      join pg_class c on c.oid = r.relid
+      join pg_namespace n on n.oid = c.relnamespace and n.nspname <> 'lifecycle'
+      join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
+     where c.relkind in ('r', 'p', 'm', 'f')
+$$;
+
+-- What changed rows held in the columns by which keys are found. What the trigger names no longer exists after a rename
+-- in the application: null, and never an error in the application's statement.
+create or replace function lifecycle.note_changed_rows() returns trigger
+language plpgsql security definer set search_path = ''
+as $$
+declare
+    columns constant text[] := tg_argv[2:];
+    row_before jsonb;
+    row_after  jsonb;
+begin
+    if tg_op <> 'INSERT' then
+        select coalesce(jsonb_object_agg(c, to_jsonb(old) -> c), '{}') into row_before from unnest(columns) c;
+    end if;
+    if tg_op <> 'DELETE' then
+        select coalesce(jsonb_object_agg(c, to_jsonb(new) -> c), '{}') into row_after from unnest(columns) c;
+    end if;
+    insert into lifecycle.changed_rows (source_schema, source_name, held)
+    select distinct tg_argv[0], tg_argv[1], h.held
+      from (values (row_before), (row_after)) h(held) where h.held is not null;
+    return null;
+end $$;
+
+-- Rows that go without a row trigger: every view that reads the table is computed whole next time.
+create or replace function lifecycle.note_truncated_table() returns trigger
+language plpgsql security definer set search_path = ''
+as $$
+begin
+    update lifecycle.kept_views v set whole_due = format('%s.%s was emptied', tg_argv[0], tg_argv[1])
+      from lifecycle.kept_view_sources s
+     where (s.schema_name, s.view_name) = (v.schema_name, v.view_name)
+       and (s.source_schema, s.source_name) = (tg_argv[0], tg_argv[1]);
+    return null;
+end $$;
+
+-- Before a partition is dropped: what its rows held, once each.
+create or replace function lifecycle.note_dropped_rows(dropped_schema text, dropped_name text, partition regclass) returns void
+language plpgsql set search_path = ''
+as $$
+declare
+    watched lifecycle.watched_tables;
+begin
+    select w.* into watched from lifecycle.watched_tables w
+     where (w.source_schema, w.source_name) = (dropped_schema, dropped_name);
+    if watched.source_name is null then
+        return;
+    end if;
+    execute format('insert into lifecycle.changed_rows (source_schema, source_name, held)
+                    select distinct %L, %L, jsonb_build_object(%s) from only %s t', dropped_schema, dropped_name,
+                   (select string_agg(format('%L, t.%I', c, c), ', ') from unnest(watched.column_names) c), partition);
+end $$;
+
+-- A row of the table as text is what it is known by; equal rows are counted.
+create or replace function lifecycle.fresh_rows_query(view lifecycle.kept_views, definition text, condition text) returns text
+language sql stable set search_path = ''
+as $$
+    select format('select r.*, md5(r::text)::uuid as lifecycle_hash,
+                          (row_number() over (partition by md5(r::text)))::int as lifecycle_copy
+                     from (select %s from (%s) d %s) r',
+                  (select string_agg(format('d.%I::%s as %I', c.name, c.type, c.name), ', ' order by c.place)
+                     from unnest(view.column_names, view.stored_types) with ordinality c(name, type, place)),
+                  definition, condition)
+$$;
+
+-- Write what differs between the table and the fresh rows; `condition` chooses the rows of both that are looked at.
+create or replace function lifecycle.write_kept_rows(view lifecycle.kept_views, definition text, with_first text,
+                                                     of_fresh text, of_kept text) returns text
+language sql stable set search_path = ''
+as $$
+    select format(
+        'with %1$s fresh as materialized (%2$s),
+              gone as (delete from lifecycle.%3$I k
+                        where %4$s
+                          and not exists (select from fresh f
+                                           where (f.lifecycle_hash, f.lifecycle_copy) = (k.lifecycle_hash, k.lifecycle_copy))
+                       returning 1),
+              made as (insert into lifecycle.%3$I (%5$s, lifecycle_hash, lifecycle_copy)
+                       select %5$s, f.lifecycle_hash, f.lifecycle_copy from fresh f
+                        where not exists (select from lifecycle.%3$I k
+                                           where (f.lifecycle_hash, f.lifecycle_copy) = (k.lifecycle_hash, k.lifecycle_copy))
+                       returning 1)
+         select (select count(*) from gone) + (select count(*) from made)',
+        with_first, lifecycle.fresh_rows_query(view, definition, of_fresh), view.kept_table, of_kept,
+        (select string_agg(quote_ident(c), ', ') from unnest(view.column_names) c))
+$$;
+
+-- Why all rows have to be computed; null where the changed keys, or nothing, will do.
+create or replace function lifecycle.why_whole(view lifecycle.kept_views, target regclass, definition text) returns text
+language sql stable set search_path = ''
+as $$
+    select case
+        when view.refreshed_at is null then 'first refresh'
+        when view.whole_due is not null then view.whole_due
+        when lifecycle.view_fingerprint(target, definition) <> view.fingerprint then 'the definition or what it reads has changed'
+        when view.moves = 'always' then 'it depends on the time of day'
+        when view.moves = 'daily' and (view.refreshed_at at time zone view.time_zone)::date <> (now() at time zone view.time_zone)::date
+        then 'a new day' end
+$$;
+
+-- The definition of a kept view that is as it should be. An error says what the application did with it.
+create or replace function lifecycle.definition_to_refresh(view lifecycle.kept_views) returns text
+language plpgsql stable set search_path = ''
+as $$
+declare
+    target     constant regclass := to_regclass(format('%I.%I', view.schema_name, view.view_name));
+    definition text;
+begin
+    if target is null then
+        raise exception 'view %.% is gone', view.schema_name, view.view_name
+            using errcode = 'undefined_table', hint = 'Take it out of views.yaml, or make it again; then lifecycle migrate.';
+    end if;
+    definition := lifecycle.kept_definition(target, view.kept_table);
+    if definition is null then
+        raise exception 'the application replaced view %.%: it answers by its new definition, on every read, until lifecycle migrate lets it answer from its table again',
+            view.schema_name, view.view_name using errcode = 'object_not_in_prerequisite_state';
+    end if;
+    return definition;
+end $$;
+
+-- One view brought up to its definition, readers undisturbed. `mode`: whole, keyed or skipped; `note` says why whole. The
+-- keys and the definition are read by one statement, so that both are of one moment; rows that are written later are
+-- found by the next refresh.
+create or replace function lifecycle.refresh_kept_view(view lifecycle.kept_views, force_whole boolean default false)
+returns table (mode text, written bigint, note text)
+language plpgsql set search_path = '' set row_security = off
+as $$
+#variable_conflict use_variable
+declare
+    snapshot   constant pg_snapshot := pg_current_snapshot();
+    safe       constant timestamptz := lifecycle.safe_until();
+    since      constant timestamptz := view.safe_until - interval '2 hours';
+    started    constant timestamptz := clock_timestamp();
+    zone       constant text := current_setting('timezone');
+    definition constant text := lifecycle.definition_to_refresh(view);
+    has_null   boolean;
+    has_any    boolean;
+    more       bigint;
+begin
+    perform set_config('timezone', view.time_zone, true);
+    note := case when force_whole then 'asked for' else lifecycle.why_whole(
+        view, to_regclass(format('%I.%I', view.schema_name, view.view_name)), definition) end;
+    written := 0;
+    mode := 'skipped';
+    if note is null then
+        execute format('select count(*) > 0, coalesce(bool_or(c.key is null), false) from (%s) c', view.change_query)
+           into has_any, has_null using view.seen, since;
+        if has_any and view.key_column is null then
+            note := 'rows changed';
+        end if;
+    end if;
+    if note is not null then
+        mode := 'whole';
+        execute lifecycle.write_kept_rows(view, definition, '', '', 'true') into written;
+    elsif has_any then
+        mode := 'keyed';
+        execute lifecycle.write_kept_rows(view, definition,
+                    format('keys as materialized (select distinct c.key from (%s) c where c.key is not null),', view.change_query),
+                    format('where d.%I = any (array(select key from keys))', view.key_column),
+                    format('k.%I in (select key from keys)', view.key_column))
+           into written using view.seen, since;
+        if has_null then  -- a key of its own, which equals nothing
+            execute lifecycle.write_kept_rows(view, definition, '', format('where d.%I is null', view.key_column),
+                                              format('k.%I is null', view.key_column)) into more;
+            written := written + more;
+        end if;
+    end if;
+    perform set_config('timezone', zone, true);
+    perform lifecycle.note_kept_refresh(view, snapshot, safe, started, mode, written);
+    return next;
+end $$;
+
+-- What a refresh came to, and what the view says now where that is kept.
+create or replace function lifecycle.note_kept_refresh(view lifecycle.kept_views, snapshot pg_snapshot, safe timestamptz,
+                                                       started timestamptz, mode text, written bigint) returns void
+language plpgsql set search_path = ''
+as $$
+begin
+    update lifecycle.kept_views v
+       set seen = snapshot, safe_until = safe, refreshed_at = now(), whole_due = null, rows_written = written,
+           refresh_ms = lifecycle.milliseconds_since(started),
+           definition_ms = case when mode = 'whole' then lifecycle.milliseconds_since(started) else v.definition_ms end
+     where (v.schema_name, v.view_name) = (view.schema_name, view.view_name);
+    if view.keep_history is not null then
+        execute format('delete from lifecycle.%I where said_at < now() - $1', view.kept_table || '_history') using view.keep_history;
+        execute format('insert into lifecycle.%1$I (said_at, %2$s) select now(), %2$s from lifecycle.%3$I',
+                       view.kept_table || '_history',
+                       (select string_agg(quote_ident(c), ', ') from unnest(view.column_names) c), view.kept_table);
+    end if;
+end $$;
+
+-- The first rows of a kept view, before the view answers from them. What is written meanwhile is found by the first refresh.
+create or replace function lifecycle.fill_kept_view(view lifecycle.kept_views, definition text) returns void
+language plpgsql set search_path = '' set row_security = off
+as $$
+declare
+    snapshot constant pg_snapshot := pg_current_snapshot();
+    safe     constant timestamptz := lifecycle.safe_until();
+    started  constant timestamptz := clock_timestamp();
+    zone     constant text := current_setting('timezone');
+    filled   bigint;
+begin
+    perform set_config('timezone', view.time_zone, true);
+    execute lifecycle.write_kept_rows(view, definition, '', '', 'true') into filled;
+    perform set_config('timezone', zone, true);
+    perform lifecycle.note_kept_refresh(view, snapshot, safe, started, 'whole', filled);
+end $$;
+
+-- Rows by which the table differs from the definition although nothing changed them: a fault. Changed keys and columns
+-- whose value depends on the order of rows are left out. A view that is computed whole is compared by doing so.
+create or replace function lifecycle.compare_kept_view(view lifecycle.kept_views) returns bigint
+language plpgsql set search_path = '' set row_security = off
+as $$
+declare
+    definition constant text := lifecycle.definition_to_refresh(view);
+    zone       constant text := current_setting('timezone');
+    columns    constant text := (select string_agg(quote_ident(c), ', ') from unnest(view.column_names) c where c <> all (view.unstable));
+    found      bigint := 0;
+begin
+    if lifecycle.why_whole(view, to_regclass(format('%I.%I', view.schema_name, view.view_name)), definition) is null then
+        perform set_config('timezone', view.time_zone, true);
+        execute format(
+            'with changed as materialized (select distinct c.key from (%1$s) c),
+                  fresh as materialized (%2$s),
+                  differing as ((select %3$s from fresh except all select %3$s from lifecycle.%4$I)
+                                union all (select %3$s from lifecycle.%4$I except all select %3$s from fresh))
+             select count(*) from differing x where %5$s',
+            view.change_query, lifecycle.fresh_rows_query(view, definition, ''), columns, view.kept_table,
+            case when view.key_column is null then 'not exists (select from changed)'
+                 else format('not exists (select from changed c where c.key is not distinct from x.%I)', view.key_column) end)
+           into found using view.seen, view.safe_until - interval '2 hours';
+        perform set_config('timezone', zone, true);
+    end if;
+    perform lifecycle.refresh_kept_view(view, found > 0);
+    update lifecycle.kept_views v set compared_at = now(), differing = found
+     where (v.schema_name, v.view_name) = (view.schema_name, view.view_name);
+    return found;
+end $$;
+
+-- When a view is due: at its age, or later where computing it whole takes too large a part of the time.
+create or replace function lifecycle.kept_view_due(view lifecycle.kept_views) returns timestamptz
+language sql stable set search_path = ''
+as $$
+    select coalesce(case when view.whole_due is null then view.refreshed_at end
+                    + greatest(view.refresh_every, case when view.key_column is null
+                                                        then coalesce(view.definition_ms, 0) / view.most_share * interval '1 ms'
+                                                        else interval '0' end), '-infinity')
+$$;
+
+-- Notes that every view has seen.
+create or replace function lifecycle.forget_changed_rows() returns bigint
+language sql set search_path = ''
+as $$
+    with gone as (
+        delete from lifecycle.changed_rows l
+         where not exists (select from lifecycle.kept_view_sources s
+                             join lifecycle.kept_views v using (schema_name, view_name)
+                            where (s.source_schema, s.source_name) = (l.source_schema, l.source_name)
+                              and (v.seen is null or not pg_visible_in_snapshot(l.written_by, v.seen)))
+        returning 1)
+    select count(*) from gone
+$$;
+
+create or replace function lifecycle.chosen_kept_views(only_view text) returns setof lifecycle.kept_views
+language plpgsql stable set search_path = ''
+as $$
+begin
+    if only_view is not null
+       and not exists (select from lifecycle.kept_views v where only_view in (v.view_name, format('%I.%I', v.schema_name, v.view_name))) then
+        raise exception 'no view named % is kept', only_view
+            using errcode = 'undefined_table', hint = 'Declare it in views.yaml under `kept` and run lifecycle migrate, or correct the name.';
+    end if;
+    return query select v.* from lifecycle.kept_views v
+                  where only_view is null or only_view in (v.view_name, format('%I.%I', v.schema_name, v.view_name))
+                  order by v.place;
+end $$;
+
+-- Every kept view that is due, or the named one at once: one row and one row of the ledger a view; one that fails stays
+-- as it was and holds up no other.
+create or replace function public.refresh_derived_statistics(only_view text default null)
+returns table (name text, outcome text, duration_ms bigint, rows bigint, error text)
+language plpgsql set search_path = ''
+as $$
+#variable_conflict use_variable
+declare
+    job     constant text := 'refresh_derived_statistics';
+    view    lifecycle.kept_views;
+    started timestamptz;
+    holder  constant int := lifecycle.lock_analytics();
+    note    text;
+begin
+    for view in select c.* from lifecycle.chosen_kept_views(only_view) c
+                 where only_view is not null or lifecycle.kept_view_due(c) <= now() + interval '5 minutes' loop
+        name := format('%I.%I', view.schema_name, view.view_name);
+        started := clock_timestamp(); rows := 0; note := null; error := null;
+        if holder is not null then
+            outcome := 'busy';
+            error := format('another session refreshes (pid %s); nothing was done, wait for it', holder);
+        else
+            begin
+                select r.mode, r.written, r.note into outcome, rows, note from lifecycle.refresh_kept_view(view) r;
+            exception when others then
+                outcome := 'failure'; rows := 0; error := lifecycle.first_line(sqlerrm);
+            end;
+        end if;
+        duration_ms := lifecycle.milliseconds_since(started);
+        perform lifecycle.record_outcome(job, name, error, jsonb_build_object(
+            'outcome', outcome, 'duration_ms', duration_ms, 'rows', rows, 'note', note), outcome <> 'busy');
+        return next;
+    end loop;
+    perform lifecycle.forget_changed_rows();
+end $$;
+
+-- Every kept view, or the named one, against its definition. `differing` rows are repaired and are a fault.
+create or replace function public.reconcile_statistics(only_view text default null)
+returns table (name text, outcome text, duration_ms bigint, differing bigint, error text)
+language plpgsql set search_path = ''
+as $$
+#variable_conflict use_variable
+declare
+    job     constant text := 'reconcile_statistics';
+    view    lifecycle.kept_views;
+    started timestamptz;
+    holder  constant int := lifecycle.lock_analytics();
+begin
+    for view in select c.* from lifecycle.chosen_kept_views(only_view) c loop
+        name := format('%I.%I', view.schema_name, view.view_name);
+        started := clock_timestamp(); differing := 0; error := null;
+        if holder is not null then
+            outcome := 'busy';
+            error := format('another session refreshes (pid %s); nothing was done, wait for it', holder);
+        else
+            begin
+                differing := lifecycle.compare_kept_view(view);
+                outcome := case differing when 0 then 'equal' else 'repaired' end;
+                if differing > 0 then
+                    error := format('%s rows differed from the definition, and were repaired', differing);
+                end if;
+            exception when others then
+                outcome := 'failure'; error := lifecycle.first_line(sqlerrm);
+            end;
+        end if;
+        duration_ms := lifecycle.milliseconds_since(started);
+        perform lifecycle.record_outcome(job, name, error, jsonb_build_object(
+            'outcome', outcome, 'duration_ms', duration_ms, 'differing', differing), outcome <> 'busy');
+        return next;
+    end loop;
+end $$;
+
+-- How old the figures of a view are: when it was refreshed, of a kept or a materialized view; null for one that is
+-- computed on every read.
+create or replace function public.figures_as_of(view text) returns timestamptz
+language sql stable security definer set search_path = ''
+as $$
+    select max(found.at) from (
+        select v.refreshed_at as at from lifecycle.kept_views v
+         where view in (v.view_name, format('%I.%I', v.schema_name, v.view_name))
+         union all
+        select s.refreshed_at from lifecycle.refresh_states s where s.name = view or s.name = 'public.' || view) found
+$$;
+
+-- Notes keep what keyed views have to find; to the others it is enough that something changed.
+create or replace function lifecycle.forget_noted_keys() returns void
+language sql set search_path = ''
+as $$
+    select lifecycle.forget_changed_rows();
+    update lifecycle.changed_rows l set held = '{}'
+     where l.held <> '{}'
+       and not exists (select from lifecycle.kept_view_sources s
+                         join lifecycle.kept_views v using (schema_name, view_name)
+                        where (s.source_schema, s.source_name) = (l.source_schema, l.source_name)
+                          and v.key_column is not null and v.whole_due is null
+                          and (v.seen is null or not pg_visible_in_snapshot(l.written_by, v.seen)));
+$$;
+
+-- After an erasure: keyed views that read one of these tables follow at once, since they may name a person, and what is
+-- noted of changed rows no longer does. Figures that only count follow with the hour. False while somebody else refreshes.
+create or replace function lifecycle.refresh_kept_after(tables oid[]) returns boolean
+language plpgsql set search_path = ''
+as $$
+declare
+    view lifecycle.kept_views;
+begin
+    if lifecycle.lock_analytics() is not null then
+        return false;
+    end if;
+    for view in select v.* from lifecycle.kept_views v
+                 where v.key_column is not null
+                   and to_regclass(format('%I.%I', v.schema_name, v.view_name)) is not null
+                   and exists (select from lifecycle.kept_view_sources s
+                                where (s.schema_name, s.view_name) = (v.schema_name, v.view_name)
+                                  and to_regclass(format('%I.%I', s.source_schema, s.source_name))::oid = any (tables))
+                 order by v.place loop
+        perform lifecycle.refresh_kept_view(view);
+    end loop;
+    perform lifecycle.forget_noted_keys();
+    return true;
+end $$;
+
+-- The view that answers from this table, computed whole. False while somebody else refreshes.
+create or replace function lifecycle.refresh_kept_table(kept regclass) returns boolean
+language plpgsql set search_path = ''
+as $$
+declare
+    view lifecycle.kept_views;
+begin
+    if lifecycle.lock_analytics() is not null then
+        return false;
+    end if;
+    select v.* into view from lifecycle.kept_views v where to_regclass(format('lifecycle.%I', v.kept_table)) = kept;
+    perform lifecycle.refresh_kept_view(view, true);
+    return true;
+end $$;

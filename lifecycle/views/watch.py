@@ -1,0 +1,110 @@
+"""Triggers on tables that keyed views read: they note late, corrected and deleted rows, and cost new rows nothing.
+
+A table whose new rows carry the present time in a declared column is looked at again from the last refresh on, two
+hours of overlap included; only a row outside of these two hours, one whose key changes and one that goes fires a
+trigger. Of a table without such a column every change is noted. A trigger names key and time columns and no others.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence, Set
+from typing import Final
+
+from psycopg import sql
+
+from lifecycle.database import Connection, rows, value
+from lifecycle.names import QualifiedName
+
+# As much as a refresh looks back: lifecycle.refresh_kept_view.
+RECENT: Final = "pg_catalog.now() - interval '2 hours'"
+LOCK_TIMEOUT: Final = "set local lock_timeout = '500ms'"
+# A row that goes to the archive or comes back changes no figure.
+NO_MOVE: Final = "pg_catalog.current_setting('lifecycle.moves_rows', true) is distinct from 'yes'"
+WATCHED: Final = "select source_schema, source_name, time_column, column_names from lifecycle.watched_tables"
+TRIGGERS: Final = """
+select count(*) from pg_trigger
+ where tgrelid = to_regclass(%s) and tgname like 'lifecycle\\_changed\\_%%' and tgparentid = 0
+"""
+WRITE: Final = """
+insert into lifecycle.watched_tables as w values (%s, %s, %s, %s)
+on conflict (source_schema, source_name) do update
+   set time_column = excluded.time_column, column_names = excluded.column_names
+"""
+UNREAD: Final = """
+select w.source_schema, w.source_name from lifecycle.watched_tables w
+ where not exists (select from lifecycle.kept_view_sources s
+                    where (s.source_schema, s.source_name) = (w.source_schema, w.source_name)) order by 1, 2
+"""
+FORGET: Final = "delete from lifecycle.watched_tables where (source_schema, source_name) = (%s, %s)"
+NAMES: Final = ("insert", "update", "delete", "truncate")
+
+
+def watch_tables(
+    conn: Connection, watched: Mapping[QualifiedName, Set[str]], times: Mapping[QualifiedName, str]
+) -> Iterator[str]:
+    """Make the triggers that are missing or differ on each table, to note these columns; a line per table.
+
+    Waits for nobody longer than the lock timeout.
+    """
+    known = {QualifiedName(schema, name): (time, tuple(columns)) for schema, name, time, columns in rows(conn, WATCHED)}
+    for table in sorted({*known, *watched}):
+        found = {*watched.get(table, ()), *(known[table][1] if table in known else ())}
+        columns, time = tuple(sorted(found)), times.get(table)
+        if not value(conn, "select to_regclass(%s) is not null", (str(table),)):
+            continue
+        stand = value(conn, TRIGGERS, (str(table),)) == len(NAMES)
+        if stand and known.get(table) == (time, columns):
+            continue
+        with conn.transaction():
+            conn.execute(LOCK_TIMEOUT)
+            for statement in trigger_statements(table, columns, time):
+                conn.execute(statement)
+            conn.execute(WRITE.encode(), (table.schema, table.name, time, list(columns)))
+        yield f"table {table}: changed rows are noted"
+
+
+def trigger_statements(table: QualifiedName, columns: Sequence[str], time: str | None) -> Iterator[sql.Composed]:
+    """The four triggers of a table."""
+    recent = sql.SQL(RECENT)
+    conditions: dict[str, sql.Composable] = {verb: sql.SQL("true") for verb in ("insert", "update", "delete")}
+    if time is not None:
+        at = sql.Identifier(time)
+        moved = [sql.SQL("old.{c} is distinct from new.{c}").format(c=sql.Identifier(c)) for c in columns]
+        conditions["insert"] = sql.SQL("(new.{} >= {}) is not true").format(at, recent)
+        conditions["update"] = sql.SQL(" or ").join(
+            [
+                sql.SQL("(old.{at} >= {recent} and new.{at} >= {recent}) is not true").format(at=at, recent=recent),
+                *moved,
+            ]
+        )
+    arguments = sql.SQL(", ").join(map(sql.Literal, (table.schema, table.name, *columns)))
+    for verb in ("insert", "update", "delete"):
+        yield sql.SQL(
+            "create or replace trigger {name} after {verb} on {table} for each row {condition}"
+            " execute function lifecycle.note_changed_rows({arguments})"
+        ).format(
+            name=sql.Identifier(f"lifecycle_changed_{verb}"),
+            verb=sql.SQL(verb),
+            table=table.identifier,
+            condition=sql.SQL("when ({} and ({}))").format(sql.SQL(NO_MOVE), conditions[verb]),
+            arguments=arguments,
+        )
+    yield sql.SQL(
+        "create or replace trigger lifecycle_changed_truncate after truncate on {} for each statement"
+        " execute function lifecycle.note_truncated_table({})"
+    ).format(table.identifier, sql.SQL(", ").join(map(sql.Literal, (table.schema, table.name))))
+
+
+def unwatch_tables(conn: Connection) -> Iterator[str]:
+    """Drop the triggers from tables that no kept view reads any more; a line per table."""
+    for schema, name in rows(conn, UNREAD):
+        table = QualifiedName(schema, name)
+        with conn.transaction():
+            conn.execute(LOCK_TIMEOUT)
+            if value(conn, "select to_regclass(%s) is not null", (str(table),)):
+                for verb in NAMES:
+                    conn.execute(
+                        sql.SQL("drop trigger if exists {} on {}").format(
+                            sql.Identifier(f"lifecycle_changed_{verb}"), table.identifier
+                        )
+                    )
+            conn.execute(FORGET.encode(), (schema, name))
+        yield f"table {table}: changed rows are no longer noted"

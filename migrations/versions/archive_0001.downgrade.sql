@@ -1,0 +1,2 @@
+drop table lifecycle.restored_groups;
+drop table lifecycle.archived_columns;

@@ -1,0 +1,15 @@
+drop table lifecycle.suppressions;
+drop table lifecycle.erasure_secret;
+drop table lifecycle.erasure_receipts;
+drop table lifecycle.erasure_findings;
+drop table lifecycle.erasure_scans;
+drop table lifecycle.erasure_needles;
+drop table lifecycle.erasure_counts;
+drop table lifecycle.erasure_keys;
+drop table lifecycle.deletion_jobs;
+drop table lifecycle.personal_data_columns;
+drop table lifecycle.erasure_steps;
+drop table lifecycle.erasure_key_limits;
+drop table lifecycle.erasure_key_sources;
+drop table lifecycle.erasure_key_kinds;
+drop table lifecycle.erasure_policy;

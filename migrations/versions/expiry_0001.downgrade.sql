@@ -1,0 +1,2 @@
+drop table lifecycle.expiring_tables;
+drop table lifecycle.expiring_rows;

@@ -1,0 +1,2 @@
+drop table lifecycle.refresh_states;
+drop table lifecycle.materialized_view_policies;

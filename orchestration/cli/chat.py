@@ -1,0 +1,93 @@
+"""`lifecycle chat`: a past conversation on the terminal, one brought back from the archive, a run without Dagster."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Final
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from lifecycle.archive.pace import PACE
+from orchestration.cli.session import command_session, declared_application, required_url
+
+GROUP: Final = "chat"
+chat = typer.Typer(help="Read past conversations, bring them back.", no_args_is_help=True)
+
+GroupKey = Annotated[str, typer.Argument(help="Key of the group: the id of the conversation.")]
+TableName = Annotated[str, typer.Option("--table", help="The archived table, where archive.yaml declares several.")]
+
+
+@chat.command()
+def read(group: GroupKey, table: TableName = "") -> None:
+    """Print a whole conversation, archived rows included. What is printed is personal data."""
+    from lifecycle.archive.chosen import chosen_archive
+    from lifecycle.archive.conversation import read_group
+    from lifecycle.archive.layout import read_layout
+
+    with command_session(GROUP) as conn:
+        layout = read_layout(conn, chosen_archive(declared_application(), table))
+        entries = read_group(conn, layout, group)
+    shown = layout.archive.declared.shown
+    printed = Table()
+    for heading in ("when, UTC", "where", *shown[:-1]):
+        printed.add_column(heading, no_wrap=True)
+    for heading in shown[-1:]:
+        printed.add_column(heading, overflow="fold")
+    for entry in entries:
+        at = entry.at.partition(".")[0].removesuffix("+00")
+        printed.add_row(at, "archive" if entry.archived else "live", *(escape(text or "") for text in entry.shown))
+    Console().print(printed)
+
+
+@chat.command()
+def restore(
+    group: Annotated[str, typer.Argument(help="Key of the group: the id of the conversation.")] = "",
+    table: TableName = "",
+    every: Annotated[bool, typer.Option("--all", help="Every group of the archive, one after the other.")] = False,
+    days: Annotated[
+        int, typer.Option(help="How long it stays out of the archive.", min=1, max=3650)
+    ] = PACE.restored_for.days,
+) -> None:
+    """Bring a conversation's archived rows back into their table, where the application reads them."""
+    from lifecycle.archive.chosen import chosen_archive
+    from lifecycle.archive.layout import read_layout
+    from lifecycle.archive.restore import archived_groups, restore_group
+
+    if bool(group) == every:
+        raise typer.BadParameter("name one group, or say --all")
+    with command_session(GROUP) as conn:
+        chosen = chosen_archive(declared_application(), table)
+        groups = archived_groups(conn, read_layout(conn, chosen)) if every else (group,)
+        restored = left = 0
+        until = datetime.now(UTC) + timedelta(days=days)
+        for key in groups:
+            done = restore_group(conn, chosen, key, now=datetime.now(UTC), keep_for=timedelta(days=days))
+            restored, left, until = restored + done.restored, left + done.left, done.until
+    typer.echo(f"{restored:,} rows are back, until {until:%Y-%m-%d %H:%M} UTC.")
+    if left:
+        typer.echo(f"{left:,} stay in the archive: {chosen.source} has other rows under their keys.")
+
+
+@chat.command()
+def archive(
+    table: TableName = "",
+    accept_changed_views: Annotated[
+        bool,
+        typer.Option("--accept-changed-views", help="Though views, functions or policies would answer otherwise."),
+    ] = False,
+) -> None:
+    """Move what is due now, as the nightly job does; refuses while something that reads the table would change."""
+    from lifecycle.archive.chosen import chosen_archive
+    from lifecycle.archive.move import archive_rows
+    from lifecycle.archive.readers import require_acceptance
+    from lifecycle.database import connect
+
+    with command_session(GROUP) as conn, connect(required_url(), application_name=f"lifecycle {GROUP}") as claims:
+        application = declared_application()
+        chosen = chosen_archive(application, table)
+        accepted = accept_changed_views or chosen.declared.accept_changed_views
+        require_acceptance(conn, chosen, accepted=accepted, managed_schemas=application.database.managed_schemas)
+        run = archive_rows(conn, claims, chosen, now=datetime.now(UTC))
+    typer.echo(f"{run.moved:,} rows moved, {run.left:,} left for the next run, {run.remaining:,} still due.")
+    typer.echo(f"{run.text_bytes:,} bytes of text take {run.stored_bytes:,}; {run.plain:,} texts stay as they are.")

@@ -1,0 +1,42 @@
+"""`lifecycle demo`: the whole life cycle on a throwaway PostgreSQL."""
+
+import os
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from orchestration.cli.session import binaries_folder, errors_as_messages
+
+
+class Scale(StrEnum):
+    """How many rows the demo makes up: tens of thousands, a million, ten million events."""
+
+    small = "small"
+    medium = "medium"
+    large = "large"
+
+
+def demo(
+    once: Annotated[bool, typer.Option("--once", help="End after the tables; exit 0 if all went well.")] = False,
+    data: Annotated[Path | None, typer.Option(help="Load the real data sets of this folder.")] = None,
+    scale: Annotated[Scale, typer.Option(help="How many rows to make up.")] = Scale.small,
+    port: Annotated[int, typer.Option(help="Port of Dagster's UI.", min=1, max=65535)] = 3000,
+    keep: Annotated[Path | None, typer.Option(help="Keep databases and logs in this folder.")] = None,
+) -> None:
+    """Run the whole life cycle on a throwaway PostgreSQL, then open Dagster's UI."""
+    from orchestration.demo.run import Demo, run_demo
+
+    settings = Demo(
+        once=once,
+        data=data,
+        scale=scale.value,
+        port=port,
+        keep=keep,
+        binaries=binaries_folder(),
+        environment=dict(os.environ),
+    )
+    with errors_as_messages():
+        raise typer.Exit(run_demo(settings, Console()))

@@ -1,0 +1,14 @@
+"""`lifecycle docs`: every page that is made from code and declarations, written anew."""
+
+import typer
+
+from orchestration.cli.session import declared_application, errors_as_messages
+
+
+def docs() -> None:
+    """Write the generated pages of docs/ anew, from the code and the declarations."""
+    from orchestration.docs.pages import write_pages
+
+    with errors_as_messages():
+        changed = write_pages(declared_application())
+    typer.echo("\n".join(changed) or "Every page is as it should be.")

@@ -1,0 +1,156 @@
+"""`lifecycle erasure`: what would be done for a deletion request, its proof, the queue, a run without Dagster."""
+
+import json
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Final
+from uuid import UUID
+
+import typer
+from rich.console import Console
+
+from orchestration.cli.session import command_session
+
+GROUP: Final = "erasure"
+erasure = typer.Typer(help="Carry out deletion requests and prove it.", no_args_is_help=True)
+
+RequestId = Annotated[UUID, typer.Argument(help="Id of the request in data_deletion_requests, not of the account.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+Reason = Annotated[str, typer.Option(help="Why; kept with the request. No personal data.")]
+
+
+@erasure.command()
+def plan(request_id: RequestId, as_json: AsJson = False) -> None:
+    """Show what would be done for a request now. Changes nothing."""
+    from lifecycle.erasures.proof import plan_erasure
+    from orchestration.cli.erasure_report import plan_table
+
+    with command_session(GROUP) as conn:
+        steps = plan_erasure(conn, str(request_id))
+    if as_json:
+        typer.echo(json.dumps([asdict(step) for step in steps], indent=2, ensure_ascii=False))
+    else:
+        Console().print(plan_table(steps), "Nothing was changed.", sep="\n")
+
+
+@erasure.command()
+def receipt(request_id: RequestId, as_json: AsJson = False) -> None:
+    """Print the proof of a request, and whether the chain of all receipts is whole."""
+    from lifecycle.erasures.proof import broken_receipts, receipts
+    from orchestration.cli.erasure_report import receipts_json, receipts_tables
+
+    with command_session(GROUP) as conn:
+        found, broken = receipts(conn, str(request_id)), broken_receipts(conn)
+    if as_json:
+        typer.echo(receipts_json(found, broken))
+    else:
+        Console().print(*receipts_tables(found, broken), sep="\n")
+    if broken:
+        raise typer.Exit(1)
+
+
+@erasure.command()
+def status(as_json: AsJson = False) -> None:
+    """Show how many requests are in which state, and the open ones, the most urgent first."""
+    from lifecycle.erasures.queue import queue_status
+    from orchestration.cli.erasure_report import status_tables
+    from orchestration.cli.session import declared_application
+
+    with command_session(GROUP) as conn:
+        found = queue_status(conn, declared_application())
+    if as_json:
+        typer.echo(json.dumps(asdict(found), indent=2, ensure_ascii=False, default=str))
+    else:
+        Console().print(*status_tables(found), sep="\n")
+
+
+@erasure.command()
+def hold(
+    request_id: RequestId,
+    reason: Reason,
+    until: Annotated[
+        datetime | None, typer.Option(help="End of the hold, in UTC; without it until somebody releases it.")
+    ] = None,
+) -> None:
+    """Keep a request from being carried out. Its deadline goes on."""
+    from lifecycle.erasures.queue import hold as hold_request
+
+    with command_session(GROUP) as conn:
+        state = hold_request(conn, str(request_id), reason, until.replace(tzinfo=UTC) if until else None)
+    typer.echo(f"Request {request_id} is {state}.")
+
+
+@erasure.command()
+def release(request_id: RequestId) -> None:
+    """End a hold."""
+    from lifecycle.erasures.queue import release as release_request
+
+    with command_session(GROUP) as conn:
+        state = release_request(conn, str(request_id))
+    typer.echo(f"Request {request_id} is {state}.")
+
+
+@erasure.command()
+def cancel(request_id: RequestId, reason: Reason) -> None:
+    """Never carry a request out; possible until something was erased."""
+    from lifecycle.erasures.queue import cancel as cancel_request
+
+    with command_session(GROUP) as conn:
+        state = cancel_request(conn, str(request_id), reason)
+    typer.echo(f"Request {request_id} is {state}.")
+
+
+@erasure.command()
+def run() -> None:
+    """Carry out every request that is due, with the proof, without Dagster. Exit code 1 when one failed."""
+    from orchestration.cli.erasure_report import run_everything
+    from orchestration.cli.session import declared_application, errors_as_messages, required_url
+
+    url = required_url()
+    with errors_as_messages():
+        failed = run_everything(url, declared_application(), Console())
+    raise typer.Exit(1 if failed else 0)
+
+
+@erasure.command()
+def export(
+    file: Annotated[Path, typer.Argument(help="Where to write the list; an existing file is replaced.")],
+) -> None:
+    """Write the suppression list, to be kept outside of the database: keyed hashes, nobody's name."""
+    from lifecycle.erasures.proof import export_suppressions
+
+    with command_session(GROUP) as conn:
+        lines = list(export_suppressions(conn, datetime.now(UTC)))
+        replace_file(file, "".join(f"{line}\n" for line in lines))
+    typer.echo(f"{len(lines) - 1:,} entries written to {file}.")
+
+
+def replace_file(file: Path, text: str) -> None:
+    """Write a file whole or not at all, so that a full disk does not take the last good list along."""
+    from lifecycle.errors import RefusedError
+
+    half = file.with_name(f"{file.name}.new")
+    try:
+        half.write_text(text, encoding="utf-8")
+        half.replace(file)
+    except OSError as error:
+        raise RefusedError(f"{file} cannot be written: {error.strerror}. Name another file") from error
+
+
+@erasure.command()
+def replay(file: Annotated[Path, typer.Argument(help="The list that `export` wrote.")]) -> None:
+    """After a restore: add what the list knows, and queue everybody again who came back."""
+    from lifecycle.erasures.proof import replay_suppressions
+    from lifecycle.errors import RefusedError
+
+    with command_session(GROUP) as conn:
+        try:
+            lines = file.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise RefusedError(f"{file} cannot be read: {error}") from error
+        done = replay_suppressions(conn, lines)
+    typer.echo(f"{done.entries:,} entries read, {done.added:,} were missing here.")
+    for found in done.returned:
+        typer.echo(f"request {found.request_id}: {found.rows:,} rows are back in {found.table}")
+    typer.echo(f"{done.waiting:,} requests wait: `lifecycle erasure run`, or Dagster's sensor, carries them out.")

@@ -1,0 +1,138 @@
+"""What `lifecycle erasure` prints: plan, receipts and queue as tables, and a run with its progress."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any, Final
+
+from rich.console import Console, RenderableType
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from lifecycle.database import connect
+from lifecycle.declarations.application import Application
+from lifecycle.erasures.proof import BrokenReceipt, PlannedStep, Receipt
+from lifecycle.erasures.queue import QueueStatus, enqueue, queue_status
+from lifecycle.erasures.run import BatchResult, erase_batch
+
+# The facts of a receipt that are no table, in the order in which they happened.
+FACTS: Final = (
+    *("subject", "policy_version", "requested_at", "due_at", "in_time", "started_at", "collected_at", "erased_at"),
+    *("verified_at", "attempts", "recurrence", "sign_in_user", "space"),
+)
+COUNTS: Final = ("rows", "requests")
+
+
+def _table(title: str, *headings: str) -> Table:
+    table = Table(title=title, title_justify="left")
+    for heading in headings:
+        table.add_column(heading, overflow="fold", justify="right" if heading in COUNTS else "left")
+    return table
+
+
+def _moment(at: datetime | None) -> str:
+    return f"{at:%Y-%m-%d %H:%M}" if at else "-"
+
+
+def plan_table(steps: Sequence[PlannedStep]) -> Table:
+    """Every step, in its order; those without rows are dimmed."""
+    table = _table("What would be done, in this order", "table", "found by", "action", "rows", "why")
+    for step in steps:
+        cells = (step.table, step.found_by, step.action, f"{step.rows:,}", step.reason)
+        table.add_row(*map(escape, cells), style="" if step.rows else "dim")
+    return table
+
+
+def _chain(broken: Sequence[BrokenReceipt]) -> str:
+    if not broken:
+        return "[green]The chain of all receipts is whole.[/]"
+    faults = "; ".join(map(str, broken))
+    return f"[red]The chain of receipts is broken: {escape(faults)}[/]"
+
+
+def _receipt_tables(receipt: Receipt) -> list[RenderableType]:
+    body = receipt.body
+    facts = _table(f"Receipt {receipt.id} of request {receipt.request_id}", "what", "value")
+    for name in FACTS:
+        facts.add_row(name.replace("_", " "), escape(str(body[name])))
+    for name, found in body["search"].items():
+        text = ", ".join(f"{key} {value}" for key, value in found.items()) if isinstance(found, dict) else str(found)
+        facts.add_row(f"search: {name}", escape(text))
+    facts.add_row("hash", receipt.hash)
+    facts.add_row("hash before it", receipt.previous_hash or "none: the first receipt")
+    done = _table("What was done", "table", "action", "rows")
+    for row in body["rows"]:
+        done.add_row(escape(row["table"]), row["action"], f"{row['rows']:,}")
+    kept = _table("What may still name the person, and why", "column", "rows", "reason")
+    for row in body["exemptions"]:
+        kept.add_row(escape(row["column"]), f"{row['rows']:,}", escape(row["reason"]))
+    return [facts, done, kept]
+
+
+def receipts_tables(receipts: Sequence[Receipt], broken: Sequence[BrokenReceipt]) -> list[RenderableType]:
+    """Each receipt as three tables, and the state of the chain."""
+    return [part for receipt in receipts for part in _receipt_tables(receipt)] + [_chain(broken)]
+
+
+def receipts_json(receipts: Sequence[Receipt], broken: Sequence[BrokenReceipt]) -> str:
+    """The same for programs."""
+    document: dict[str, Any] = {
+        "receipts": [asdict(receipt) for receipt in receipts],
+        "chain_unbroken": not broken,
+        "broken": [asdict(receipt) for receipt in broken],
+    }
+    return json.dumps(document, indent=2, ensure_ascii=False, default=str)
+
+
+def status_tables(status: QueueStatus) -> list[RenderableType]:
+    """Requests by state, and the open ones."""
+    states = _table("Deletion requests", "state", "requests")
+    for state, count in status.states.items():
+        states.add_row(state, f"{count:,}")
+    if status.without_job:
+        states.add_row("not enqueued yet", f"{status.without_job:,}")
+    requests = _table("Open, the most urgent first", "request", "state", "due, UTC", "next try, UTC", "why")
+    for request in status.open:
+        why = request.hold_reason or request.last_error or ""
+        tried = _moment(request.next_attempt_at) if request.state in ("queued", "failed") else "-"
+        requests.add_row(request.request_id, request.state, _moment(request.due_at), tried, escape(why))
+    return [states, requests] if status.open else [states]
+
+
+def _print_batch(batch: BatchResult, console: Console) -> None:
+    seconds = sum(batch.seconds.values())
+    console.print(
+        f"{batch.verified:,} of {batch.requests:,} requests erased and proved in {seconds:.1f} s; "
+        f"{sum(batch.rows.values()):,} rows changed, {batch.searched_rows:,} rows and "
+        f"{batch.compressed.values:,} compressed values searched.",
+        highlight=False,
+    )
+    for failed in batch.failed:
+        text = f"request {failed.request_id} failed, attempt {failed.attempts}: {failed.error}"
+        console.print(f"[red]{escape(text)}[/]", highlight=False, soft_wrap=True)
+
+
+def run_everything(url: str, application: Application, console: Console) -> int:
+    """Enqueue, then batch after batch until none is due; how many requests failed. Raises psycopg.Error."""
+    failed = batches = 0
+    with connect(url, application_name="lifecycle erasure") as conn:
+        enqueue(conn)
+        columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+        with Progress(*columns, console=console, transient=True) as bar:
+            task = bar.add_task("claiming", total=1.0)
+
+            def progress(message: str, fraction: float) -> None:
+                bar.update(task, description=escape(message), completed=fraction)
+
+            while (batch := erase_batch(conn, progress=progress)) is not None:
+                _print_batch(batch, bar.console)
+                failed += len(batch.failed)
+                batches += 1
+        held = queue_status(conn, application).held
+    if not batches:
+        console.print("No request is due.")
+    if held:
+        console.print(f"{held:,} requests are held: see `lifecycle erasure status`.", highlight=False)
+    return failed

@@ -1,0 +1,48 @@
+"""All commands of `lifecycle`, assembled."""
+
+from importlib.metadata import version
+from typing import Annotated, Final
+
+import typer
+
+from orchestration.cli.access import access
+from orchestration.cli.chat import chat
+from orchestration.cli.check import check, schema
+from orchestration.cli.demo import demo
+from orchestration.cli.docs import docs
+from orchestration.cli.erasure import erasure
+from orchestration.cli.migrate import migrate, undo
+from orchestration.cli.plan import plan
+
+PACKAGE: Final = "supabase-data-lifecycle"
+
+app = typer.Typer(
+    name="lifecycle",
+    help="The life cycle of a PostgreSQL application's data: partition, archive, erase, derive, guard.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+def print_version(wanted: bool) -> None:
+    """Print the release and end."""
+    if wanted:
+        typer.echo(f"lifecycle {version(PACKAGE)}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=print_version, is_eager=True, help="Print the release and end.")
+    ] = False,
+) -> None:
+    """The life cycle of a PostgreSQL application's data: partition, archive, erase, derive, guard."""
+
+
+for command in (migrate, undo, plan, check, schema, demo, docs):
+    app.command()(command)
+app.add_typer(access, name="access")
+app.add_typer(chat, name="chat")
+app.add_typer(erasure, name="erasure")

@@ -1,0 +1,44 @@
+"""`lifecycle migrate` and `lifecycle undo`: our own objects in the database, made and taken back."""
+
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from orchestration.cli.session import declared_application, errors, errors_as_messages, required_url
+
+
+def migrate(
+    sql: Annotated[bool, typer.Option("--sql", help="Print what would run, change nothing.")] = False,
+) -> None:
+    """Bring the project's own objects in the database up to date. Safe to repeat."""
+    from lifecycle.migrating.migrate import upgrade
+    from lifecycle.migrating.script import migration_script
+
+    with errors_as_messages():
+        application = declared_application()
+        if sql:
+            typer.echo(migration_script(application))
+            return
+    url = required_url()
+    with errors_as_messages(), errors.status("migrating") as status:
+        done = upgrade(
+            url,
+            application,
+            progress=lambda message, fraction: status.update(f"migrating: {escape(message)} ({fraction:.0%})"),
+        )
+    for change in done.changes or ("Nothing to change: the database is as this release and the declarations ask.",):
+        typer.echo(change)
+
+
+def undo(
+    capability: Annotated[str, typer.Argument(help="What to take back: the name of its folder in lifecycle/.")],
+) -> None:
+    """Take a capability's objects out of the database again; refuses where data would be lost."""
+    from lifecycle.migrating.undo import undo as take_back
+
+    url = required_url()
+    with errors_as_messages():
+        done = take_back(url, declared_application(), capability)
+    for change in done.changes or (f"Nothing to take back: the database has nothing of {capability}.",):
+        typer.echo(change)

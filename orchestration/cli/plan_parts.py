@@ -1,0 +1,171 @@
+"""What each capability would do now, collected in transactions that cannot write, and told in one line per object."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from lifecycle.access.report import Difference, access_differences
+from lifecycle.checking.migrated import not_migrated
+from lifecycle.database import Connection, value
+from lifecycle.declarations.application import Application
+from lifecycle.erasures.queue import QueueStatus, queue_status
+from lifecycle.errors import RefusedError
+from lifecycle.expiry.plan import RetentionPlan, plan_retention
+from lifecycle.migrating.capabilities import CAPABILITIES
+from lifecycle.migrating.state import installed
+from lifecycle.partitions.facts import DatabaseFacts, probe_database
+from lifecycle.partitions.plan import ConversionPlan, RotationPlan, plan_conversion, plan_rotation
+from lifecycle.partitions.tables import monthly_tables
+from lifecycle.units import size_text
+from lifecycle.views.plan import RefreshPlan, plan_refreshes
+
+# For one transaction only: behind a pooler, a session setting would stay for the application.
+READ_ONLY: Final = "set transaction read only"
+BY_NAME: Final = "select to_regclass(%s) is not null"
+WAITING_SEGMENTS: Final = "select waiting from lifecycle.segments_status()"
+NOT_MIGRATED: Final = "run `lifecycle migrate`"
+
+
+@dataclass(frozen=True)
+class Partitions:
+    """Conversion and rotation of each event table."""
+
+    conversions: tuple[ConversionPlan, ...]
+    rotations: tuple[RotationPlan, ...]
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """How many of something wait, None where nobody can know before the first migration."""
+
+    count: int | None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The database, what a migration would change, and what each declared capability would do, by its name."""
+
+    database: DatabaseFacts
+    migration: tuple[str, ...]
+    parts: Mapping[str, Any]
+
+
+Line = tuple[str, str]
+
+
+def _partitions(conn: Connection, application: Application, now: datetime) -> Partitions:
+    tables = monthly_tables(application)
+    return Partitions(
+        tuple(plan_conversion(conn, table, now) for table in tables),
+        tuple(plan_rotation(conn, table, now) for table in tables),
+    )
+
+
+def _views(conn: Connection, application: Application, _now: datetime) -> tuple[RefreshPlan, ...]:
+    return plan_refreshes(conn, application.views.materialized)
+
+
+def _archive(conn: Connection, application: Application, now: datetime) -> tuple[RetentionPlan, ...]:
+    expiring = application.expiring_rows
+    return tuple(plan for plan in plan_retention(conn, application, now) if plan.job not in expiring)
+
+
+def _expiry(conn: Connection, application: Application, now: datetime) -> tuple[RetentionPlan, ...]:
+    expiring = application.expiring_rows
+    return tuple(plan for plan in plan_retention(conn, application, now) if plan.job in expiring)
+
+
+def _segments(conn: Connection, _application: Application, _now: datetime) -> Waiting:
+    return Waiting(value(conn, WAITING_SEGMENTS) if "segments" in installed(conn) else None)
+
+
+def _erasures(conn: Connection, application: Application, _now: datetime) -> QueueStatus:
+    return queue_status(conn, application)
+
+
+def _indexes(conn: Connection, application: Application, _now: datetime) -> tuple[str, ...]:
+    """Declared ones that stand under their name nowhere; another index may serve in their place."""
+    return tuple(
+        name
+        for name, index in application.indexes.indexes.items()
+        if not value(conn, BY_NAME, (f'{index.table.schema}."{name}"',))
+    )
+
+
+def _access(conn: Connection, application: Application, _now: datetime) -> tuple[Difference, ...]:
+    return access_differences(conn, application)
+
+
+COLLECT: Final[Mapping[str, Callable[[Connection, Application, datetime], Any]]] = {
+    "partitions": _partitions,
+    "views": _views,
+    "archive": _archive,
+    "expiry": _expiry,
+    "segments": _segments,
+    "erasures": _erasures,
+    "indexes": _indexes,
+    "access": _access,
+}
+
+
+def collect_plan(conn: Connection, application: Application, now: datetime, capability: str | None = None) -> Plan:
+    """Ask the database, of one capability or of all that are declared.
+
+    Raises RefusedError for a name that is no capability's, psycopg.Error when the database cannot be asked.
+    """
+    if capability is not None and capability not in COLLECT:
+        raise RefusedError(f"{capability!r} has no plan; there is one for {', '.join(COLLECT)}")
+    declared = {each.name for each in CAPABILITIES if each.declared(application)}
+    wanted = [name for name in COLLECT if name in declared and capability in (None, name)]
+    facts = probe_database(conn, application)
+    with conn.transaction():
+        conn.execute(READ_ONLY)
+        return Plan(
+            database=facts,
+            migration=tuple(f"{found.object}: {found.told}" for found in not_migrated(conn, application)),
+            parts={name: COLLECT[name](conn, application, now) for name in wanted},
+        )
+
+
+def lines(part: Any) -> Iterator[Line]:
+    """(object, what would be done) of one part, for the screen of all."""
+    if isinstance(part, Partitions):
+        yield from (_conversion(each) for each in part.conversions if each.state != "done")
+        yield from (_rotation(each) for each in part.rotations if each.create or each.drop or each.default_rows)
+    elif isinstance(part, QueueStatus):
+        due = f", the next due {part.next_deadline:%Y-%m-%d %H:%M} UTC" if part.next_deadline else ""
+        if part.waiting or part.held:
+            yield "deletion requests", f"{part.waiting:,} waiting, {part.held:,} held{due}"
+    elif isinstance(part, Waiting):
+        if part.count != 0:
+            told = NOT_MIGRATED if part.count is None else f"compute the segments of {part.count:,} accounts"
+            yield "segments", told
+    else:
+        for each in part:
+            yield from _line(each)
+
+
+def _conversion(plan: ConversionPlan) -> Line:
+    told = [plan.next_step, f"about {plan.rows:,} rows, {size_text(plan.bytes)}" if plan.bytes else ""]
+    told += [f"{len(plan.refusals)} refusals" if plan.refusals else ""]
+    told += [f"{len(plan.warnings)} warnings" if plan.warnings else ""]
+    return plan.table.qualified_name, "; ".join(filter(None, told))
+
+
+def _rotation(plan: RotationPlan) -> Line:
+    told = [f"make {len(plan.create)} months" if plan.create else "", f"drop {len(plan.drop)}" if plan.drop else ""]
+    told += [f"empty the default partition of {plan.default_rows:,} rows" if plan.default_rows else ""]
+    return plan.table.qualified_name, "; ".join(filter(None, told))
+
+
+def _line(each: Any) -> Iterator[Line]:
+    if isinstance(each, RefreshPlan):
+        yield each.name, each.would
+    elif isinstance(each, RetentionPlan) and (each.rows != 0 or each.told):
+        rows = "" if each.rows is None else f"take about {each.rows:,} rows (job {each.job})"
+        yield each.table, "; ".join(filter(None, (rows, each.told)))
+    elif isinstance(each, Difference):
+        yield each.object, f"{len(each.told)} changes by `lifecycle migrate`"
+    elif isinstance(each, str):
+        yield each, "build the index, unless another one serves"

@@ -1,0 +1,175 @@
+"""What `lifecycle plan` prints: one screen of everything, details of one capability, or JSON."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, is_dataclass
+from datetime import date
+from typing import Any, Final
+
+from rich.console import Console, RenderableType
+from rich.markup import escape
+from rich.table import Table
+
+from lifecycle.access.report import Difference
+from lifecycle.expiry.plan import RetentionPlan
+from lifecycle.partitions.facts import DatabaseFacts
+from lifecycle.partitions.plan import ConversionPlan, RotationPlan
+from lifecycle.units import size_text
+from lifecycle.views.plan import RefreshPlan
+from orchestration.cli.plan_parts import Partitions, Plan, lines
+
+STATE_STYLE: Final = {
+    "ready": "green",
+    "done": "green",
+    "not_migrated": "yellow",
+    "resumable": "yellow",
+    "attached": "yellow",
+}
+# More lines than this of one capability are counted, not shown.
+MOST_LINES: Final = 4
+
+
+def _plain(found: Any) -> Any:
+    if is_dataclass(found) and not isinstance(found, type):
+        return asdict(found)
+    return found.isoformat() if isinstance(found, date) else str(found)
+
+
+def plan_json(plan: Plan) -> str:
+    """The plan for programs: the fields of `Plan`, sizes in bytes, times in seconds."""
+    return json.dumps(
+        {"database": plan.database, "migration": plan.migration, **plan.parts},
+        indent=2,
+        ensure_ascii=False,
+        default=_plain,
+    )
+
+
+def _lines(items: Sequence[str], empty: str = "-") -> str:
+    return escape("\n".join(items)) or empty
+
+
+def _facts_table() -> Table:
+    table = Table(show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column()
+    return table
+
+
+def _database(facts: DatabaseFacts) -> str:
+    pooler = "[red]a transaction pooler: use the direct connection (port 5432)[/]"
+    missing = f"; [red]missing privileges: {_lines(facts.missing_privileges)}[/]" if facts.missing_privileges else ""
+    return (
+        f"PostgreSQL {facts.server_version}, role {escape(facts.current_user)}"
+        f"{' (superuser)' if facts.is_superuser else ''}, through "
+        f"{pooler if facts.transaction_pooler else 'a direct connection or a session pooler'}{missing}"
+    )
+
+
+def _overview(plan: Plan) -> Table:
+    table = Table(show_lines=False)
+    for heading in ("capability", "object", "would now"):
+        table.add_column(heading, overflow="fold")
+    for change in plan.migration[:MOST_LINES]:
+        name, _, told = change.partition(": ")
+        table.add_row("migrating", escape(name), f"[yellow]{escape(told)}[/]")
+    for name, part in plan.parts.items():
+        found = list(lines(part))
+        shown = found if len(found) <= MOST_LINES else found[: MOST_LINES - 1]
+        for each, would in shown:
+            style = "red" if would.startswith(("refuse", "waits", "nothing until")) else ""
+            table.add_row(name, escape(each), f"[{style}]{escape(would)}[/]" if style else escape(would))
+        if len(found) > len(shown):
+            table.add_row(name, f"{len(found) - len(shown)} more", f"see `lifecycle plan {name}`")
+        if not found:
+            table.add_row(name, "", "[dim]nothing[/]")
+    return table
+
+
+def _conversion_table(plan: ConversionPlan) -> Table:
+    table = _facts_table()
+    table.add_row("state", f"[{STATE_STYLE.get(plan.state, 'red')}]{plan.state.replace('_', ' ')}[/]")
+    if plan.rows:
+        table.add_row("rows", f"about {plan.rows:,}")
+    table.add_row("size", size_text(plan.bytes))
+    if plan.months:
+        table.add_row("partitions" if plan.state == "done" else "months", str(plan.months))
+    if plan.dependents:
+        table.add_row("read by", escape(", ".join(plan.dependents)))
+    if plan.estimated_seconds:
+        table.add_row("estimated time", f"{plan.estimated_seconds:,.0f} s")
+    if plan.locks:
+        table.add_row("locks", _lines(plan.locks))
+    if plan.warnings:
+        table.add_row("warnings", f"[yellow]{_lines(plan.warnings)}[/]")
+    if plan.refusals:
+        table.add_row("refused", f"[red]{_lines(plan.refusals)}[/]")
+    table.add_row("next", escape(plan.next_step))
+    return table
+
+
+def _rotation_table(plans: Sequence[RotationPlan]) -> Table:
+    table = Table()
+    for heading in ("table", "would create", "would drop", "rows in the default"):
+        table.add_column(heading, overflow="fold", justify="right" if heading.startswith("rows") else "left")
+    for plan in plans:
+        table.add_row(plan.table.qualified_name, _lines(plan.create), _lines(plan.drop), f"{plan.default_rows:,}")
+    return table
+
+
+def _refresh_row(plan: RefreshPlan) -> tuple[str, ...]:
+    at = f"{plan.refreshed_at:%Y-%m-%d %H:%M}" if plan.refreshed_at else "never"
+    would = escape(plan.would)
+    return plan.name, at, f"{plan.waiting:,}", f"[red]{would}[/]" if would.startswith("refuse") else would
+
+
+def _retention_row(plan: RetentionPlan) -> tuple[str, ...]:
+    return plan.table, plan.kept, "-" if plan.rows is None else f"{plan.rows:,}", plan.job, escape(plan.told)
+
+
+def _difference_row(difference: Difference) -> tuple[str, ...]:
+    return escape(difference.object), _lines(difference.told)
+
+
+DETAILS: Final[dict[type, tuple[tuple[str, ...], Any]]] = {
+    RefreshPlan: (("what", "right up to, UTC", "waiting", "the next refresh would"), _refresh_row),
+    RetentionPlan: (
+        ("table", "kept", "rows past it, about", "goes with the job", "what stands against it"),
+        _retention_row,
+    ),
+    Difference: (("object", "not as declared; `lifecycle migrate` changes it"), _difference_row),
+    str: (("missing under its name", ""), lambda name: (escape(name), "built, unless another index serves")),
+}
+
+
+def _details(part: Any) -> Iterator[RenderableType]:
+    if isinstance(part, Partitions):
+        for conversion in part.conversions:
+            yield f"[bold]Conversion of {escape(conversion.table.qualified_name)}[/]"
+            yield _conversion_table(conversion)
+        yield "[bold]Rotation[/]"
+        yield _rotation_table(part.rotations)
+    elif isinstance(part, tuple) and part:
+        headings, row = DETAILS[type(part[0])]
+        table = Table()
+        for heading in headings:
+            table.add_column(heading, overflow="fold")
+        for each in part:
+            table.add_row(*row(each))
+        yield table
+        for each in part:
+            if isinstance(each, RetentionPlan) and each.changes:
+                yield f"[bold]Would answer otherwise without the old rows of {escape(each.table)}[/]"
+                yield _lines(each.changes)
+    else:
+        yield from (f"{escape(name)}: {escape(would)}" for name, would in lines(part)) if part else ["nothing"]
+
+
+def print_plan(plan: Plan, console: Console, capability: str | None = None) -> None:
+    """The plan for people."""
+    console.print(_database(plan.database))
+    if capability is None:
+        console.print(_overview(plan), "Details: `lifecycle plan CAPABILITY`.", sep="\n")
+    for name, part in plan.parts.items() if capability else ():
+        console.print(f"[bold]{name}[/]", *_details(part), sep="\n")
+    console.print("Nothing was changed.")
