@@ -5,7 +5,7 @@ from typing import Final
 import dagster as dg
 from psycopg import sql
 
-from lifecycle.database import without_statement_timeout
+from lifecycle.database import value, without_statement_timeout
 from lifecycle.declarations.database import Maintenance
 from orchestration.executor import living_in_process_executor
 from orchestration.limits import limits
@@ -24,9 +24,11 @@ def maintenance_job(maintenance: Maintenance) -> dg.JobDefinition:
         """Call the database function, which works without Dagster too."""
         with retried_when_busy(), database.connect() as conn, without_statement_timeout(conn):
             answer = "; ".join(str(row[0]) for row in conn.execute(call))
+            # An error that the function swallowed may quote a row.
+            shown = value(conn, "select lifecycle.first_line(%s)", (answer,))
         if maintenance.failure in answer:
-            raise dg.Failure(f"{maintenance.function}() answered: {answer}", allow_retries=False)
-        context.log.info(answer)
+            raise dg.Failure(f"{maintenance.function}() answered: {shown}", allow_retries=False)
+        context.log.info(shown)
 
     @dg.job(
         name=JOB,

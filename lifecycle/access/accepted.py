@@ -126,7 +126,10 @@ def _drifts(catalog: Catalog, declared: Declared, held: dict[tuple[str, str, str
         if live.identifier in known
         for kind, subject, definition in _standing(live, relations.get(live.name))
     }
-    for key in sorted(held.keys() | standing.keys()):
+    there = {live.identifier for live in catalog.relations.values()}
+    for identifier in sorted(known - there):
+        yield Drift(identifier, "", "does not exist any more")
+    for key in sorted(key for key in held.keys() | standing.keys() if key[0] in there):
         identifier, kind, subject = key
         before, now = held.get(key), standing.get(key)
         if before == now:

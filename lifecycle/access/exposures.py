@@ -68,10 +68,6 @@ select p.signature, 'its search_path is not empty',
  where p.prokind = 'f' and (p.prosecdef or p.nspname <> all (%(schemas)s)) and not p.theirs
    and not coalesce(p.proconfig, '{}') && array['search_path=""', 'search_path=']
 union all
-select p.signature, 'runs with its owner''s rights, not with the caller''s',
-       format('alter routine %%s security invoker', p.signature), p.proowner
-  from own_function p where p.prosecdef and p.nspname = 'public' and not p.theirs
-union all
 select p.signature, format('its owner %%s does not pass row-level security by', o.rolname), null, p.proowner
   from own_function p join pg_roles o on o.oid = p.proowner
  where p.prosecdef and p.nspname = %(helpers)s and not (o.rolbypassrls or o.rolsuper)

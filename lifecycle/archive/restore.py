@@ -1,6 +1,6 @@
 """A group (a conversation) brought back from the archive, each row as it was in every column."""
 
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -79,19 +79,37 @@ def restore_group(
     table does not take any more, VerificationError when a text is damaged or a row came back different, BusyError when
     the group stays locked.
     """
+    (restoration,) = restore_groups(conn, archive, (group,), now=now, keep_for=keep_for)
+    return restoration
+
+
+def restore_groups(
+    conn: Connection,
+    archive: Archive,
+    groups: Sequence[str],
+    *,
+    now: datetime,
+    keep_for: timedelta = PACE.restored_for,
+) -> Iterator[Restoration]:
+    """The same for several groups, a transaction each; what came back before an error stays."""
     until, declared = now + keep_for, archive.declared
-    while True:
-        # A column that the archive did not know would be missing from what comes back.
-        layout = bring_in_step(conn, archive)
-        with suppress(LayoutChangedError):
-            restoration, _ = politely(
-                conn,
-                lambda seen=layout: _restore(conn, seen, group, now, until),  # type: ignore[misc]
-                what=f"restore from {declared.archive}",
-                relation=str(declared.groups.table),
-                also=(str(archive.source), str(declared.archive)),
-            )
-            return restoration
+    layout = bring_in_step(conn, archive)
+    for group in groups:
+        while True:
+            try:
+                restoration, _ = politely(
+                    conn,
+                    lambda seen=layout, key=group: _restore(conn, seen, key, now, until),  # type: ignore[misc]
+                    what=f"restore from {declared.archive}",
+                    relation=str(declared.groups.table),
+                    also=(str(archive.source), str(declared.archive)),
+                )
+            except LayoutChangedError:
+                # A column that the archive did not know would be missing from what comes back.
+                layout = bring_in_step(conn, archive)
+                continue
+            yield restoration
+            break
 
 
 def _restore(conn: Connection, layout: Layout, group: str, now: datetime, until: datetime) -> Restoration:

@@ -15,10 +15,11 @@ RESTORED: Final = QualifiedName("lifecycle", "restored_groups")
 GROUP_KEY: Final = "group_key"
 
 
-def archived_tables(application: Application, data: PersonalData) -> Iterator[tuple[QualifiedName, PersonalTable]]:
-    """Each declared archive of a table that is on the map."""
-    for source, declared in application.archive.root.items():
-        if table := data.tables.get(source):
+def with_archives(application: Application, data: PersonalData) -> Iterator[tuple[QualifiedName, PersonalTable]]:
+    """The declared tables, each followed by its archive: a row that moves meanwhile is met in one or the other."""
+    for name, table in data.tables.items():
+        yield name, table
+        if declared := application.archive.root.get(name):
             yield declared.archive, _archived(table, declared)
 
 

@@ -12,7 +12,7 @@ from psycopg.types.json import Jsonb
 
 from lifecycle.declarations.application import Application
 from lifecycle.declarations.personal_data import PERSON, PersonalData, PersonalTable, Step
-from lifecycle.erasures.archived import RESTORED, archived_tables, restored_groups
+from lifecycle.erasures.archived import RESTORED, restored_groups, with_archives
 from lifecycle.erasures.policy import ERASURE
 from lifecycle.names import QualifiedName
 
@@ -47,14 +47,14 @@ OWN_TABLES: Final = {
 def mapped_tables(application: Application) -> Iterator[MappedTable]:
     """Every table of the map, in the order in which their rows go. Nothing when no personal data is declared.
 
-    Archived rows go with those of their table, and before what these refer to.
+    Archived rows go behind those of their table; tables of our own are last, since deletes may fill them.
     """
     data = application.personal_data
     if data is None:
         return
-    archives = dict(archived_tables(application, data))
     restored = restored_groups(application, data)
-    tables = {**archives, **({RESTORED: restored} if restored else {}), **data.tables, **OWN_TABLES}
+    ours = {**({RESTORED: restored} if restored else {}), **OWN_TABLES}
+    tables = {**dict(with_archives(application, data)), **ours}
     for name, table in tables.items():
         events = application.event_tables.get(name)
         time = table.time or (events.time if events else None)

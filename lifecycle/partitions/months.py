@@ -23,7 +23,7 @@ def month_range(first: datetime, last: datetime) -> list[datetime]:
 
 
 def partition_name(stem: str, month: datetime) -> str:
-    """`user_behavior_events_2025_11` for November 2025."""
+    """`visits_2025_11` for November 2025."""
     return f"{stem}_{month:%Y_%m}"
 
 

@@ -52,18 +52,17 @@ def restore(
     """Bring a conversation's archived rows back into their table, where the application reads them."""
     from lifecycle.archive.chosen import chosen_archive
     from lifecycle.archive.layout import read_layout
-    from lifecycle.archive.restore import archived_groups, restore_group
+    from lifecycle.archive.restore import archived_groups, restore_groups
 
     if bool(group) == every:
         raise typer.BadParameter("name one group, or say --all")
     with command_session(GROUP) as conn:
         chosen = chosen_archive(declared_application(), table)
         groups = archived_groups(conn, read_layout(conn, chosen)) if every else (group,)
-        restored = left = 0
-        until = datetime.now(UTC) + timedelta(days=days)
-        for key in groups:
-            done = restore_group(conn, chosen, key, now=datetime.now(UTC), keep_for=timedelta(days=days))
-            restored, left, until = restored + done.restored, left + done.left, done.until
+        now, kept_out = datetime.now(UTC), timedelta(days=days)
+        done = list(restore_groups(conn, chosen, groups, now=now, keep_for=kept_out))
+    restored, left = sum(each.restored for each in done), sum(each.left for each in done)
+    until = now + kept_out
     typer.echo(f"{restored:,} rows are back, until {until:%Y-%m-%d %H:%M} UTC.")
     if left:
         typer.echo(f"{left:,} stay in the archive: {chosen.source} has other rows under their keys.")

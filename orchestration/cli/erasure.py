@@ -15,7 +15,7 @@ from orchestration.cli.session import command_session
 GROUP: Final = "erasure"
 erasure = typer.Typer(help="Carry out deletion requests and prove it.", no_args_is_help=True)
 
-RequestId = Annotated[UUID, typer.Argument(help="Id of the request in data_deletion_requests, not of the account.")]
+RequestId = Annotated[UUID, typer.Argument(help="Id of the deletion request, not of the person.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 Reason = Annotated[str, typer.Option(help="Why; kept with the request. No personal data.")]
 
