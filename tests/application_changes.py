@@ -41,6 +41,7 @@ select 'function ' || p.oid::regprocedure::text from pg_proc p where p.pronamesp
 union all
 select 'policy ' || p.polname || ' on ' || p.polrelid::regclass::text from pg_policy p
   join pg_class c on c.oid = p.polrelid and c.relnamespace = 'public'::regnamespace
+ where not starts_with(p.polname, 'lifecycle: ')
 """
 
 
@@ -73,7 +74,9 @@ def changes(conn: Connection) -> Iterator[Change]:
         yield Change("drop function", signature, _verbatim(f"drop function {signature}"))
         yield Change("drop function cascade", signature, _verbatim(f"drop function {signature} cascade"))
     for (enum,) in conn.execute(ENUMS).fetchall():
-        yield Change("add enum value", enum, sql.SQL("alter type public.{} add value 'later'").format(sql.Identifier(enum)))
+        yield Change(
+            "add enum value", enum, sql.SQL("alter type public.{} add value 'later'").format(sql.Identifier(enum))
+        )
         yield Change("rename enum", enum, sql.SQL("alter type public.{} rename to later").format(sql.Identifier(enum)))
 
 
@@ -96,7 +99,8 @@ def _table_changes(table: str, columns: list[str]) -> Iterator[Change]:
         "disable row security": "alter table {t} disable row level security",
         "enable row security": "alter table {t} enable row level security",
         "create policy": "create policy later on {t} for select using (true)",
-        "create trigger": "create trigger later before insert on {t} for each row execute function public.touch_updated_at()",
+        "create trigger": "create trigger later before insert on {t} for each row"
+        " execute function public.touch_updated_at()",
         "grant": "grant select on {t} to service_role",
         "comment": "comment on table {t} is 'later'",
     }
@@ -132,18 +136,18 @@ def _view_changes(view: str, kind: str, definition: str) -> Iterator[Change]:
         yield Change(told, view, sql.SQL(statement).format(k=word, v=name))  # type: ignore[arg-type]
 
 
-def outcome(conn: Connection, change: Change) -> Outcome:
-    """What the statement does here; the transaction is rolled back."""
+def outcome(conn: Connection, change: Change, before: frozenset[str]) -> Outcome:
+    """What the statement does here, `before` given; the transaction is rolled back."""
     try:
         with conn.transaction(force_rollback=True):
-            before = _left(conn)
             conn.execute("set local statement_timeout = '30s'")
             conn.execute(change.statement)
-            after = _left(conn)
+            after = left(conn)
             return Outcome(None, before - after, after - before)
     except psycopg.Error as error:
         return Outcome(error.sqlstate)
 
 
-def _left(conn: Connection) -> frozenset[str]:
+def left(conn: Connection) -> frozenset[str]:
+    """The application's columns, functions and policies that there are."""
     return frozenset(row[0] for row in conn.execute(LEFT).fetchall())
