@@ -20,6 +20,8 @@ import pytest
 from orchestration.definitions import defs
 from tests.declared import EVENT_TABLES
 
+pytestmark = pytest.mark.every_version
+
 DEMO = [sys.executable, "-m", "orchestration.cli", "demo"]
 PATIENCE = 180.0
 
