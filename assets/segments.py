@@ -67,7 +67,7 @@ def segments_metadata(refresh: SegmentRefresh, status: SegmentsStatus, seconds: 
         "skipped_busy": dg.MetadataValue.int(refresh.skipped_busy),
         "remaining": dg.MetadataValue.int(refresh.remaining),
         "batches": dg.MetadataValue.int(refresh.batches),
-        **({"lack": refresh.lack} if refresh.lack else {}),
+        **({"lack": dg.MetadataValue.text(refresh.lack)} if refresh.lack else {}),
         "consented": dg.MetadataValue.int(status.consented),
         "seconds": dg.MetadataValue.float(round(seconds, 3)),
         "accounts_per_tag": dg.MetadataValue.table(counts, schema=TAG_COLUMNS),

@@ -8,6 +8,7 @@ from orchestration.demo.runs import past_ticks
 from orchestration.schedules import SCHEDULES
 from sandbox.past_weeks import make_up_past_weeks
 from tests.conftest import MakeApplicationDb
+from tests.declared import APPLICATION
 
 JOBS = sorted({schedule.job_name for schedule in SCHEDULES})
 
@@ -22,7 +23,7 @@ def test_the_past_follows_the_timetable_and_fills_the_review(make_application_db
     assert len(hourly) == 8 * 7 * 24
     assert make_up_past_weeks(url, ticks) == len(ticks)
     with connect(url) as conn:
-        review = weekly_review(conn, now, JOBS)
+        review = weekly_review(conn, APPLICATION, now, JOBS)
     assert {job.job for job in review.jobs if job.successes} == set(JOBS)
     assert review.history[-1].successes > review.history[-1].failures > 0
     assert review.storage.compared_with is not None

@@ -149,7 +149,9 @@ def test_a_source_that_is_declared_gone_is_not_told_and_its_tags_stay(db: str, c
     conn.execute("drop table quiz_answers cascade")
     assert rows(conn, OUTCOME)[0][0] == "incomplete"
     found = [m for m in check_declarations(conn, APPLICATION) if m.capability == "segments"]
-    assert [(m.object, m.lines) for m in found] == [("source quiz_answers", "tastes:\n  quiz_answers:\n    gone: true")]
+    assert [(m.object, m.within, m.lines) for m in found] == [
+        ("source quiz_answers", ("tastes", "quiz_answers"), "gone: true")
+    ]
     tastes = dict(APPLICATION.segments.tastes)
     tastes["quiz_answers"] = tastes["quiz_answers"].model_copy(update={"gone": True})
     changed = APPLICATION.model_copy(update={"segments": APPLICATION.segments.model_copy(update={"tastes": tastes})})
@@ -211,7 +213,7 @@ def test_segments_without_a_place(db: str, conn: Connection) -> None:
         assert "none of the declared targets exists" in error
     assert [cause for cause, _ in rows(conn, PROBLEMS)] == ["target"]
     assert refresh_segments(conn).lack
-    assert [m.object for m in check_declarations(conn, APPLICATION) if m.object == "targets"] == ["targets"]
+    assert any("none of them exists" in m.told for m in lacking(conn))
     conn.execute("alter table profiles rename to account_profiles")
     assert rows(conn, OUTCOME) == [("success", None)]
     assert rows(conn, PROBLEMS) == []

@@ -64,6 +64,12 @@ def ran(conn: Connection, job: str, moment: datetime, duration: Any, *, failed: 
     outcome(conn, job, moment, {"run_id": f"{job} {moment}", "duration_ms": duration}, failed=failed)
 
 
+def due_at(conn: Connection, moment: datetime) -> DeletionsDue:
+    found = deletions_due(conn, moment)
+    assert found is not None
+    return found
+
+
 def job_named(review: WeeklyReview, name: str) -> JobReview:
     (found,) = [job for job in review.jobs if job.job == name]
     return found
@@ -207,9 +213,9 @@ def test_the_deadline_is_one_calendar_month_in_tokyo(
     conn.execute("select set_config('timezone', %s, false)", (zone,))
     conn.execute(REQUEST, ("pending", requested))
     seven = timedelta(days=7)
-    assert deletions_due(conn, deadline - seven - MICROSECOND).due_soon == 0
-    assert deletions_due(conn, deadline - seven).due_soon == 1
-    early, late = deletions_due(conn, deadline - MICROSECOND), deletions_due(conn, deadline)
+    assert due_at(conn, deadline - seven - MICROSECOND).due_soon == 0
+    assert due_at(conn, deadline - seven).due_soon == 1
+    early, late = due_at(conn, deadline - MICROSECOND), due_at(conn, deadline)
     assert (early.due_soon, early.overdue) == (1, 0)
     assert (late.due_soon, late.overdue, late.open) == (0, 1, 1)
     assert late.oldest_days == (deadline - requested).days

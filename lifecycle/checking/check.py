@@ -13,7 +13,7 @@ from lifecycle.checking.indexes import needed_indexed_tables
 from lifecycle.checking.migrated import not_migrated
 from lifecycle.checking.mismatch import Mismatch
 from lifecycle.checking.needed import Needed, gone
-from lifecycle.checking.segments import needed_segment_tables, no_target
+from lifecycle.checking.segments import lost_sources, needed_segment_tables, no_target
 from lifecycle.checking.views import needed_views, view_mismatches
 from lifecycle.database import Connection
 from lifecycle.declarations.application import Application
@@ -46,6 +46,7 @@ def _compared(conn: Connection, application: Application, catalog: Catalog) -> I
     yield from view_mismatches(application, catalog)
     yield from new_columns(application, catalog)
     yield from no_target(application, catalog)
+    yield from lost_sources(conn, application)
     yield from undeclared_personal_data(conn, application, catalog)
     yield from access_mismatches(conn, application)
     yield from not_migrated(conn, application)

@@ -1,16 +1,23 @@
-"""segments.yaml against the database."""
+"""segments.yaml against the database: tables that are gone, queries that PostgreSQL would not run, unwatched tables."""
 
 from collections.abc import Iterator
 from typing import Final
 
+import psycopg
+from psycopg import sql
+
 from lifecycle.checking.catalog import Catalog
 from lifecycle.checking.mismatch import Mismatch
 from lifecycle.checking.needed import Needed
+from lifecycle.database import Connection, rows, value
 from lifecycle.declarations.application import Application
 
 FILE: Final = "segments.yaml"
 CAPABILITY: Final = "segments"
 DOCUMENT: Final = "jsonb"
+MIGRATED: Final = "select to_regclass('lifecycle.segment_sources') is not null"
+SEEN: Final = "select name from lifecycle.segment_sources where seen_at is not null"
+UNWATCHED: Final = "select unnest(lifecycle.unwatched_segment_tables())"
 
 
 def needed_segment_tables(application: Application) -> Iterator[Needed]:
@@ -25,6 +32,43 @@ def needed_segment_tables(application: Application) -> Iterator[Needed]:
             # An optional source may find its table in another form: then it is not read, and nothing is missed.
             columns = () if source.optional else (*account, *watch.columns)
             yield Needed(CAPABILITY, FILE, name, columns, source.optional, within)
+
+
+def lost_sources(conn: Connection, application: Application) -> Iterator[Mismatch]:
+    """Queries that PostgreSQL would not run, and tables of which nobody notes the changes.
+
+    An optional source is missed once it was there.
+    """
+    segments = application.segments
+    if not segments.targets:
+        return
+    migrated = value(conn, MIGRATED)
+    seen = {name for (name,) in rows(conn, SEEN)} if migrated else set()
+    for name, kind, source in segments.sources():
+        if source.gone or (source.optional and name not in seen):
+            continue
+        if reason := _refused(conn, source.sql):
+            yield Mismatch(
+                CAPABILITY,
+                f"source {name}",
+                f"{reason}. Tags that came from it stay. Correct its sql, or say that it is gone",
+                FILE,
+                ("tastes", name) if kind == "taste" else (name,),
+                "gone: true",
+            )
+    if migrated:
+        for (table,) in rows(conn, UNWATCHED):
+            yield Mismatch(CAPABILITY, table, "its changes are not noted: run `lifecycle migrate`")
+
+
+def _refused(conn: Connection, query: str) -> str | None:
+    """Why PostgreSQL would not run it; nothing is read."""
+    try:
+        with conn.transaction():
+            conn.execute(sql.SQL("select from (\n{}\n) q limit 0").format(sql.SQL(query)))  # type: ignore[arg-type]
+    except psycopg.ProgrammingError as error:
+        return error.diag.message_primary
+    return None
 
 
 def no_target(application: Application, catalog: Catalog) -> Iterator[Mismatch]:
