@@ -17,8 +17,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from lifecycle.policy import EVENT_TABLES
 from orchestration.definitions import defs
+from tests.declared import EVENT_TABLES
 
 DEMO = [sys.executable, "-m", "orchestration.cli", "demo"]
 PATIENCE = 180.0
