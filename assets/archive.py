@@ -18,7 +18,7 @@ from lifecycle.archive.access import AccessDifference, access_differences
 from lifecycle.archive.layout import Archive, archives_of, read_layout
 from lifecycle.archive.move import ArchiveRun, archive_rows
 from lifecycle.archive.pace import PACE
-from lifecycle.archive.readers import Reader, changed_readers
+from lifecycle.archive.readers import Reader, readers_in_the_way
 from lifecycle.archive.status import Sample, Sizes, months, overdue_rows, sample_archive, table_sizes
 from lifecycle.archive.structure import bring_in_step
 from lifecycle.database import Connection
@@ -56,7 +56,7 @@ def waiting_for(
     """The readers that would change, and that nobody has accepted to change; no row moves while there are any."""
     if accepted or archive.declared.accept_changed_views:
         return ()
-    return changed_readers(conn, archive, application.database.managed_schemas)
+    return readers_in_the_way(conn, archive, application.database.managed_schemas)
 
 
 def archive_metadata(run: ArchiveRun, before: Sizes, after: Sizes, chart: str, seconds: float) -> dict[str, Any]:

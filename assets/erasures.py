@@ -19,7 +19,7 @@ from lifecycle.declarations.application import Application
 from lifecycle.erasures.data_map import mapped_tables
 from lifecycle.erasures.proof import ReturnedData, find_returned, newest_receipt_hash
 from lifecycle.erasures.queue import QueueStatus, enqueue, queue_status
-from lifecycle.erasures.run import BatchResult, Finding, erase_batch
+from lifecycle.erasures.run import BatchResult, Residue, erase_batch
 from lifecycle.erasures.status import OpenRequests, open_requests
 from lifecycle.pacing import pacing_of
 from resources.postgres import ApplicationDatabase, retried_when_busy
@@ -41,7 +41,7 @@ class ErasureConfig(dg.Config):
     )
 
 
-def _findings(findings: tuple[Finding, ...]) -> dg.TableMetadataValue:
+def _findings(findings: tuple[Residue, ...]) -> dg.TableMetadataValue:
     columns = {"column": "string", "rows": "int", "reason": "string"}
     return table_metadata(columns, [(found.column, found.rows, found.reason) for found in findings])
 

@@ -115,8 +115,9 @@ def build_definitions(
     } | resource_overrides
     assets = [asset for bundle in bundles.values() for asset in bundle.assets]
     made_here = {key for asset in assets for key in asset.keys}
+    read_here = {key for asset in assets for key in asset.dependency_keys}
     return dg.Definitions(
-        assets=[*application_assets(application, made_here), *assets],
+        assets=[*application_assets(application, made_here, read_here), *assets],
         asset_checks=[check for bundle in bundles.values() for check in bundle.checks],
         jobs=jobs,
         schedules=schedules,

@@ -75,7 +75,7 @@ class FailedRequest:
 
 
 @dataclass(frozen=True)
-class Finding:
+class Residue:
     """Rows of one column in which the search found people of the batch: `exempt` (may stay), `redacted` (taken out of
     others' free form) or `residual` (fails the job)."""
 
@@ -108,7 +108,7 @@ class BatchResult:
     failed: tuple[FailedRequest, ...]
     taken_over: int
     rows: Mapping[tuple[str, str], int]
-    findings: tuple[Finding, ...]
+    findings: tuple[Residue, ...]
     seconds: Mapping[str, float]
     searched_relations: int
     searched_columns: int
@@ -121,7 +121,7 @@ class BatchResult:
     def requests(self) -> int:
         return self.verified + len(self.failed) + self.taken_over
 
-    def of_treatment(self, treatment: str) -> tuple[Finding, ...]:
+    def of_treatment(self, treatment: str) -> tuple[Residue, ...]:
         return tuple(finding for finding in self.findings if finding.treatment == treatment)
 
 
@@ -249,7 +249,7 @@ def _result(batch: _Batch) -> BatchResult:
         failed=failures,
         taken_over=taken_over,
         rows={(table, action): count for table, action, count in rows(batch.conn, COUNTS, values)},
-        findings=tuple(Finding(*row) for row in rows(batch.conn, FINDINGS, values)),
+        findings=tuple(Residue(*row) for row in rows(batch.conn, FINDINGS, values)),
         seconds=dict(batch.seconds),
         searched_relations=relations,
         searched_columns=columns,
