@@ -21,9 +21,11 @@ from lifecycle.erasures.proof import ReturnedData, find_returned, newest_receipt
 from lifecycle.erasures.queue import QueueStatus, enqueue, queue_status
 from lifecycle.erasures.run import BatchResult, Residue, erase_batch
 from lifecycle.erasures.status import OpenRequests, open_requests
+from lifecycle.pacing import pacing_of
 from resources.postgres import ApplicationDatabase, retried_when_busy
 
 KEY: Final = dg.AssetKey(["personal_data_erasures"])
+JOB: Final = "erase_personal_data"
 GROUP: Final = "erasure"
 OWNERS: Final = ["team:data-platform"]
 CODE_VERSION: Final = "1"
@@ -121,7 +123,7 @@ def erase_and_describe(
     """Enqueue, erase one batch, describe it; errors as in `erase_batch`."""
     metadata = returned_metadata(find_returned(conn)) if look_for_returned else {}
     enqueue(conn)
-    batch = erase_batch(conn, progress=log_progress(context))
+    batch = erase_batch(conn, pacing=pacing_of(application, JOB), progress=log_progress(context))
     if batch is not None:
         metadata |= batch_metadata(batch)
         for failed in batch.failed:

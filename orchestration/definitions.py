@@ -28,6 +28,7 @@ from assets.bundle import Bundle
 from lifecycle.declarations.application import Application
 from lifecycle.declarations.loader import DEFAULT_FOLDER, load_application
 from orchestration.executor import living_in_process_executor
+from orchestration.heavy import require_known
 from orchestration.jobs import build_jobs
 from orchestration.schedules import build_schedules
 from resources.dataframes import DataFrames
@@ -98,6 +99,7 @@ def build_definitions(
     application = application or declared_application()
     bundles = build_bundles(application)
     jobs = build_jobs(application, bundles)
+    require_known(application)
     schedules = build_schedules({job.name for job in jobs}, application)
     url = environment_variable(URL_VARIABLE)
     resources = {

@@ -15,6 +15,7 @@ from psycopg.types.json import Jsonb
 from lifecycle.database import Connection, rows, value, without_statement_timeout
 from lifecycle.erasures.compressed import CompressedSearch, search_compressed
 from lifecycle.errors import LifecycleError
+from lifecycle.pacing import UNPACED, Pacing
 
 CLAIM: Final = "select lifecycle.claim_deletion_jobs(%s)::text"
 JOBS: Final = "select array_agg(id order by id) from lifecycle.deletion_jobs where batch_id = %s"
@@ -59,6 +60,8 @@ select r.id, r.request_id::text, extract(epoch from r.issued_at - j.requested_at
 # Another session refreshes a materialized view: as patient as public.process_deletion_jobs().
 REFRESH_TRIES: Final = 120
 REFRESH_PAUSE: Final = 1.0
+# Between two steps; the lease of the batch lasts for minutes.
+LONGEST_REST: Final = 60.0
 LOCK_NOT_AVAILABLE: Final = "55P03"
 
 
@@ -132,13 +135,15 @@ class _Batch:
     progress: Callable[[str, float], None]
     sleep: Callable[[float], None]
     seconds: dict[str, float]
+    pacing: Pacing
     compressed: CompressedSearch = field(default_factory=CompressedSearch)
 
     def step(self, step: str, relation: int | None = None, outside: Jsonb | None = None) -> str:
-        started = time.perf_counter()
-        with without_statement_timeout(self.conn):
-            outcome = str(value(self.conn, STEP, (self.name, step, relation, outside)))
-        self.seconds[step] = self.seconds.get(step, 0) + time.perf_counter() - started
+        with self.pacing.work(LONGEST_REST):
+            started = time.perf_counter()
+            with without_statement_timeout(self.conn):
+                outcome = str(value(self.conn, STEP, (self.name, step, relation, outside)))
+            self.seconds[step] = self.seconds.get(step, 0) + time.perf_counter() - started
         return outcome
 
     def fail(self, error: str, code: str) -> None:
@@ -149,6 +154,7 @@ def erase_batch(
     conn: Connection,
     *,
     batch_size: int | None = None,
+    pacing: Pacing = UNPACED,
     progress: Callable[[str, float], None] = lambda _message, _fraction: None,
     sleep: Callable[[float], None] = time.sleep,
 ) -> BatchResult | None:
@@ -161,7 +167,7 @@ def erase_batch(
     name = value(conn, CLAIM, (batch_size,))
     if name is None:
         return None
-    batch = _Batch(conn, name, value(conn, JOBS, (name,)), progress, sleep, {})
+    batch = _Batch(conn, name, value(conn, JOBS, (name,)), progress, sleep, {}, pacing)
     for step in (_collect, _erase, _sign_in_users, _refresh, _search, _unpack, _conclude):
         if not step(batch):
             break
