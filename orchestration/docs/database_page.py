@@ -15,9 +15,10 @@ HEAD: Final = """\
 
 Written by `lifecycle docs` from the SQL of each capability; do not edit. `lifecycle migrate` makes what is declared.
 Tables lie in schema `lifecycle`, partitions in `event_partitions`, helpers of policies in `private`; none of these is
-exposed. Triggers on tables of the application are named `lifecycle_...`, policies `lifecycle: ...`, and the comments of
-indexes begin with `lifecycle: `. EXECUTE is revoked from PUBLIC, `anon`, `authenticated` and `service_role`, but where a
-role is named. What jobs write into the application's ledger: [rows in the ledger](ledger-rows.md).
+exposed. Tables `kept_...` hold what the kept view of that name answers. Triggers on tables of the application are named
+`lifecycle_...`, policies `lifecycle: ...`, the comments of indexes begin with `lifecycle: `. EXECUTE is revoked from
+PUBLIC, `anon`, `authenticated` and `service_role`, but where a role is named. What jobs write into the application's
+ledger: [rows in the ledger](ledger-rows.md).
 """
 HELD: Final = """
 ## What holds an object of the application
