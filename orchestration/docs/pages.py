@@ -10,6 +10,7 @@ from lifecycle.declarations.schema import json_schemas
 from lifecycle.erasures.map_page import personal_data_page
 from orchestration.docs.assets_page import assets_page
 from orchestration.docs.commands_page import commands_page
+from orchestration.docs.database_page import database_page
 from orchestration.docs.declarations_page import declarations_page
 from orchestration.docs.partitioned_page import partitioned_page
 from orchestration.docs.retention_page import retention_page
@@ -27,6 +28,7 @@ def pages(application: Application, commands: Any) -> dict[str, str]:
     return {
         f"{REFERENCE}/assets-jobs-schedules.md": assets_page(application),
         f"{REFERENCE}/commands.md": commands_page(commands),
+        f"{REFERENCE}/database-objects.md": database_page(),
         f"{REFERENCE}/declarations.md": declarations_page(),
         f"{REFERENCE}/partitioned-tables.md": partitioned_page(),
         f"{REFERENCE}/retention.md": retention_page(application),
