@@ -15,6 +15,7 @@ from lifecycle.declarations.application import Application
 from lifecycle.declarations.views import KeptView
 from lifecycle.errors import LifecycleError
 from lifecycle.names import QualifiedName
+from lifecycle.pacing import pacing_of
 from lifecycle.views.statistics import (
     StatisticOutcome,
     StatisticStatus,
@@ -25,6 +26,7 @@ from lifecycle.views.statistics import (
 )
 from resources.postgres import ApplicationDatabase, retried_when_busy
 
+JOB: Final = "refresh_derived_statistics"
 GROUP: Final = "statistics"
 OWNERS: Final = ["team:data-platform"]
 CODE_VERSION: Final = "3"
@@ -94,7 +96,8 @@ def _statistic_asset(application: Application, name: QualifiedName, view: KeptVi
             if SCHEDULE_TAG in context.run.tags and not before[0].due:
                 context.log.info(f"{name} is {before[0].age} old and not due")
                 return
-            outcome = refresh_statistic(conn, name)
+            with pacing_of(application, JOB).work():
+                outcome = refresh_statistic(conn, name)
             (status,) = statistics_status(conn, name)
             metadata = outcome_metadata(outcome, status)
             # Pictures are stored by Dagster for good: one only where it shows something new.
