@@ -33,7 +33,6 @@ WITHOUT_LOGIC = {
     "progress",
     "review_chart",
     "schema_snapshot",
-    "statistics_checks",
     "tables",
     "timeline",
     "units",
