@@ -9,11 +9,12 @@ RUN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 WORKERS ?= 2
 
-.PHONY: help demo test check pytest install clean
+.PHONY: help demo test test-all check pytest install clean
 
 help:
 	@echo 'make demo   a throwaway database, partitioned before your eyes, then the UI (ARGS=--once: without UI)'
 	@echo 'make test   everything a change must pass: format, lint, types, import contract, tests'
+	@echo 'make test-all  what takes longer: every PostgreSQL that is here, and the demo from end to end'
 	@echo 'make clean  removes .venv and caches'
 
 $(STAMP): pyproject.toml uv.lock
@@ -41,8 +42,16 @@ check: $(STAMP)
 	$(RUN)/mypy
 	$(RUN)/lint-imports
 
+# On one version of PostgreSQL: the system's where it is 15, the nearest to production, else the one of the wheel.
 pytest: $(STAMP)
-	$(RUN)/pytest --numprocesses $(WORKERS) --dist worksteal $(ARGS)
+	LIFECYCLE_TEST_SERVERS=$${LIFECYCLE_TEST_SERVERS-one} \
+		$(RUN)/pytest --numprocesses $(WORKERS) --dist worksteal -m 'not every_version' $(ARGS)
+
+# What `make test` leaves out: the same tests on the other versions, and the heavy ones on all.
+test-all: $(STAMP)
+	LIFECYCLE_TEST_SERVERS=$${LIFECYCLE_TEST_SERVERS-others} \
+		$(RUN)/pytest --numprocesses $(WORKERS) --dist worksteal -m 'not every_version and not one_server' $(ARGS)
+	$(RUN)/pytest --numprocesses $(WORKERS) --dist worksteal -m every_version $(ARGS)
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

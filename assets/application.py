@@ -69,10 +69,27 @@ def application_spec(relation: Relation) -> dg.AssetSpec:
     )
 
 
-def application_assets(application: Application, made_here: Set[dg.AssetKey] = frozenset()) -> list[dg.AssetSpec]:
-    """Every table and view of schema.json in its order, but those that our own assets make."""
-    return [
+def application_assets(
+    application: Application,
+    made_here: Set[dg.AssetKey] = frozenset(),
+    read_here: Set[dg.AssetKey] = frozenset(),
+) -> list[dg.AssetSpec]:
+    """Every table and view of schema.json in its order, but those that our own assets make; then what assets read that
+    the application did not have when its columns were last read."""
+    known = [
         application_spec(relation)
         for relation in application.relations
         if application_key(relation.name) not in made_here
     ]
+    unseen = sorted(read_here - made_here - {spec.key for spec in known})
+    return [*known, *map(_unseen, unseen)]
+
+
+def _unseen(key: dg.AssetKey) -> dg.AssetSpec:
+    return dg.AssetSpec(
+        key,
+        description="Table or view that the declarations name and schema.json does not: `lifecycle schema` reads it.",
+        group_name=GROUP,
+        owners=OWNERS,
+        kinds={"postgres"},
+    )

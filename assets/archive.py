@@ -18,11 +18,12 @@ from lifecycle.archive.access import AccessDifference, access_differences
 from lifecycle.archive.layout import Archive, archives_of, read_layout
 from lifecycle.archive.move import ArchiveRun, archive_rows
 from lifecycle.archive.pace import PACE
-from lifecycle.archive.readers import Reader, changed_readers
+from lifecycle.archive.readers import Reader, readers_in_the_way
 from lifecycle.archive.status import Sample, Sizes, months, overdue_rows, sample_archive, table_sizes
 from lifecycle.archive.structure import bring_in_step
 from lifecycle.database import Connection
 from lifecycle.declarations.application import Application
+from lifecycle.pacing import Pacing, pacing_of
 from resources.postgres import ApplicationDatabase, retried_when_busy
 
 POOL: Final = "chat_archive"
@@ -55,7 +56,7 @@ def waiting_for(
     """The readers that would change, and that nobody has accepted to change; no row moves while there are any."""
     if accepted or archive.declared.accept_changed_views:
         return ()
-    return changed_readers(conn, archive, application.database.managed_schemas)
+    return readers_in_the_way(conn, archive, application.database.managed_schemas)
 
 
 def archive_metadata(run: ArchiveRun, before: Sizes, after: Sizes, chart: str, seconds: float) -> dict[str, Any]:
@@ -81,7 +82,7 @@ def archive_metadata(run: ArchiveRun, before: Sizes, after: Sizes, chart: str, s
 
 
 def archive_and_describe(
-    context: dg.AssetExecutionContext, conn: Connection, claims: Connection, archive: Archive
+    context: dg.AssetExecutionContext, conn: Connection, claims: Connection, archive: Archive, pacing: Pacing
 ) -> dg.MaterializeResult[None]:
     """Archive what is due and describe both tables; errors as in `archive_rows`."""
     # Loading matplotlib takes a quarter of the time that definitions may take to load.
@@ -89,7 +90,7 @@ def archive_and_describe(
 
     now = datetime.now(UTC)
     started, before = time.perf_counter(), table_sizes(conn, archive)
-    run = archive_rows(conn, claims, archive, now=now, progress=log_progress(context))
+    run = archive_rows(conn, claims, archive, now=now, pacing=pacing, progress=log_progress(context))
     seconds = time.perf_counter() - started
     chart = months_markdown(archive.declared.archive.name, months(conn, read_layout(conn, archive), now))
     return dg.MaterializeResult(metadata=archive_metadata(run, before, table_sizes(conn, archive), chart, seconds))
@@ -138,7 +139,7 @@ def archive_asset(application: Application, archive: Archive) -> dg.AssetsDefini
         with retried_when_busy(), database.connect() as conn, database.connect() as claims:
             if waiting := waiting_for(conn, application, archive, config.accept_changed_views):
                 return nothing_moved(context, conn, archive, waiting)
-            return archive_and_describe(context, conn, claims, archive)
+            return archive_and_describe(context, conn, claims, archive, pacing_of(application, archive.job))
 
     return archived
 

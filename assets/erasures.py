@@ -19,11 +19,13 @@ from lifecycle.declarations.application import Application
 from lifecycle.erasures.data_map import mapped_tables
 from lifecycle.erasures.proof import ReturnedData, find_returned, newest_receipt_hash
 from lifecycle.erasures.queue import QueueStatus, enqueue, queue_status
-from lifecycle.erasures.run import BatchResult, Finding, erase_batch
+from lifecycle.erasures.run import BatchResult, Residue, erase_batch
 from lifecycle.erasures.status import OpenRequests, open_requests
+from lifecycle.pacing import pacing_of
 from resources.postgres import ApplicationDatabase, retried_when_busy
 
 KEY: Final = dg.AssetKey(["personal_data_erasures"])
+JOB: Final = "erase_personal_data"
 GROUP: Final = "erasure"
 OWNERS: Final = ["team:data-platform"]
 CODE_VERSION: Final = "1"
@@ -39,7 +41,7 @@ class ErasureConfig(dg.Config):
     )
 
 
-def _findings(findings: tuple[Finding, ...]) -> dg.TableMetadataValue:
+def _findings(findings: tuple[Residue, ...]) -> dg.TableMetadataValue:
     columns = {"column": "string", "rows": "int", "reason": "string"}
     return table_metadata(columns, [(found.column, found.rows, found.reason) for found in findings])
 
@@ -121,7 +123,7 @@ def erase_and_describe(
     """Enqueue, erase one batch, describe it; errors as in `erase_batch`."""
     metadata = returned_metadata(find_returned(conn)) if look_for_returned else {}
     enqueue(conn)
-    batch = erase_batch(conn, progress=log_progress(context))
+    batch = erase_batch(conn, pacing=pacing_of(application, JOB), progress=log_progress(context))
     if batch is not None:
         metadata |= batch_metadata(batch)
         for failed in batch.failed:

@@ -10,6 +10,7 @@ from assets.bundle import Bundle
 from lifecycle.declarations.application import Application
 from lifecycle.declarations.expiry import ExpiringRows
 from lifecycle.expiry.delete import delete_expired
+from lifecycle.pacing import pacing_of
 from resources.postgres import ApplicationDatabase, retried_when_busy
 
 POOL: Final = "chat_archive"
@@ -23,7 +24,7 @@ def expiry_key(job: str) -> dg.AssetKey:
     return dg.AssetKey(["expiry", job])
 
 
-def expiry_asset(job: str, declared: ExpiringRows) -> dg.AssetsDefinition:
+def expiry_asset(application: Application, job: str, declared: ExpiringRows) -> dg.AssetsDefinition:
     """The asset of one job: what it leaves behind."""
     tables = ", ".join(f"`{name}`" for name in declared.tables)
 
@@ -43,7 +44,12 @@ def expiry_asset(job: str, declared: ExpiringRows) -> dg.AssetsDefinition:
     )
     def expired(context: dg.AssetExecutionContext, database: ApplicationDatabase) -> dg.MaterializeResult[None]:
         with retried_when_busy(), database.connect() as conn:
-            run = delete_expired(conn, job, progress=lambda message, _: context.log.info(message))
+            run = delete_expired(
+                conn,
+                job,
+                pacing=pacing_of(application, job),
+                progress=lambda message, _: context.log.info(message),
+            )
         return dg.MaterializeResult(
             metadata={"batches": run.batches, **{f"{name}_deleted": count for name, count in run.deleted.items()}}
         )
@@ -53,4 +59,6 @@ def expiry_asset(job: str, declared: ExpiringRows) -> dg.AssetsDefinition:
 
 def bundle(application: Application) -> Bundle:
     """An asset for each declared job."""
-    return Bundle(assets=[expiry_asset(job, declared) for job, declared in application.expiring_rows.items()])
+    return Bundle(
+        assets=[expiry_asset(application, job, declared) for job, declared in application.expiring_rows.items()]
+    )

@@ -17,9 +17,11 @@ from lifecycle.indexes.build import IndexBuild, build_indexes
 from lifecycle.indexes.hot_queries import IndexState, IndexStatus, index_statuses
 from lifecycle.indexes.model import declared_indexes, hot_query_indexes
 from lifecycle.indexes.redundant import RedundantIndexes, redundant_indexes
+from lifecycle.pacing import pacing_of
 from resources.postgres import ApplicationDatabase, errors_for_dagster, retried_when_busy
 
 KEY: Final = dg.AssetKey("hot_query_indexes")
+JOB: Final = "build_hot_query_indexes"
 POOL: Final = "indexes"
 GROUP: Final = "indexes"
 OWNERS: Final = ["team:data-platform"]
@@ -105,7 +107,7 @@ def indexes_asset(application: Application) -> dg.AssetsDefinition:
             errors_for_dagster(),
             connect_directly(url, application_name="lifecycle indexes") as conn,
         ):
-            build = build_indexes(conn, indexes, log_progress(context))
+            build = build_indexes(conn, indexes, log_progress(context), pacing_of(application, JOB))
             for message in build.left_out:
                 context.log.warning(message)
             return describe(build, index_statuses(conn, hot))

@@ -8,8 +8,6 @@ import dagster as dg
 
 from assets.application import application_key, known_columns
 from assets.bundle import Bundle
-from assets.pictures import markdown_image
-from assets.statistics_chart import MOST_POINTS, drawing_of, statistics_figure
 from assets.tables import table_metadata
 from assets.views import POOL
 from lifecycle.database import Connection
@@ -55,6 +53,10 @@ def outcome_metadata(outcome: StatisticOutcome, status: StatisticStatus) -> dict
 
 
 def _picture(conn: Connection, application: Application, status: StatisticStatus) -> dict[str, Any]:
+    # Loading matplotlib takes a quarter of the time that definitions may take to load.
+    from assets.pictures import markdown_image
+    from assets.statistics_chart import MOST_POINTS, drawing_of, statistics_figure
+
     columns = next((relation.columns for relation in application.relations if relation.name == status.name), ())
     drawing = drawing_of(columns)
     if drawing is None:

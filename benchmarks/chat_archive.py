@@ -81,7 +81,7 @@ def texts(data: Path | None) -> list[str]:
 def create_history(server: Server, name: str, rows: int, contents: list[str], now: datetime) -> str:
     """An application's database with `rows` messages of two years, all of them due, migrated; the owner's URL."""
     url = create_application_database(server, name)
-    last = now - CHAT.keep_for - timedelta(days=1)
+    last = now - max(CHAT.keep_for, CHAT.keep_groups_for) - timedelta(days=1)
     step, ids = YEARS / rows, random.Random(1)
     with connect_directly(server.url(name, user=SUPERUSER), application_name="benchmark") as admin:
         admin.execute("set session_replication_role = replica")

@@ -19,11 +19,10 @@ import psycopg
 import typer
 
 from benchmarks.data import benchmark_server
-from benchmarks.hot_queries_data import LOCALE, create_filled_database, vendor_session
+from benchmarks.hot_queries_data import INDEXES, LOCALE, create_filled_database, vendor_session
 from benchmarks.report import Report, write_json
 from lifecycle.database import Connection, connect_directly, rows, value
 from lifecycle.indexes.build import build_indexes
-from lifecycle.indexes.policy import HOT_QUERY_INDEXES
 from sandbox.server import Server
 
 DATABASE: Final = "hot_queries"
@@ -192,10 +191,10 @@ def print_measured(report: Report, title: str, lines: Sequence[tuple[str, Figure
 def build_and_print(report: Report, conn: Connection) -> None:
     """Build each hot-query index and say how long it took and how large it is."""
     lines = []
-    for index in HOT_QUERY_INDEXES:
+    for index in INDEXES:
         started = time.perf_counter()
         build_indexes(conn, [index])
-        size = value(conn, "select pg_relation_size(to_regclass(%s))", (f"{index.schema}.{index.name}",))
+        size = value(conn, "select pg_relation_size(to_regclass(%s))", (str(index.qualified_name),))
         lines.append((index.name, f"{time.perf_counter() - started:.1f} s", f"{size / 1e6:.0f} MB"))
     conn.execute("vacuum (analyze)")
     report.table("Build", ("index", "time", "size"), lines)

@@ -1,11 +1,13 @@
-"""Which release this is."""
+"""Which release this is; a test compares it with pyproject.toml.
 
-from importlib.metadata import version
+Not asked of the installed package: a clone that was updated in place would tell the release it was installed with.
+"""
+
 from typing import Final
 
-PACKAGE: Final = "supabase-data-lifecycle"
+RELEASE: Final = "0.2.0"
 
 
 def release() -> str:
-    """The installed release, such as 0.2.0."""
-    return version(PACKAGE)
+    """The release of this code."""
+    return RELEASE

@@ -12,6 +12,7 @@ from assets.keys import step_name
 from assets.partitions import POOL, partitions_key
 from assets.progress import log_progress
 from lifecycle.declarations.application import Application
+from lifecycle.pacing import pacing_of
 from lifecycle.partitions.convert import ConversionResult, convert_table
 from lifecycle.partitions.tables import monthly_tables, named_table
 from orchestration.executor import living_in_process_executor
@@ -80,6 +81,7 @@ def conversion_job(application: Application) -> dg.JobDefinition:
                 table,
                 split_now=request["split"] == Split.now.value,
                 now=datetime.now(UTC),
+                pacing=pacing_of(application, JOB),
                 progress=log_progress(context),
             )
         context.log.info(

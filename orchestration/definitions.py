@@ -29,6 +29,7 @@ from assets.dashboards import dashboard_assets
 from lifecycle.declarations.application import Application
 from lifecycle.declarations.loader import DEFAULT_FOLDER, load_application
 from orchestration.executor import living_in_process_executor
+from orchestration.heavy import require_known
 from orchestration.jobs import build_jobs
 from orchestration.schedules import build_schedules
 from resources.dataframes import DataFrames
@@ -99,6 +100,7 @@ def build_definitions(
     application = application or declared_application()
     bundles = build_bundles(application)
     jobs = build_jobs(application, bundles)
+    require_known(application)
     schedules = build_schedules({job.name for job in jobs}, application)
     url = environment_variable(URL_VARIABLE)
     resources = {
@@ -114,8 +116,13 @@ def build_definitions(
     } | resource_overrides
     assets = [asset for bundle in bundles.values() for asset in bundle.assets]
     made_here = {key for asset in assets for key in asset.keys}
+    read_here = {key for asset in assets for key in asset.dependency_keys}
     return dg.Definitions(
+<<<<<<< HEAD
         assets=[*application_assets(application, made_here), *assets, *dashboard_assets(application)],
+=======
+        assets=[*application_assets(application, made_here, read_here), *assets],
+>>>>>>> main
         asset_checks=[check for bundle in bundles.values() for check in bundle.checks],
         jobs=jobs,
         schedules=schedules,

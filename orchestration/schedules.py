@@ -1,7 +1,11 @@
-"""The timetable, in the declared calendar; no two entries that share a pool start at the same minute."""
+"""The timetable, in the declared calendar; no two entries that share a pool start at the same minute.
+
+A heavy job starts in no quiet hour: a daily start is put off to the end of them, an hourly one is skipped.
+"""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, time
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -9,6 +13,8 @@ import dagster as dg
 
 from lifecycle.archive.layout import archives_of
 from lifecycle.declarations.application import Application
+from lifecycle.declarations.operations import Operations
+from lifecycle.pacing import quiet_now
 
 LOOK_FOR_RETURNED: Final = {"ops": {"personal_data_erasures": {"config": {"look_for_returned": True}}}}
 
@@ -122,16 +128,37 @@ def declared_starts(application: Application) -> tuple[Start, ...]:
 
 def build_schedules(jobs: Collection[str], application: Application) -> list[dg.ScheduleDefinition]:
     """The schedules of the jobs that exist, by the declared calendar."""
-    return [
-        dg.ScheduleDefinition(
-            name=start.name,
-            job_name=start.job,
-            cron_schedule=start.cron,
-            execution_timezone=application.database.calendar,
-            run_config=dict(start.run_config),
-            default_status=dg.DefaultScheduleStatus.RUNNING,
-            description=start.description,
-        )
-        for start in (*TIMETABLE, *declared_starts(application))
-        if start.job in jobs
-    ]
+    return [_schedule(start, application) for start in (*TIMETABLE, *declared_starts(application)) if start.job in jobs]
+
+
+def _schedule(start: Start, application: Application) -> dg.ScheduleDefinition:
+    heavy = start.job in application.operations.heavy_jobs
+    at = put_off(start, application.operations) if heavy else start
+    config = dict(start.run_config)
+
+    def unless_quiet(_context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+        if quiet_now(application, datetime.now(UTC)):
+            hours = ", ".join(application.operations.quiet_hours)
+            return dg.SkipReason(f"{start.job} is heavy and starts in no quiet hour ({hours}, operations.yaml)")
+        return dg.RunRequest(run_config=config)
+
+    how: dict[str, Any] = {"execution_fn": unless_quiet} if heavy else {"run_config": config}
+    return dg.ScheduleDefinition(
+        name=at.name,
+        job_name=at.job,
+        cron_schedule=at.cron,
+        execution_timezone=application.database.calendar,
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+        description=at.description,
+        **how,
+    )
+
+
+def put_off(start: Start, operations: Operations) -> Start:
+    """A start at a fixed hour, put off by as many hours as its minute stays in quiet ones; else as it is."""
+    minute, hour, *days = start.cron.split()
+    if not hour.isdecimal():
+        return start
+    later = ((int(hour) + hours) % 24 for hours in range(24))
+    free = next((each for each in later if not operations.is_quiet(time(each, int(minute)))), int(hour))
+    return replace(start, cron=" ".join([minute, str(free), *days]))

@@ -101,7 +101,9 @@ ROUTINES: Final[Mapping[str, frozenset[str]]] = {
     **dict.fromkeys(("public.auth_account_id", "public.is_service_role", "public.touch_updated_at"), EVERYBODY),
     "public.handle_consent_withdrawal": EVERYBODY,
     **dict.fromkeys(("public.detect_data_quality_alerts", "public.is_ops_role"), frozenset({"ops"})),
-    **dict.fromkeys(("public.get_metric_trend", "public.get_retention_rates"), frozenset({"ops"})),
+    **dict.fromkeys(
+        ("public.figures_as_of", "public.get_metric_trend", "public.get_retention_rates"), frozenset({"ops"})
+    ),
     **dict.fromkeys(
         ("public.recommend_activities", "public.archived_chat_messages", "public.search_chat_titles"), SIGNED_IN
     ),
@@ -115,6 +117,7 @@ ROUTINES: Final[Mapping[str, frozenset[str]]] = {
             "public.get_account_activity_summary",
             "public.hold_deletion_request",
             "public.process_deletion_jobs",
+            "public.reconcile_statistics",
             "public.refresh_account_segments",
             "public.refresh_analytics_hourly",
             "public.refresh_chat_analytics",
@@ -141,6 +144,7 @@ SERVICE_ROUTINES: Final = frozenset(
         "public.auth_account_id",
         "public.cleanup_old_tracking_events",
         "public.detect_data_quality_alerts",
+        "public.figures_as_of",
         "public.get_account_activity_summary",
         "public.get_metric_trend",
         "public.get_retention_rates",

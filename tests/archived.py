@@ -1,7 +1,7 @@
 """What the tests of the chat archive share: messages to move, a run, and what lies where."""
 
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -20,7 +20,8 @@ NEW_SESSION = """
 with account as (insert into accounts default values returning id),
      sign_in as (insert into account_linkages (account_id, supabase_user_id)
                  select id, gen_random_uuid() from account returning account_id, supabase_user_id),
-     session as (insert into chat_sessions (account_id) select id from account returning id)
+     session as (insert into chat_sessions (account_id, started_at)
+                select id, now() - interval '400 days' from account returning id)
 select s.id, l.supabase_user_id from session s, sign_in l
 """
 SAY = """
@@ -29,6 +30,10 @@ values (%(session)s, %(role)s, %(text)s, '[{"tool": "get_weather"}]', 7, %(at)s,
         (select coalesce(max(sequence), 0) + 1 from chat_messages where session_id = %(session)s)
         + (select count(*) from chat_messages_archive where session_id = %(session)s))
 returning id
+"""
+DUE = """
+select m.id from chat_messages m join chat_sessions s on s.id = m.session_id
+ where m.created_at < %s and s.started_at < %s
 """
 # Long enough for gzip to be worth it.
 LONG = "雨の日は恐竜博物館へ。" * 40
@@ -78,6 +83,6 @@ def archived(conn: Connection) -> dict[UUID, tuple[Any, ...]]:
 
 def due(conn: Connection, now: datetime) -> dict[UUID, tuple[Any, ...]]:
     """The messages that a run at `now` has to move."""
-    cutoff = now - timedelta(days=90)
-    ids = {i for (i,) in rows(conn, "select id from chat_messages where created_at < %s", (cutoff,))}
+    cutoffs = (now - CHAT.keep_for, now - CHAT.keep_groups_for)
+    ids = {i for (i,) in rows(conn, DUE, cutoffs)}
     return {i: message for i, message in live(conn).items() if i in ids}

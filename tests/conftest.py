@@ -1,7 +1,7 @@
 """A real PostgreSQL for every test that asks: a server per version, template databases, a fresh clone per test.
 
 LIFECYCLE_TEST_PG_BIN names the one PostgreSQL to use (a bin folder); LIFECYCLE_TEST_SERVERS narrows the
-versions, such as `pg15` or `pg15,pg18`.
+versions, such as `pg15` or `pg15,pg18`; `one` is the oldest, `others` are all but that.
 """
 
 import gc
@@ -45,6 +45,10 @@ class Templates(Protocol):
     ) -> str: ...
 
 
+# The oldest alone, as `make test` runs; and all but that, as `make test-all` does.
+ONE, OTHERS = "one", "others"
+
+
 def _servers() -> dict[str, Path]:
     """The wheel and the oldest system PostgreSQL (the nearest to production's), by test id."""
     chosen = os.environ.get("LIFECYCLE_TEST_PG_BIN")
@@ -54,6 +58,9 @@ def _servers() -> dict[str, Path]:
     wanted = os.environ.get("LIFECYCLE_TEST_SERVERS")
     if not wanted:
         return servers
+    if wanted in (ONE, OTHERS):
+        first, *others = servers.items()
+        return dict([first] if wanted == ONE else others)
     every = {f"pg{binaries.version}": binaries.folder for binaries in reversed(found)}
     try:
         return {name: every[name] for name in wanted.split(",")}
@@ -65,8 +72,13 @@ SERVERS = _servers()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Tests marked `one_server` run on the oldest version only: what they are about is Python's, not PostgreSQL's."""
-    oldest = next(iter(SERVERS))
+    """Tests marked `one_server` run on the oldest version only: what they are about is Python's, not PostgreSQL's.
+
+    On the other versions alone, a test that asks for no server says nothing new.
+    """
+    if os.environ.get("LIFECYCLE_TEST_SERVERS") == OTHERS:
+        items[:] = [item for item in items if SERVERS and "server" in getattr(item, "fixturenames", ())]
+    oldest = next(iter(SERVERS), "")
     dropped = [
         item
         for item in items

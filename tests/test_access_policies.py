@@ -287,7 +287,7 @@ def test_an_undeclared_object_has_a_line_that_declares_it(shared_conn: Connectio
 
 
 def test_kinds_that_the_file_lacks_are_written_out(make_application_db: MakeApplicationDb) -> None:
-    bare = Application(access=AccessDeclarations(relations={"public.accounts": {"access": []}}))
+    bare = Application(access=AccessDeclarations.model_validate({"relations": {"public.accounts": {"access": []}}}))
     with connect(make_application_db(rows=False)) as conn:
         lines = {found.object: found.line for found in undeclared_objects(conn, bare)}
     assert lines["public.reviews"] == "public.reviews: {row_security: true, access: []}"

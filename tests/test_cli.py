@@ -1,6 +1,7 @@
 """The command `lifecycle`: its errors, its plan, its migration."""
 
 import json
+import re
 import socket
 from pathlib import Path
 
@@ -8,10 +9,10 @@ import pytest
 from typer.testing import CliRunner
 
 from lifecycle.database import connect, value
-from lifecycle.policy import EVENT_TABLES
 from orchestration.cli.main import app
-from resources.variables import BINARIES_VARIABLE, URL_VARIABLE
+from resources.variables import APPLICATION_VARIABLE, BINARIES_VARIABLE, URL_VARIABLE
 from tests.conftest import MakeApplicationDb
+from tests.declared import EVENT_TABLES
 
 pytestmark = pytest.mark.one_server
 
@@ -28,7 +29,7 @@ def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "200")
 
 
-@pytest.mark.parametrize("command", ["plan", "migrate"])
+@pytest.mark.parametrize("command", ["plan", "migrate", "check"])
 def test_a_missing_variable_is_named_with_an_example(command: str) -> None:
     result = RUNNER.invoke(app, [command])
     assert result.exit_code == 2
@@ -57,15 +58,57 @@ def test_an_unusable_database_is_a_message_and_no_traceback(
 def test_migrate_prints_its_sql_without_a_database() -> None:
     result = RUNNER.invoke(app, ["migrate", "--sql"])
     assert result.exit_code == 0
-    assert "create function public.rotate_event_partitions" in result.stdout
+    assert "create or replace function public.rotate_event_partitions" in result.stdout
+    assert "-- Contents" in result.stdout
+
+
+def test_the_release_is_told() -> None:
+    assert re.fullmatch(r"lifecycle \d+\.\d+\.\d+\n", RUNNER.invoke(app, ["--version"]).stdout)
+
+
+@pytest.mark.parametrize("command", ["plan", "migrate", "check", "docs"])
+def test_broken_declarations_are_a_message(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "event_tables.yaml").write_text("app.visits: {time: at, keep: 2 monts}\n")
+    monkeypatch.setenv(APPLICATION_VARIABLE, str(tmp_path))
+    monkeypatch.setenv(URL_VARIABLE, "postgresql://nobody@127.0.0.1:1/none")
+    result = RUNNER.invoke(app, [command])
+    assert result.exit_code == 1
+    assert "did you mean months?" in result.stderr
+    assert "Traceback" not in result.output
+
+
+def test_check_prints_lines_to_paste_and_has_an_exit_code(
+    make_application_db: MakeApplicationDb, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = make_application_db(rows=False, migrated=True)
+    monkeypatch.setenv(URL_VARIABLE, url)
+    assert RUNNER.invoke(app, ["check"]).exit_code == 0
+    with connect(url) as conn:
+        conn.execute("create table public.wishes (id int primary key, account_id uuid references accounts, words text)")
+    result = RUNNER.invoke(app, ["check"])
+    assert result.exit_code == 1
+    assert "To add to personal_data.yaml" in result.stdout
+    assert "{by: account_id, key: person}" in result.stdout
+    found = json.loads(RUNNER.invoke(app, ["check", "--json"]).stdout)
+    assert {(one["object"], one["file"]) for one in found} >= {("public.wishes", "personal_data.yaml")}
+
+
+def test_undo_says_what_it_took_back(make_application_db: MakeApplicationDb, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(URL_VARIABLE, make_application_db(rows=False, migrated=True))
+    result = RUNNER.invoke(app, ["undo", "partitions"])
+    assert result.exit_code == 0
+    assert "revision partitions_0001: taken back" in result.stdout
+    assert "Nothing to take back" in RUNNER.invoke(app, ["undo", "partitions"]).stdout
+    assert RUNNER.invoke(app, ["undo", "ledger"]).exit_code == 1
 
 
 def test_migrate_twice(make_application_db: MakeApplicationDb, monkeypatch: pytest.MonkeyPatch) -> None:
     url = make_application_db(rows=False)
     monkeypatch.setenv(URL_VARIABLE, url)
-    for _ in range(2):
+    for told in ("revision partitions_0001", "Nothing to change"):
         result = RUNNER.invoke(app, ["migrate"])
         assert result.exit_code == 0, result.output
+        assert told in result.stdout
     with connect(url) as conn:
         assert value(conn, "select count(*) from lifecycle.event_table_policies") == len(EVENT_TABLES)
 
@@ -77,16 +120,18 @@ def test_plan_changes_nothing_and_says_what_would_happen(
     monkeypatch.setenv(URL_VARIABLE, url)
     with connect(url) as conn:
         before = value(conn, OBJECTS)
-    result = RUNNER.invoke(app, ["plan"])
-    assert result.exit_code == 0, result.output
+    screen = RUNNER.invoke(app, ["plan"])
+    assert screen.exit_code == 0, screen.output
+    assert len(screen.stdout.splitlines()) < 60
     for table in EVENT_TABLES:
-        assert f"Conversion of {table.qualified_name}" in result.stdout
-    for words in ("missing privileges", "ON CONFLICT", "user_retention", "run the job convert_event_tables"):
+        assert table.qualified_name in screen.stdout
+    result = RUNNER.invoke(app, ["plan", "partitions"])
+    for words in ("Conversion of public.", "ON CONFLICT", "run the job convert_event_tables"):
         assert words in result.stdout
     as_json = json.loads(RUNNER.invoke(app, ["plan", "--json"]).stdout)
-    assert [conversion["state"] for conversion in as_json["conversions"]] == ["ready"] * len(EVENT_TABLES)
-    assert as_json["conversions"][0]["table"]["name"] == EVENT_TABLES[0].name
-    assert as_json["conversions"][0]["rows"] > 0
+    conversions = as_json["partitions"]["conversions"]
+    assert [conversion["state"] for conversion in conversions] == ["ready"] * len(EVENT_TABLES)
+    assert conversions[0]["rows"] > 0
     assert as_json["database"]["transaction_pooler"] is False
     with connect(url) as conn:
         assert value(conn, OBJECTS) == before
@@ -97,6 +142,7 @@ def test_plan_before_the_migration_says_what_to_do(empty_application_db: str, mo
     result = RUNNER.invoke(app, ["plan"])
     assert result.exit_code == 0, result.output
     assert "run `lifecycle migrate`, then the job" in " ".join(result.stdout.replace("│", " ").split())
+    assert "there is one for partitions" in RUNNER.invoke(app, ["plan", "partition"]).stderr
 
 
 def test_demo_refuses_a_taken_port_before_it_starts_anything() -> None:

@@ -4,16 +4,23 @@ import ast
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
+
+from lifecycle.migrating.capabilities import CAPABILITIES
+from lifecycle.release import release
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("orchestration", "assets", "resources", "sensors", "lifecycle", "migrations", "sandbox")
 DAGSTER_FOLDERS = ("orchestration", "assets", "resources", "sensors")
 ENVIRONMENT_READERS = {"orchestration/definitions.py", "orchestration/cli/session.py"}
 LONGEST_FILE = 300
+FUNCTION = re.compile(r"create (?:or replace )?(?:function|procedure) ([\w.]+)", re.IGNORECASE)
+SQL_BODY = re.compile(r"\bbegin atomic\b", re.IGNORECASE)
 
 # Lock files name the registry that they were made from; everything else must run anywhere.
 MAY_NAME_A_REGISTRY = {"uv.lock"}
@@ -32,7 +39,13 @@ WITHOUT_LOGIC = {
     "pictures",
     "progress",
     "review_chart",
-    "schema_snapshot",
+    "archive_chart",
+    "bundle",
+    "keys",
+    "partition_checks",
+    "statistics",
+    "statistics_chart",
+    "storage_history",
     "tables",
     "timeline",
     "units",
@@ -131,9 +144,67 @@ def test_an_asset_file_has_its_logic_under_the_same_stem() -> None:
 
 
 def test_each_revision_has_its_sql_both_ways() -> None:
-    for path in (ROOT / "migrations" / "versions").glob("[0-9]*.py"):
+    revisions = list((ROOT / "migrations" / "versions").glob("*_[0-9]*.py"))
+    assert len(revisions) >= len(CAPABILITIES) - 1
+    for path in revisions:
         assert path.with_suffix(".sql").is_file()
         assert path.with_suffix(".downgrade.sql").is_file()
+        assert path.stem.rpartition("_")[0] in {capability.name for capability in CAPABILITIES}
+
+
+def test_revisions_hold_no_functions_and_functions_stand_once() -> None:
+    """A function has one text, beside its capability; it is applied by lifecycle/migrating."""
+    for path in (ROOT / "migrations").rglob("*.sql"):
+        assert not FUNCTION.search(path.read_text(encoding="utf-8")), relative(path)
+    made: dict[str, str] = {}
+    for path in sorted((ROOT / "lifecycle").rglob("*.sql")):
+        assert path.name in {file for capability in CAPABILITIES for file in capability.files}, relative(path)
+        text = path.read_text(encoding="utf-8")
+        assert not SQL_BODY.search(text), f"{relative(path)}: a body that is no string pins what it reads"
+        for name in FUNCTION.findall(text):
+            overloaded = made.get(name, relative(path)) == relative(path)
+            assert overloaded, f"{name} stands in {made[name]} and in {relative(path)}"
+            made[name] = relative(path)
+
+
+def test_the_release_is_that_of_the_package() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert project["version"] == release()
+
+
+def test_no_circle_of_imports() -> None:
+    """Not even one that a function hides by importing late."""
+    reads: dict[str, set[str]] = {}
+    for path in modules(*FOLDERS):
+        name = relative(path).removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+        reads[name] = set(_imported(ast.parse(path.read_text(encoding="utf-8"))))
+    known = {name: {other for other in found if other in reads and other != name} for name, found in reads.items()}
+    list(TopologicalSorter(known).static_order())
+
+
+def _imported(tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            for alias in node.names:
+                inside = ROOT / f"{node.module}.{alias.name}".replace(".", "/")
+                # A module of a package, or a name in it.
+                yield f"{node.module}.{alias.name}" if inside.with_suffix(".py").is_file() else node.module
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+
+
+def test_private_modules_of_dagster_are_imported_in_one_place() -> None:
+    private = re.compile(r"^\s*(?:from|import) dagster\._", re.MULTILINE)
+    found = [relative(path) for path in modules(*FOLDERS) if private.search(path.read_text(encoding="utf-8"))]
+    assert found == ["resources/dagster_private.py"]
+
+
+def test_one_name_is_one_thing() -> None:
+    """A class or a constant of one name in two modules of one folder tree means two things."""
+    for word in ("class Finding", "ROLL_UPS", "EVENT_TABLES"):
+        defined = re.compile(rf"^{word}\b(?=[:( =])", re.MULTILINE)
+        found = [relative(path) for path in modules(*FOLDERS) if defined.search(path.read_text(encoding="utf-8"))]
+        assert len(found) <= 1, (word, found)
 
 
 def test_no_file_names_a_registry_or_a_folder_of_one_machine() -> None:

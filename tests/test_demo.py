@@ -17,8 +17,10 @@ from typing import Any
 import psycopg
 import pytest
 
-from lifecycle.policy import EVENT_TABLES
 from orchestration.definitions import defs
+from tests.declared import EVENT_TABLES
+
+pytestmark = pytest.mark.every_version
 
 DEMO = [sys.executable, "-m", "orchestration.cli", "demo"]
 PATIENCE = 180.0

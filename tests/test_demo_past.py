@@ -4,19 +4,19 @@ from datetime import UTC, datetime, timedelta
 
 from lifecycle.database import connect, value
 from lifecycle.review.weekly import weekly_review
+from orchestration.definitions import build_definitions
 from orchestration.demo.runs import past_ticks
-from orchestration.schedules import SCHEDULES
 from sandbox.past_weeks import make_up_past_weeks
 from tests.conftest import MakeApplicationDb
 from tests.declared import APPLICATION
 
-JOBS = sorted({schedule.job_name for schedule in SCHEDULES})
+JOBS = sorted({schedule.job_name for schedule in build_definitions(APPLICATION).schedules or ()})
 
 
 def test_the_past_follows_the_timetable_and_fills_the_review(make_application_db: MakeApplicationDb) -> None:
     url = make_application_db(migrated=True)
     now = datetime.now(UTC)
-    ticks = list(past_ticks(now, timedelta(weeks=8)))
+    ticks = list(past_ticks(APPLICATION, now, timedelta(weeks=8)))
     assert {job for job, _ in ticks} == set(JOBS)
     assert all(now - timedelta(weeks=8) <= at < now for _, at in ticks)
     hourly = [at for job, at in ticks if job == "refresh_analytics_hourly"]

@@ -35,7 +35,7 @@ EVERYBODYS: Final = {
     "run_daily_maintenance",
 }
 # A table of one everyday word is named by a statement only where a table stands.
-BEFORE_A_TABLE: Final = ("from", "join", "into", "update", "table", "on", "references", ".")
+BEFORE_A_TABLE: Final = ("from", "join", "update", "table", "on", "references", ".")
 BODIES: Final = (TokenType.HEREDOC_STRING, TokenType.STRING)
 
 

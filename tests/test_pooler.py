@@ -18,8 +18,8 @@ from lifecycle.database import connect, goes_through_transaction_pooler, value
 from lifecycle.errors import RefusedError
 from lifecycle.migrating.migrate import upgrade
 from lifecycle.partitions.convert import convert_table
-from tests.declared import EVENT_TABLES
-from orchestration.cli.plan_report import collect_plan
+from orchestration.cli.plan_parts import collect_plan
+from tests.declared import APPLICATION, EVENT_TABLES
 
 CONFIGURATION = """
 [databases]
@@ -77,7 +77,8 @@ def test_a_transaction_pooler_is_noticed(pooled: str, empty_application_db: str)
 
 
 def test_a_plan_through_the_pooler_leaves_the_applications_sessions_as_they_were(pooled: str, now: datetime) -> None:
-    plan = collect_plan(pooled, now)
+    with connect(pooled) as conn:
+        plan = collect_plan(conn, APPLICATION, now)
     assert plan.database.transaction_pooler
     with psycopg.connect(pooled) as application:
         application.execute("create table made_by_the_application ()")

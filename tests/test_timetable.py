@@ -6,12 +6,14 @@ from itertools import pairwise, takewhile
 
 import dagster as dg
 import pytest
-from resources.dagster_private import TimeWindowFreshnessPolicy
-from resources.dagster_private import schedule_execution_time_iterator
 
-from orchestration.definitions import defs
-from orchestration.schedules import SCHEDULES, TIMEZONE
+from orchestration.definitions import build_definitions
+from resources.dagster_private import TimeWindowFreshnessPolicy, schedule_execution_time_iterator
+from tests.declared import APPLICATION
 
+defs = build_definitions(APPLICATION)
+SCHEDULES = [schedule for schedule in defs.schedules or () if isinstance(schedule, dg.ScheduleDefinition)]
+TIMEZONE = APPLICATION.database.calendar
 # A leap year, so that every date there can be has its turn.
 FIRST, LAST = datetime(2028, 1, 1, tzinfo=UTC), datetime(2029, 1, 1, tzinfo=UTC)
 

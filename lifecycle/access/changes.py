@@ -176,7 +176,7 @@ def _create(
         verb=sql.SQL(verb.lower()),  # one of model.VERBS
         roles=sql.SQL(", ").join(map(sql.Identifier, roles)),
         clause=sql.SQL("with check" if verb == "INSERT" else "using"),
-        condition=sql.SQL(condition),  # type: ignore[arg-type]  # of access.yaml
+        condition=sql.SQL(condition),  # of access.yaml
         comment=sql.SQL("comment on policy {} on {} is {}").format(
             sql.Identifier(name), _table(live), sql.Literal(f"lifecycle: {reason}")
         ),

@@ -112,7 +112,7 @@ def _proposal(declared: AccessDeclarations, kind: str, *, guarded: bool) -> str:
     """The kind of the file that says so, or what it would say."""
     rules: tuple[Rule, ...] = ()
     if guarded:
-        rules = (Rule(roles=API_ROLES, verbs=VERBS, rows=BY_ITS_POLICIES),)  # type: ignore[arg-type]
+        rules = (Rule(roles=API_ROLES, verbs=VERBS, rows=BY_ITS_POLICIES),)
     elif kind in ("v", "m"):
         rules = (Rule(roles=("ops",), verbs=("SELECT",), rows=EVERY_ROW, granted=True),)
     wanted = Kind(access=rules, row_security=kind in ("r", "p"))

@@ -111,7 +111,8 @@ class Declared:
     @property
     def schemas(self) -> list[str]:
         """In which something is looked at."""
-        return sorted({API_SCHEMA, HELPER_SCHEMA, *(one.name.schema for one in (*self.relations, *self.routines))})
+        names = [relation.name for relation in self.relations] + [routine.name for routine in self.routines]
+        return sorted({API_SCHEMA, HELPER_SCHEMA, *(name.schema for name in names)})
 
     @property
     def exposed_schemas(self) -> list[str]:

@@ -74,7 +74,8 @@ def access_script(application: Application) -> str:
     )
     catalog = Catalog(frozenset((*COMPARED_ROLES, SERVICE_ROLE)), relations, routines)
     changes = [*relation_changes(catalog, declared.relations, {}), *routine_changes(catalog, applications)]
-    optional = {str(one.name) for one in (*declared.relations, *applications) if one.optional}
+    optional = {str(relation.name) for relation in declared.relations if relation.optional}
+    optional |= {str(routine.name) for routine in applications if routine.optional}
     script = [_of_one(name, list(found), name in optional) for name, found in groupby(changes, attrgetter("object"))]
     if relations:
         script = [*_before(declared, list(relations)), *script]

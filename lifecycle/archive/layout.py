@@ -165,7 +165,7 @@ def read_layout(conn: Connection, archive: Archive) -> Layout:
     # What was compressed once stays so, whatever is declared by now: its older rows are.
     packed = {name for _, name, *_ in rows(conn, COLUMNS, (str(declared.archive),)) if name not in types}
     compressed = {name for name in types if name in declared.compress or {name + GZIP, name + SHA256} <= packed}
-    columns = tuple(ArchivedColumn(*row, row[1] in compressed) for row in found)
+    columns = tuple(ArchivedColumn(*(*row, row[1] in compressed)) for row in found)
     _require(source, types, (declared.id, declared.group, declared.time, *declared.compress, *declared.show))
     groups = {column: kind for _, column, kind, *_ in rows(conn, COLUMNS, (str(declared.groups.table),))}
     _require(declared.groups.table, groups, filter(None, (declared.groups.id, declared.groups.time)))

@@ -22,6 +22,7 @@ from lifecycle.archive.read_ahead import Batch, claimed_batches
 from lifecycle.archive.structure import LayoutChangedError, bring_in_step, hold_columns
 from lifecycle.archive.sweep import delete_orphans
 from lifecycle.database import Connection, politely, run_all
+from lifecycle.pacing import UNPACED, Pacing
 
 BATCH: Final = sql.Identifier("pg_temp", "lifecycle_archive_batch")
 PREPARE: Final = (
@@ -91,6 +92,7 @@ def archive_rows(
     *,
     now: datetime,
     pace: Pace = PACE,
+    pacing: Pacing = UNPACED,
     progress: Callable[[str, float], None] = lambda _message, _fraction: None,
     sleep: Callable[[float], None] = time.sleep,
 ) -> ArchiveRun:
@@ -112,7 +114,8 @@ def archive_rows(
                 for batch in batches:
                     run = replace(run, busy_days=run.busy_days + batch.busy_days)
                     if batch.rows:
-                        run = _archive_batch(conn, due, batch, run, sleep)
+                        with pacing.work():
+                            run = _archive_batch(conn, due, batch, run, sleep)
                     place = batch.end
                     progress("rows archived", min((run.moved + run.left) / max(expected, 1), 1.0))
                     if run.moved >= pace.run_limit:

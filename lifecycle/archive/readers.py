@@ -85,15 +85,19 @@ def changed_readers(conn: Connection, archive: Archive, managed_schemas: tuple[s
     return tuple(Reader(*row) for row in rows(conn, CHANGED, values))
 
 
-def require_acceptance(
-    conn: Connection, archive: Archive, *, accepted: bool, managed_schemas: tuple[str, ...] = ()
-) -> None:
-    """RefusedError, which names them, unless nothing would change or that was accepted.
+def readers_in_the_way(conn: Connection, archive: Archive, managed_schemas: tuple[str, ...] = ()) -> tuple[Reader, ...]:
+    """Those that somebody has to accept before a row moves.
 
     Functions are named by the plan and stand in nobody's way: that one names the table says little of what it answers.
     """
-    found = [reader for reader in changed_readers(conn, archive, managed_schemas) if reader.kind != FUNCTION]
-    if accepted or not found:
+    return tuple(reader for reader in changed_readers(conn, archive, managed_schemas) if reader.kind != FUNCTION)
+
+
+def require_acceptance(
+    conn: Connection, archive: Archive, *, accepted: bool, managed_schemas: tuple[str, ...] = ()
+) -> None:
+    """RefusedError, which names them, unless nothing would change or that was accepted."""
+    if accepted or not (found := readers_in_the_way(conn, archive, managed_schemas)):
         return
     told = ", ".join(map(str, found))
     raise RefusedError(

@@ -11,6 +11,7 @@ from lifecycle.declarations.database import Database
 from lifecycle.declarations.event_tables import EventTable, EventTables
 from lifecycle.declarations.expiry import ExpiringRows, Expiry
 from lifecycle.declarations.indexes import IndexDeclarations
+from lifecycle.declarations.operations import Operations
 from lifecycle.declarations.personal_data import PersonalData
 from lifecycle.declarations.relations import Relation
 from lifecycle.declarations.segments import Segments
@@ -44,6 +45,7 @@ class Application(BaseModel):
     segments: Segments = Field(default_factory=Segments)
     access: AccessDeclarations = Field(default_factory=AccessDeclarations)
     indexes: IndexDeclarations = Field(default_factory=IndexDeclarations)
+    operations: Operations = Field(default_factory=Operations)
     functions: tuple[SqlFile, ...] = ()
     relations: tuple[Relation, ...] = ()
 

@@ -15,6 +15,7 @@ from psycopg.types.json import Jsonb
 from lifecycle.database import Connection, rows, value, without_statement_timeout
 from lifecycle.erasures.compressed import CompressedSearch, search_compressed
 from lifecycle.errors import LifecycleError
+from lifecycle.pacing import UNPACED, Pacing
 
 CLAIM: Final = "select lifecycle.claim_deletion_jobs(%s)::text"
 JOBS: Final = "select array_agg(id order by id) from lifecycle.deletion_jobs where batch_id = %s"
@@ -59,6 +60,8 @@ select r.id, r.request_id::text, extract(epoch from r.issued_at - j.requested_at
 # Another session refreshes a materialized view: as patient as public.process_deletion_jobs().
 REFRESH_TRIES: Final = 120
 REFRESH_PAUSE: Final = 1.0
+# Between two steps; the lease of the batch lasts for minutes.
+LONGEST_REST: Final = 60.0
 LOCK_NOT_AVAILABLE: Final = "55P03"
 
 
@@ -72,7 +75,7 @@ class FailedRequest:
 
 
 @dataclass(frozen=True)
-class Finding:
+class Residue:
     """Rows of one column in which the search found people of the batch: `exempt` (may stay), `redacted` (taken out of
     others' free form) or `residual` (fails the job)."""
 
@@ -105,7 +108,7 @@ class BatchResult:
     failed: tuple[FailedRequest, ...]
     taken_over: int
     rows: Mapping[tuple[str, str], int]
-    findings: tuple[Finding, ...]
+    findings: tuple[Residue, ...]
     seconds: Mapping[str, float]
     searched_relations: int
     searched_columns: int
@@ -118,7 +121,7 @@ class BatchResult:
     def requests(self) -> int:
         return self.verified + len(self.failed) + self.taken_over
 
-    def of_treatment(self, treatment: str) -> tuple[Finding, ...]:
+    def of_treatment(self, treatment: str) -> tuple[Residue, ...]:
         return tuple(finding for finding in self.findings if finding.treatment == treatment)
 
 
@@ -132,13 +135,15 @@ class _Batch:
     progress: Callable[[str, float], None]
     sleep: Callable[[float], None]
     seconds: dict[str, float]
+    pacing: Pacing
     compressed: CompressedSearch = field(default_factory=CompressedSearch)
 
     def step(self, step: str, relation: int | None = None, outside: Jsonb | None = None) -> str:
-        started = time.perf_counter()
-        with without_statement_timeout(self.conn):
-            outcome = str(value(self.conn, STEP, (self.name, step, relation, outside)))
-        self.seconds[step] = self.seconds.get(step, 0) + time.perf_counter() - started
+        with self.pacing.work(LONGEST_REST):
+            started = time.perf_counter()
+            with without_statement_timeout(self.conn):
+                outcome = str(value(self.conn, STEP, (self.name, step, relation, outside)))
+            self.seconds[step] = self.seconds.get(step, 0) + time.perf_counter() - started
         return outcome
 
     def fail(self, error: str, code: str) -> None:
@@ -149,6 +154,7 @@ def erase_batch(
     conn: Connection,
     *,
     batch_size: int | None = None,
+    pacing: Pacing = UNPACED,
     progress: Callable[[str, float], None] = lambda _message, _fraction: None,
     sleep: Callable[[float], None] = time.sleep,
 ) -> BatchResult | None:
@@ -161,7 +167,7 @@ def erase_batch(
     name = value(conn, CLAIM, (batch_size,))
     if name is None:
         return None
-    batch = _Batch(conn, name, value(conn, JOBS, (name,)), progress, sleep, {})
+    batch = _Batch(conn, name, value(conn, JOBS, (name,)), progress, sleep, {}, pacing)
     for step in (_collect, _erase, _sign_in_users, _refresh, _search, _unpack, _conclude):
         if not step(batch):
             break
@@ -243,7 +249,7 @@ def _result(batch: _Batch) -> BatchResult:
         failed=failures,
         taken_over=taken_over,
         rows={(table, action): count for table, action, count in rows(batch.conn, COUNTS, values)},
-        findings=tuple(Finding(*row) for row in rows(batch.conn, FINDINGS, values)),
+        findings=tuple(Residue(*row) for row in rows(batch.conn, FINDINGS, values)),
         seconds=dict(batch.seconds),
         searched_relations=relations,
         searched_columns=columns,

@@ -6,6 +6,7 @@ from typing import Final
 
 from lifecycle.database import Connection, rows, without_statement_timeout
 from lifecycle.errors import RefreshError
+from lifecycle.pacing import UNPACED, Pacing
 
 DELETE: Final = "select deleted, error from lifecycle.delete_expired_rows(%s, %s)"
 
@@ -23,6 +24,7 @@ def delete_expired(
     job: str,
     *,
     batch: int | None = None,
+    pacing: Pacing = UNPACED,
     progress: Callable[[str, float], None] = lambda _message, _fraction: None,
 ) -> ExpiryRun:
     """Delete what is past its time, one batch in one transaction after the other.
@@ -32,7 +34,7 @@ def delete_expired(
     """
     total, batches = dict[str, int](), 0
     while True:
-        with without_statement_timeout(conn):
+        with pacing.work(), without_statement_timeout(conn):
             deleted, error = rows(conn, DELETE, (job, batch))[0]
         batches += 1
         if error is not None:

@@ -7,7 +7,7 @@ from typing import Any, Final
 from psycopg import sql
 
 from lifecycle.archive.layout import Archive, archives_of, exists, read_layout
-from lifecycle.archive.readers import changed_readers
+from lifecycle.archive.readers import changed_readers, readers_in_the_way
 from lifecycle.database import Connection, rows, value
 from lifecycle.declarations.application import Application
 from lifecycle.errors import RefusedError
@@ -54,7 +54,7 @@ def _archive(conn: Connection, archive: Archive, now: datetime, managed: tuple[s
     )
     found: Any = conn.execute(query).fetchone()
     changes = tuple(map(str, changed_readers(conn, archive, managed)))
-    waits = bool(changes) and not archive.declared.accept_changed_views
+    waits = bool(readers_in_the_way(conn, archive, managed)) and not archive.declared.accept_changed_views
     told = "waits until accept_changed_views says that these may change" if waits else ""
     return RetentionPlan(table, archive.job, kept, round(found[0][0]["Plan"]["Plan Rows"]), told, changes)
 

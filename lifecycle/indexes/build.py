@@ -28,6 +28,7 @@ from lifecycle.indexes.extensions import (
 )
 from lifecycle.indexes.model import Index, declared_indexes
 from lifecycle.indexes.progress import Progress, no_progress, watched_build
+from lifecycle.pacing import UNPACED, Pacing
 
 # CREATE INDEX CONCURRENTLY waits for older transactions; nobody but VACUUM and ALTER waits behind it.
 PATIENCE: Final = "10min"
@@ -74,7 +75,9 @@ def _statements(application: Application) -> Iterator[sql.Composed]:
         yield mark_statement(index)
 
 
-def build_indexes(conn: Connection, indexes: Sequence[Index], progress: Progress = no_progress) -> IndexBuild:
+def build_indexes(
+    conn: Connection, indexes: Sequence[Index], progress: Progress = no_progress, pacing: Pacing = UNPACED
+) -> IndexBuild:
     """Build what is missing; safe to repeat. `conn` is a session of its own, in autocommit mode.
 
     Passed over: an index that another one serves for, under whatever name. An invalid index under our name, the
@@ -92,7 +95,9 @@ def build_indexes(conn: Connection, indexes: Sequence[Index], progress: Progress
 
             try:
                 require_table(conn, index)
-                if _build(conn, index, within):
+                with pacing.work():
+                    made = _build(conn, index, within)
+                if made:
                     built.append(index.name)
                     within(f"{index.name}: built", 1.0)
             except (MissingExtensionError, UnfitError) as error:

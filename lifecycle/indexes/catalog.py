@@ -65,8 +65,8 @@ class UnfitError(Exception):
 
 def index_body(index: Index, extension_schema: str) -> sql.Composed:
     """Everything of a definition that follows the table."""
-    keys = sql.SQL(index.keys).format(extension=sql.Identifier(extension_schema))  # type: ignore[arg-type]  # declared
-    where = sql.SQL(f" where {index.predicate}" if index.predicate else "")  # type: ignore[arg-type]  # declared
+    keys = sql.SQL(index.keys).format(extension=sql.Identifier(extension_schema))
+    where = sql.SQL(f" where {index.predicate}" if index.predicate else "")
     return sql.SQL("using {} ({}){}").format(sql.Identifier(index.method), keys, where)
 
 
@@ -137,7 +137,7 @@ def query_statement(index: Index, schema: str | None = None) -> sql.Composed:
     """The representative query of a hot-query index, on its table or on one of that name in another schema."""
     assert index.query is not None  # noqa: S101 - only hot-query indexes are asked
     table = sql.Identifier(schema or index.table.schema, index.table.name)
-    return sql.SQL(index.query.text).format(table=table)  # type: ignore[arg-type]  # declared
+    return sql.SQL(index.query.text).format(table=table)
 
 
 def what_has_the_name(conn: Connection, index: Index) -> tuple[str | None, bool]:

@@ -16,6 +16,7 @@ from psycopg import sql
 
 from lifecycle.database import Connection, connect_directly, operation_lock, politely, value
 from lifecycle.errors import BusyError, LifecycleError, RefusedError
+from lifecycle.pacing import UNPACED, Pacing
 from lifecycle.partitions.attach import (
     attach_whole,
     build_key_index,
@@ -60,7 +61,13 @@ class ConversionResult:
 
 
 def convert_table(
-    url: str, table: MonthlyTable, *, split_now: bool = True, now: datetime, progress: Progress
+    url: str,
+    table: MonthlyTable,
+    *,
+    split_now: bool = True,
+    now: datetime,
+    pacing: Pacing = UNPACED,
+    progress: Progress,
 ) -> ConversionResult:
     """Convert `table`, or go on where an earlier run stopped; `split_now=False` stops once the old table is attached.
 
@@ -87,7 +94,7 @@ def convert_table(
             # A run that died after the exchange has nothing left to put off.
             split_now = split_now or (plan.state == "resumable" and not _legacy_attached(conn, names))
             if split_now:
-                split_ms = _split(conn, url, names, now, progress)
+                split_ms = _split(conn, url, names, now, pacing, progress)
             else:
                 restore_autovacuum(conn, names.legacy, _remembered_options(conn, table))
         except psycopg.errors.InsufficientPrivilege as error:
@@ -175,7 +182,7 @@ def _legacy_attached(conn: Connection, names: Names) -> bool:
     return bool(value(conn, query, (names.legacy.as_string(conn),)))
 
 
-def _split(conn: Connection, url: str, names: Names, now: datetime, progress: Progress) -> float:
+def _split(conn: Connection, url: str, names: Names, now: datetime, pacing: Pacing, progress: Progress) -> float:
     table = names.table
     legacy = names.legacy.as_string(conn)
     longest = 0.0
@@ -197,7 +204,13 @@ def _split(conn: Connection, url: str, names: Names, now: datetime, progress: Pr
             # Only now that no copy from before is left: a mark that comes later must stop this run.
             forget_truncation(conn, names, old)
         build_targets(
-            url, names, old, targets, existing & wanted, lambda message, done: progress(message, 0.12 + 0.68 * done)
+            url,
+            names,
+            old,
+            targets,
+            existing & wanted,
+            pacing,
+            lambda message, done: progress(message, 0.12 + 0.68 * done),
         )
         prepare = f"{table.name}: {len(targets)} partitions built"
         progress(prepare, 0.8)

@@ -12,6 +12,7 @@ from psycopg import sql
 
 from lifecycle.database import Connection, connect_directly, rows, run_all, value
 from lifecycle.errors import BusyError
+from lifecycle.pacing import Pacing
 from lifecycle.partitions.capture import Target
 from lifecycle.partitions.catalog import Names, TableStructure, table_structure
 from lifecycle.partitions.months import add_months, before_name, month_range, month_start, partition_name
@@ -200,13 +201,19 @@ def build_targets(
     old: TableStructure,
     targets: list[Target],
     built: set[str],
+    pacing: Pacing,
     progress: Callable[[str, float], None],
 ) -> None:
     """Copy the old table into those targets that are not built yet, two at a time."""
+
+    def build(target: Target) -> int:
+        with pacing.work():
+            return _build(url, names, old, target, targets)
+
     waiting = [target for target in targets if target.name not in built]
     done = len(targets) - len(waiting)
     with ThreadPoolExecutor(BUILDERS) as pool:
-        futures = [pool.submit(_build, url, names, old, target, targets) for target in waiting]
+        futures = [pool.submit(build, target) for target in waiting]
         try:
             for target, future in zip(waiting, futures, strict=True):
                 copied = future.result()

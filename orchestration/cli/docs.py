@@ -5,10 +5,10 @@ import typer
 from orchestration.cli.session import declared_application, errors_as_messages
 
 
-def docs() -> None:
+def docs(context: typer.Context) -> None:
     """Write the generated pages of docs/ anew, from the code and the declarations."""
     from orchestration.docs.pages import write_pages
 
     with errors_as_messages():
-        changed = write_pages(declared_application())
+        changed = write_pages(declared_application(), context.find_root().command)
     typer.echo("\n".join(changed) or "Every page is as it should be.")

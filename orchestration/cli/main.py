@@ -1,10 +1,10 @@
 """All commands of `lifecycle`, assembled."""
 
-from importlib.metadata import version
-from typing import Annotated, Final
+from typing import Annotated
 
 import typer
 
+from lifecycle.release import release
 from orchestration.cli.access import access
 from orchestration.cli.chat import chat
 from orchestration.cli.check import check, schema
@@ -14,8 +14,6 @@ from orchestration.cli.erasure import erasure
 from orchestration.cli.migrate import migrate, undo
 from orchestration.cli.plan import plan
 from orchestration.cli.views import views
-
-PACKAGE: Final = "supabase-data-lifecycle"
 
 app = typer.Typer(
     name="lifecycle",
@@ -29,7 +27,7 @@ app = typer.Typer(
 def print_version(wanted: bool) -> None:
     """Print the release and end."""
     if wanted:
-        typer.echo(f"lifecycle {version(PACKAGE)}")
+        typer.echo(f"lifecycle {release()}")
         raise typer.Exit
 
 

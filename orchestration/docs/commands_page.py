@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from typing import Any, Final
 
-import typer
 from typer.core import TyperGroup
 
 from orchestration.docs.tables import table
@@ -50,11 +49,9 @@ def _options(command: Any) -> Iterator[tuple[str, str, str]]:
         yield f"`{option}`", parameter.help or "", default
 
 
-def commands_page() -> str:
-    """The whole page."""
-    from orchestration.cli.main import app
-
-    found = list(_commands(typer.main.get_group(app)))
+def commands_page(commands: Any) -> str:
+    """The whole page, of the command `lifecycle` as Typer has assembled it."""
+    found = list(_commands(commands))
     rows = [(f"`{_shown(name, command)}`", (command.help or "").split("\n")[0]) for name, command in found]
     options = [(f"`{name}`", *option) for name, command in found for option in _options(command)]
     return (
