@@ -118,11 +118,11 @@ def build_definitions(
     made_here = {key for asset in assets for key in asset.keys}
     read_here = {key for asset in assets for key in asset.dependency_keys}
     return dg.Definitions(
-<<<<<<< HEAD
-        assets=[*application_assets(application, made_here), *assets, *dashboard_assets(application)],
-=======
-        assets=[*application_assets(application, made_here, read_here), *assets],
->>>>>>> main
+        assets=[
+            *application_assets(application, made_here, read_here),
+            *assets,
+            *dashboard_assets(application),
+        ],
         asset_checks=[check for bundle in bundles.values() for check in bundle.checks],
         jobs=jobs,
         schedules=schedules,

@@ -40,7 +40,7 @@ def without_age(comment: str | None) -> str | None:
 
 
 def tell_ages(conn: Connection, kept: Mapping[QualifiedName, KeptView]) -> Iterator[str]:
-    """Put the line where it is missing or says something else, for the application may comment anew; a line per view."""
+    """Put the line where it is missing or says something else: the application may comment anew. A line per view."""
     for schema, view, comment in rows(conn, COMMENTS):
         name = QualifiedName(schema, view)
         if name not in kept:

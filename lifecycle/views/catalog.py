@@ -47,7 +47,7 @@ READ: Final = f"""
 select n.nspname::text, c.relname::text, c.relkind::text, c.oid::bigint
   from ({RELATIONS_READ}) r join pg_class c on c.oid = r.relid
   join pg_namespace n on n.oid = c.relnamespace where n.nspname <> 'lifecycle' order by 1, 2
-"""  # noqa: S608 - constants only
+"""
 # Functions outside of PostgreSQL's own may read anything and answer differently each time.
 FOREIGN_FUNCTIONS: Final = """
 select distinct d.refobjid::regprocedure::text from pg_rewrite w

@@ -77,7 +77,7 @@ update lifecycle.kept_views v
 KEPT: Final = "select schema_name, view_name, kept_table from lifecycle.kept_views order by place desc"
 FORGET: Final = "delete from lifecycle.kept_views where (schema_name, view_name) = (%s, %s)"
 # How far a view is from the tables: those go first that others read.
-DEPTH: Final = f"select count(*) from ({RELATIONS_READ}) r where r.relkind = 'v'"  # noqa: S608 - constants only
+DEPTH: Final = f"select count(*) from ({RELATIONS_READ}) r where r.relkind = 'v'"
 
 
 @dataclass(frozen=True)

@@ -264,6 +264,9 @@ begin
            into found using view.seen, view.safe_until - interval '2 hours';
         perform set_config('timezone', zone, true);
     end if;
+    if found > 0 then  -- what a row is known by may be right, and the row not
+        execute format('delete from lifecycle.%I', view.kept_table);
+    end if;
     perform lifecycle.refresh_kept_view(view, found > 0);
     update lifecycle.kept_views v set compared_at = now(), differing = found
      where (v.schema_name, v.view_name) = (view.schema_name, view.view_name);
