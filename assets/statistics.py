@@ -15,6 +15,7 @@ from lifecycle.declarations.application import Application
 from lifecycle.declarations.views import KeptView
 from lifecycle.errors import LifecycleError
 from lifecycle.names import QualifiedName
+from lifecycle.pacing import pacing_of
 from lifecycle.views.archived import archive_layouts, blind_views
 from lifecycle.views.statistics import (
     StatisticOutcome,
@@ -26,6 +27,7 @@ from lifecycle.views.statistics import (
 )
 from resources.postgres import ApplicationDatabase, retried_when_busy
 
+JOB: Final = "refresh_derived_statistics"
 GROUP: Final = "statistics"
 OWNERS: Final = ["team:data-platform"]
 CODE_VERSION: Final = "3"
@@ -114,7 +116,8 @@ def _refreshed(
     before = next(iter(statistics_status(conn, name)), None)
     if before is None or before.state != "kept" or (only_if_due and not before.due):
         return None
-    outcome = refresh_statistic(conn, name)
+    with pacing_of(application, JOB).work():
+        outcome = refresh_statistic(conn, name)
     (status,) = statistics_status(conn, name)
     metadata = outcome_metadata(outcome, status)
     # Pictures are stored by Dagster for good: one only where it shows something new.

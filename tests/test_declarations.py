@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 from jsonschema import Draft202012Validator
-from yaml import safe_load
 
 from lifecycle.declarations.application import FILES, Application
 from lifecycle.declarations.loader import DEFAULT_FOLDER, load_application
 from lifecycle.declarations.schema import json_schemas
 from lifecycle.errors import DeclarationError
 from lifecycle.names import QualifiedName
+from tests.november import read
 
 LEDGER = """\
 ledger:
@@ -114,7 +114,7 @@ def test_the_published_schemas_take_what_the_loader_takes() -> None:
         Draft202012Validator.check_schema(schema)
         file = DEFAULT_FOLDER / f"{name}.yaml"
         if file.is_file():
-            errors = [error.message for error in Draft202012Validator(schema).iter_errors(safe_load(file.read_text()))]
+            errors = [error.message for error in Draft202012Validator(schema).iter_errors(read(file))]
             assert errors == [], file
         published = Path(__file__).parents[1] / f"docs/reference/schemas/{name}.json"
         assert json.loads(published.read_text(encoding="utf-8")) == schema, "run: lifecycle docs"

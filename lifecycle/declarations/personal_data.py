@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Field, StringConstraints, WithJsonSchema, model_validator
 
 from lifecycle.declarations.model import Column, Declared, DeclaredObject, Interval
 from lifecycle.names import QualifiedName
@@ -81,7 +81,11 @@ class Source(DeclaredObject):
 
     table: QualifiedName | None = None
     by: Column | None = None
-    key: tuple[Kind, ...] = Field(description="kinds of keys that `by` is compared with")
+    key: Annotated[
+        tuple[Kind, ...],
+        Field(description="kinds of keys that `by` is compared with, or one"),
+        WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}),
+    ]
     take: Column | None = None
     given: Column | None = Field(default=None, description="only rows in which this column is not null")
     unowned: Column | None = Field(default=None, description="only rows in which this column is null")

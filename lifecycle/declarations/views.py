@@ -1,4 +1,4 @@
-"""views.yaml: what the application computes on every read or on demand, and how fresh it has to be; and who reads it."""
+"""views.yaml: what the application computes on every read or on demand, how fresh it has to be, and who reads it."""
 
 import re
 from typing import Annotated
