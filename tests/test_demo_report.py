@@ -14,6 +14,7 @@ from orchestration.demo.channel import Message, plain
 from orchestration.demo.erased import LONGEST_SECONDS, Erased
 from orchestration.demo.inventory import AssetState
 from orchestration.demo.outcome import DemoReport
+from tests.declared import APPLICATION
 
 FAILING = Message("1.000000", "failure", ("it fails", "once"))
 FAILING_AGAIN = replace(FAILING, lines=("it fails", "2 times"))
@@ -64,6 +65,7 @@ def erased(**values: Any) -> Erased:
 def report(**values: Any) -> DemoReport:
     passed = evaluation(passed=True, severity=dg.AssetCheckSeverity.ERROR)
     facts: dict[str, Any] = {
+        "application": APPLICATION,
         "before": {"t": 3},
         "converted": {"t": 3},
         "after": {"t": 2},
