@@ -17,7 +17,7 @@ BENCHMARKS = sorted(
 SMALLEST = {
     "chat_archive": "--rows 5000",
     "erasure": "--accounts 500 --per-round 20 --times 1",
-    "hot_queries": "--rows 20000 --reads 20",
+    "hot_queries": "--rows 100000 --reads 20",
     "kept_views": "--events 5000",
     "partition_conversion": "--rows 20000 --approaches lifecycle",
     "partition_rotation": "--rows 20000",

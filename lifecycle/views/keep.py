@@ -140,7 +140,7 @@ def keep_views(conn: Connection, views: Views, layouts: Mapping[QualifiedName, L
     A line per view that was changed or cannot be kept. A rerun finishes what was cut off, and adopts a definition that
     the application replaced.
     """
-    yield from give_back(conn, [name for name in kept_views(conn) if name not in views.kept or _is_gone(conn, name)])
+    yield from give_back(conn, [name for name in kept_views(conn) if name not in views.kept])
     keepings: list[tuple[Keeping, bool]] = []
     for place, name in enumerate(in_order(conn, views)):
         declared = views.kept[name]
@@ -157,8 +157,11 @@ def keep_views(conn: Connection, views: Views, layouts: Mapping[QualifiedName, L
                 _write(conn, keeping, views, layouts, place)
             keepings.append((keeping, made))
         except RefusedError as refused:
-            if not (declared.optional and str(refused) == MISSING):
+            optional = declared.optional and str(refused) == MISSING
+            if not optional:
                 yield f"view {name} stays as it is: {refused}"
+            if (optional or str(refused) != MISSING) and name in kept_views(conn) and not _answers(conn, name):
+                yield from give_back(conn, [name])
     # Before the first table is filled: what changes from then on is noted.
     yield from watch_tables(conn, watched_columns([keeping for keeping, _ in keepings]), views.times)
     for keeping, made in keepings:
@@ -209,20 +212,24 @@ def give_back(conn: Connection, names: Sequence[QualifiedName]) -> Iterator[str]
             conn.execute(sql.SQL("drop table if exists {}").format(tables[name].identifier))
             conn.execute(FORGET.encode(), (name.schema, name.name))
         kept = value(conn, "select to_regclass(%s)::text", (str(history_table(tables[name])),))
-        done = "computes its rows itself again" if view else "is gone, and its table went, too"
-        yield f"view {name} {done}" + (f"; what it said stays in {kept}" if kept else "")
+        told = "computes its rows itself again" if view else "is gone, and its table with it"
+        yield f"view {name} {told}" + (f"; what it said stays in {kept}" if kept else "")
     if names:
         yield from unwatch_tables(conn)
-
-
-def _is_gone(conn: Connection, name: QualifiedName) -> bool:
-    return not value(conn, "select to_regclass(%s) is not null", (str(name),))
 
 
 def _refuse_history_of_people(keeping: Keeping) -> None:
     """What a view said stays; an erasure could not reach it there."""
     if naming := [c.name for c in keeping.view.columns if c.type.split("[")[0] in NAMING_TYPES]:
         raise RefusedError(f"its history would keep {naming[0]}, which may name a person; take `history` out")
+
+
+def _answers(conn: Connection, name: QualifiedName) -> bool:
+    """Whether the view answers from its table, and not by what the application made of it since."""
+    with conn.transaction():
+        conn.execute("set local search_path = ''")
+        view = read_view(conn, name)
+    return view is not None and cut_definition(view.plain) is not None
 
 
 def watched_columns(keepings: Sequence[Keeping]) -> dict[QualifiedName, set[str]]:
