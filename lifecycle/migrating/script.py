@@ -30,13 +30,13 @@ begin
           from pg_proc p cross join lateral aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a
          where p.xmin::text = pg_current_xact_id()::xid::text and a.grantee <> p.proowner
     loop
-        execute format('revoke all on function %s from %s', made.signature, made.grantee);
+        execute format('revoke all on routine %s from %s', made.signature, made.grantee);
     end loop;
 end $close$;
 """
 GRANT: Final = """
 do $grant$ begin
-    if to_regrole('{role}') is not null then grant execute on function {signature} to {role}; end if;
+    if to_regrole('{role}') is not null then grant execute on routine {signature} to {role}; end if;
 end $grant$;
 """
 
@@ -71,6 +71,7 @@ def _sections(application: Application) -> Iterator[Section]:
         grants = "".join(
             GRANT.format(signature=signature, role=role)
             for signature, roles in file.executors.items()
+            if signature.partition("(")[0] in file.text
             for role in roles
         )
         settings = "set local check_function_bodies = off;\nset local search_path = '';\n\n"

@@ -14,7 +14,7 @@ from lifecycle.migrating.capability import Capability
 from lifecycle.migrating.functions import APPLICATION, drop_functions, drop_leftovers, functions_of
 from lifecycle.migrating.migrate import Migration, migrating_session, patiently
 from lifecycle.migrating.revisions import STATE_SCHEMA, undo_revisions
-from lifecycle.migrating.state import FORGET_CAPABILITY, installed, is_migrated, refuse_an_older_release
+from lifecycle.migrating.state import FORGET_CAPABILITY, installed, refuse_an_older_release
 
 # Alembic keeps its own table, which is the last thing of ours.
 DROP_VERSIONS: Final = sql.SQL("drop table if exists {}").format(sql.Identifier(STATE_SCHEMA, "alembic_version"))
@@ -33,9 +33,9 @@ def undo(url: str, application: Application, name: str, *, sleep: Callable[[floa
     capability = _capability(name)
     changes: list[str] = []
     with migrating_session(url) as conn:
-        if not is_migrated(conn):
-            return Migration(())
         refuse_an_older_release(conn)
+        if capability.name not in installed(conn):
+            return Migration(())
         _refuse_a_ground(conn, capability)
         patiently(lambda: changes.extend(capability.undo(conn, application)), sleep)
         patiently(lambda: changes.extend(_drop(conn, url, capability)), sleep)
@@ -68,11 +68,11 @@ def _drop(conn: Connection, url: str, capability: Capability) -> list[str]:
     for folder in folders:
         for file, signatures in functions_of(conn, folder).items():
             changes.extend(drop_functions(conn, file, signatures))
-    last = capability is BASE[0]
-    if not last:
-        conn.execute(FORGET_CAPABILITY, (capability.name,))
     changes.extend(undo_revisions(url, capability))
-    if last:
+    # Until here a rerun goes on where this one was cut off.
+    if capability is not BASE[0]:
+        conn.execute(FORGET_CAPABILITY, (capability.name,))
+    else:
         conn.execute(DROP_VERSIONS)
         if left := [name for (name,) in rows(conn, LEFT, (STATE_SCHEMA,))]:
             changes.append(f"schema {STATE_SCHEMA}: stays, since it holds {', '.join(left)}")
