@@ -95,6 +95,10 @@ def _statistic_asset(application: Application, name: QualifiedName, view: KeptVi
                 context.log.info(f"{name} is {before[0].age} old and not due")
                 return
             outcome = refresh_statistic(conn, name)
+            if outcome.outcome in ("gone", "changed"):
+                # The application's own doing, which the check of freshness tells.
+                context.log.warning(f"{name}: {before[0].state}")
+                return
             (status,) = statistics_status(conn, name)
             metadata = outcome_metadata(outcome, status)
             # Pictures are stored by Dagster for good: one only where it shows something new.
@@ -143,7 +147,7 @@ def fresh_result(key: dg.AssetKey, check: str, found: StatisticStatus | None, *,
         passed = optional
         told = "the application does not have it" if optional else "it is not kept; lifecycle migrate says why"
     elif found.state != "kept":
-        passed, told = False, f"{found.state}; run lifecycle migrate"
+        passed, told = optional and found.state == "gone", f"{found.state}; run lifecycle migrate"
     elif found.age is None or found.late:
         passed = False
         when = found.refreshed_at or "never"

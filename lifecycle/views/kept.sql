@@ -332,7 +332,10 @@ begin
         else
             begin
                 select r.mode, r.written, r.note into outcome, rows, note from lifecycle.refresh_kept_view(view) r;
-            exception when others then
+            exception when undefined_table or object_not_in_prerequisite_state then
+                -- The application's own doing: the check says so, and nothing is wrong with the job.
+                outcome := case when to_regclass(name) is null then 'gone' else 'changed' end; note := sqlerrm;
+            when others then
                 outcome := 'failure'; rows := 0; error := lifecycle.first_line(sqlerrm);
             end;
         end if;
@@ -364,12 +367,14 @@ begin
             error := format('another session refreshes (pid %s); nothing was done, wait for it', holder);
         else
             begin
-                differing := lifecycle.compare_kept_view(view);
+                differing := coalesce(lifecycle.compare_kept_view(view), 0);
                 outcome := case differing when 0 then 'equal' else 'repaired' end;
                 if differing > 0 then
                     error := format('%s rows differed from the definition, and were repaired', differing);
                 end if;
-            exception when others then
+            exception when undefined_table or object_not_in_prerequisite_state then
+                outcome := case when to_regclass(name) is null then 'gone' else 'changed' end;
+            when others then
                 outcome := 'failure'; error := lifecycle.first_line(sqlerrm);
             end;
         end if;
