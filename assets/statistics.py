@@ -15,6 +15,8 @@ from lifecycle.declarations.application import Application
 from lifecycle.declarations.views import KeptView
 from lifecycle.errors import LifecycleError
 from lifecycle.names import QualifiedName
+from lifecycle.pacing import pacing_of
+from lifecycle.views.archived import archive_layouts, blind_views
 from lifecycle.views.statistics import (
     StatisticOutcome,
     StatisticStatus,
@@ -25,6 +27,7 @@ from lifecycle.views.statistics import (
 )
 from resources.postgres import ApplicationDatabase, retried_when_busy
 
+JOB: Final = "refresh_derived_statistics"
 GROUP: Final = "statistics"
 OWNERS: Final = ["team:data-platform"]
 CODE_VERSION: Final = "3"
@@ -32,7 +35,10 @@ HOURLY: Final = dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=6), w
 # A run that a person starts refreshes at once; one of the timetable only what is due.
 SCHEDULE_TAG: Final = "dagster/schedule_name"
 COMPARISON_KEY: Final = dg.AssetKey(["lifecycle", "statistics_comparison"])
-COMPARED_WITHIN: Final = timedelta(hours=50)
+CHECKS: Final = {
+    "fresh": "It answers from its table, which was refreshed in time.",
+    "proved": "The last comparison found no row that differs from the view's own definition.",
+}
 
 
 def outcome_metadata(outcome: StatisticOutcome, status: StatisticStatus) -> dict[str, Any]:
@@ -64,9 +70,10 @@ def _picture(conn: Connection, application: Application, status: StatisticStatus
 
 def _statistic_asset(application: Application, name: QualifiedName, view: KeptView) -> dg.AssetsDefinition:
     relation = next((relation for relation in application.relations if relation.name == name), None)
+    key = application_key(name)
 
     @dg.asset(
-        key=application_key(name),
+        key=key,
         deps=[application_key(source) for source in (relation.reads if relation else ())],
         group_name=GROUP,
         description=(
@@ -82,31 +89,45 @@ def _statistic_asset(application: Application, name: QualifiedName, view: KeptVi
         code_version=CODE_VERSION,
         io_manager_key="dataframes",
         output_required=False,
+        # Evaluated with it, since a check of its own would be left out where a view is not due.
+        check_specs=[dg.AssetCheckSpec(check, asset=key, description=told) for check, told in CHECKS.items()],
     )
     def statistic(
         context: dg.AssetExecutionContext, database: ApplicationDatabase
-    ) -> Iterator[dg.MaterializeResult[None]]:
+    ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
         with retried_when_busy(), database.connect() as conn:
-            before = statistics_status(conn, name)
-            if not before:
-                context.log.info(f"{name} is not kept: the application lacks it, or lifecycle migrate said why")
-                return
-            if SCHEDULE_TAG in context.run.tags and not before[0].due:
-                context.log.info(f"{name} is {before[0].age} old and not due")
-                return
-            outcome = refresh_statistic(conn, name)
-            if outcome.outcome in ("gone", "changed"):
-                # The application's own doing, which the check of freshness tells.
-                context.log.warning(f"{name}: {before[0].state}")
-                return
-            (status,) = statistics_status(conn, name)
-            metadata = outcome_metadata(outcome, status)
-            # Pictures are stored by Dagster for good: one only where it shows something new.
-            if outcome.rows:
-                metadata |= _picture(conn, application, status)
-            yield dg.MaterializeResult(metadata=metadata)
+            made = _refreshed(conn, application, name, only_if_due=SCHEDULE_TAG in context.run.tags)
+            if made is None:
+                context.log.info(f"{name} was not refreshed: it is not due, or its check says what it is instead")
+            else:
+                yield dg.MaterializeResult(metadata=made)
+            status = next(iter(statistics_status(conn, name)), None)
+            blind = _blind(conn, application, name) if status and status.state != "kept" else ""
+        yield fresh_result(key, "fresh", status, optional=view.optional, blind=blind)
+        yield proved_result(key, "proved", status)
 
     return statistic
+
+
+def _refreshed(
+    conn: Connection, application: Application, name: QualifiedName, *, only_if_due: bool
+) -> dict[str, Any] | None:
+    """Refresh one view; metadata, or None when there was nothing to do or nothing that a refresh could do."""
+    before = next(iter(statistics_status(conn, name)), None)
+    if before is None or before.state != "kept" or (only_if_due and not before.due):
+        return None
+    with pacing_of(application, JOB).work():
+        outcome = refresh_statistic(conn, name)
+    (status,) = statistics_status(conn, name)
+    metadata = outcome_metadata(outcome, status)
+    # Pictures are stored by Dagster for good: one only where it shows something new.
+    return metadata | (_picture(conn, application, status) if outcome.rows else {})
+
+
+def _blind(conn: Connection, application: Application, name: QualifiedName) -> str:
+    """What the text of a view misses of archived rows; empty where it misses nothing."""
+    found = blind_views(conn, archive_layouts(conn, application))
+    return next((blind.told for blind in found if blind.view == name), "")
 
 
 def _comparison_asset(application: Application) -> dg.AssetsDefinition:
@@ -140,14 +161,17 @@ def _comparison_asset(application: Application) -> dg.AssetsDefinition:
     return statistics_comparison
 
 
-def fresh_result(key: dg.AssetKey, check: str, found: StatisticStatus | None, *, optional: bool) -> dg.AssetCheckResult:
-    """Whether a view answers from its table, and not from one that is late."""
+def fresh_result(
+    key: dg.AssetKey, check: str, found: StatisticStatus | None, *, optional: bool, blind: str = ""
+) -> dg.AssetCheckResult:
+    """Whether a view answers from its table, and not from one that is late; `blind` is what another text misses."""
     told, passed = "", True
-    if found is None:
+    if found is None or (found.state == "gone" and optional):
         passed = optional
         told = "the application does not have it" if optional else "it is not kept; lifecycle migrate says why"
     elif found.state != "kept":
-        passed, told = optional and found.state == "gone", f"{found.state}; run lifecycle migrate"
+        passed = optional and found.state == "gone"
+        told = f"{found.state}{f': it now {blind}' if blind else ''}; run lifecycle migrate"
     elif found.age is None or found.late:
         passed = False
         when = found.refreshed_at or "never"
@@ -174,42 +198,12 @@ def proved_result(key: dg.AssetKey, check: str, found: StatisticStatus | None) -
     )
 
 
-def _checks(application: Application) -> dg.AssetChecksDefinition:
-    names = {application_key(name): name for name in application.views.kept}
-    specs = {
-        "fresh": "It answers from its table, which was refreshed in time.",
-        "proved": "The last comparison found no row that differs from the view's own definition.",
-    }
-
-    @dg.multi_asset_check(
-        name="statistics_checks",
-        specs=[dg.AssetCheckSpec(check, asset=key, description=told) for key in names for check, told in specs.items()],
-        can_subset=True,
-    )
-    def evaluate(
-        context: dg.AssetCheckExecutionContext, database: ApplicationDatabase
-    ) -> Iterator[dg.AssetCheckResult]:
-        with retried_when_busy(), database.connect() as conn:
-            status = {found.name: found for found in statistics_status(conn)}
-        for key in sorted(context.selected_asset_check_keys):
-            name = names[key.asset_key]
-            if key.name == "fresh":
-                optional = application.views.kept[name].optional
-                yield fresh_result(key.asset_key, key.name, status.get(name), optional=optional)
-            else:
-                yield proved_result(key.asset_key, key.name, status.get(name))
-
-    return evaluate
-
-
 def bundle(application: Application) -> Bundle:
     """An asset and two checks per kept view."""
     kept = application.views.kept
     if not kept:
         return Bundle()
-    return Bundle(
-        assets=[_statistic_asset(application, name, view) for name, view in kept.items()], checks=[_checks(application)]
-    )
+    return Bundle(assets=[_statistic_asset(application, name, view) for name, view in kept.items()])
 
 
 def comparison_bundle(application: Application) -> Bundle:

@@ -13,7 +13,7 @@ from typing import Final
 
 from psycopg import sql
 
-from benchmarks.clients import ACCOUNTS, COUNT, KnownHour
+from benchmarks.clients import ACCOUNTS, COUNT, CREATE_VIEW, KnownHour
 from lifecycle.database import connect_directly, rows, value
 from lifecycle.partitions.months import add_months, month_start
 from sandbox.application import create_application_database
@@ -95,6 +95,9 @@ def create_filled_database(server: Server, name: str, count: int, months: int, n
         for _, definition in indexes:
             admin.execute(definition.encode())
         admin.execute("refresh materialized view daily_user_behavior_summary")
+        admin.execute("set role postgres")
+        admin.execute(CREATE_VIEW.encode())
+        admin.execute("reset role")
         admin.execute("vacuum (analyze)")
     return url
 

@@ -43,10 +43,10 @@ select gen_random_uuid(), pg_temp.id(1 + floor(20000 * pg_temp.chance(i, 1))::bi
        now() - i * interval '365 days' / %(rows)s
   from generate_series(1::bigint, %(rows)s) i;
 
--- One title in twenty is missing; one in five thousand holds a word that nothing else does.
+-- One title in twenty is the one that a session begins with; one in five thousand holds a word that nothing else does.
 insert into chat_sessions (id, account_id, title, started_at, last_activity_at)
 select gen_random_uuid(), pg_temp.id(1 + floor(20000 * pg_temp.chance(i, 1))::bigint),
-       case when i %% 20 = 0 then null
+       case when i %% 20 = 0 then 'New chat'
             when i %% 5000 = 1 then '小浜の町歩き' when i %% 5000 = 2 then '三国湊レトロさんぽ'
             else (select w from moment where n = floor(16 * pg_temp.chance(i, 2)))
               || (select w from place where n = floor(50 * power(pg_temp.chance(i, 3), 2)))

@@ -25,6 +25,7 @@ from assets import (
 )
 from assets.application import application_assets
 from assets.bundle import Bundle
+from assets.dashboards import dashboard_assets
 from lifecycle.declarations.application import Application
 from lifecycle.declarations.loader import DEFAULT_FOLDER, load_application
 from orchestration.executor import living_in_process_executor
@@ -117,7 +118,11 @@ def build_definitions(
     made_here = {key for asset in assets for key in asset.keys}
     read_here = {key for asset in assets for key in asset.dependency_keys}
     return dg.Definitions(
-        assets=[*application_assets(application, made_here, read_here), *assets],
+        assets=[
+            *application_assets(application, made_here, read_here),
+            *assets,
+            *dashboard_assets(application),
+        ],
         asset_checks=[check for bundle in bundles.values() for check in bundle.checks],
         jobs=jobs,
         schedules=schedules,

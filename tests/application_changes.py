@@ -81,7 +81,7 @@ def changes(conn: Connection) -> Iterator[Change]:
 
 
 def _verbatim(statement: str) -> sql.Composed:
-    return sql.Composed([sql.SQL(statement)])  # type: ignore[arg-type]
+    return sql.Composed([sql.SQL(statement)])
 
 
 def _table_changes(table: str, columns: list[str]) -> Iterator[Change]:
@@ -105,7 +105,7 @@ def _table_changes(table: str, columns: list[str]) -> Iterator[Change]:
         "comment": "comment on table {t} is 'later'",
     }
     for kind, statement in plain.items():
-        yield Change(kind, table, sql.SQL(statement).format(t=name))  # type: ignore[arg-type]
+        yield Change(kind, table, sql.SQL(statement).format(t=name))
     for column in columns:
         each = {
             "drop column": "alter table {t} drop column {c}",
@@ -117,7 +117,7 @@ def _table_changes(table: str, columns: list[str]) -> Iterator[Change]:
             "index column": "create index later_idx on {t} ({c})",
         }
         for kind, statement in each.items():
-            made = sql.SQL(statement).format(t=name, c=sql.Identifier(column))  # type: ignore[arg-type]
+            made = sql.SQL(statement).format(t=name, c=sql.Identifier(column))
             yield Change(kind, f"{table}.{column}", made)
 
 
@@ -133,7 +133,7 @@ def _view_changes(view: str, kind: str, definition: str) -> Iterator[Change]:
         "rename view": "alter {k} {v} rename to later",
         "refresh": "refresh materialized view {v}" if kind == "m" else "select from {v} limit 1",
     }.items():
-        yield Change(told, view, sql.SQL(statement).format(k=word, v=name))  # type: ignore[arg-type]
+        yield Change(told, view, sql.SQL(statement).format(k=word, v=name))
 
 
 def outcome(conn: Connection, change: Change, before: frozenset[str]) -> Outcome:

@@ -31,7 +31,9 @@ def columns_of_november() -> dict[str, set[str]]:
     relations = json.loads((DEFAULT_FOLDER / RELATIONS_FILE).read_text(encoding="utf-8"))
     known = {relation["name"]: {column["name"] for column in relation["columns"]} for relation in relations}
     # Made by us, and declared in access.yaml like the rest.
-    made = {name: set() for table in read(DEFAULT_FOLDER / "archive.yaml").values() for name in _made(table)}
+    made: dict[str, set[str]] = {
+        name: set() for table in read(DEFAULT_FOLDER / "archive.yaml").values() for name in _made(table)
+    }
     return known | made
 
 

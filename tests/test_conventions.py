@@ -41,6 +41,7 @@ WITHOUT_LOGIC = {
     "review_chart",
     "archive_chart",
     "bundle",
+    "dashboards",
     "keys",
     "partition_checks",
     "statistics",

@@ -6,11 +6,13 @@ from lifecycle.database import connect, value
 from lifecycle.review.weekly import weekly_review
 from orchestration.definitions import build_definitions
 from orchestration.demo.runs import past_ticks
+from orchestration.schedules import build_schedules
 from sandbox.past_weeks import make_up_past_weeks
 from tests.conftest import MakeApplicationDb
 from tests.declared import APPLICATION
 
-JOBS = sorted({schedule.job_name for schedule in build_definitions(APPLICATION).schedules or ()})
+NAMES = {job.name for job in build_definitions(APPLICATION).jobs or ()}
+JOBS = sorted({schedule.job_name for schedule in build_schedules(NAMES, APPLICATION)})
 
 
 def test_the_past_follows_the_timetable_and_fills_the_review(make_application_db: MakeApplicationDb) -> None:

@@ -89,8 +89,8 @@ def test_a_plan_through_the_pooler_leaves_the_applications_sessions_as_they_were
 
 def test_long_work_refuses_the_pooler(pooled: str, empty_application_db: str, now: datetime) -> None:
     with pytest.raises(RefusedError, match=r"transaction pooler.*5432"):
-        upgrade(pooled)
-    upgrade(empty_application_db)
+        upgrade(pooled, APPLICATION)
+    upgrade(empty_application_db, APPLICATION)
     with pytest.raises(RefusedError, match=r"transaction pooler.*5432"):
         convert_table(pooled, EVENT_TABLES[0], now=now, progress=lambda *_: None)
     with connect(empty_application_db) as conn:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from jsonschema import Draft202012Validator  # type: ignore[import-untyped]  # comes with dagster-dg-cli
+from jsonschema import Draft202012Validator  # comes with dagster-dg-cli
 from psycopg.types.json import Jsonb
 
 from lifecycle.database import Connection, connect, rows, value

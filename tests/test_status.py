@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from lifecycle.database import Connection, connect
+from lifecycle.names import QualifiedName
 from lifecycle.partitions.convert import convert_table
 from lifecycle.partitions.months import add_months, month_start, partition_name
 from lifecycle.partitions.status import PartitionStatus, partition_status
@@ -53,7 +54,7 @@ def test_a_plain_a_missing_and_an_unmigrated_table_are_not_partitioned(make_appl
             assert not found.partitioned
             assert found.bytes > 0
             assert found.partitions == ()
-            assert not status(conn, MonthlyTable("no_such_table", "at", "1 day", "none")).partitioned
+            assert not status(conn, MonthlyTable(QualifiedName("public", "no_such_table"), "at", "1 day")).partitioned
 
 
 def test_a_table_attached_whole_awaits_its_split(make_application_db: MakeApplicationDb) -> None:

@@ -142,5 +142,13 @@ def test_nothing_of_the_project_is_left_after_the_last_step(make_application_db:
         undo_all(url)
         assert conn.execute(functions).fetchall() == functions_before
         assert {*conn.execute(CATALOG.encode())} == catalog_before
-        left = "select nspname from pg_namespace where nspname in ('lifecycle', 'event_partitions')"
-        assert conn.execute(left.encode()).fetchall() == []
+        # What a view said cannot be computed again: it stays until a person drops it.
+        left = "select c.oid::regclass::text from pg_class c where c.relnamespace = to_regnamespace('lifecycle')"
+        histories = [
+            f"lifecycle.kept_{name.name}_history" for name, view in APPLICATION.views.kept.items() if view.history
+        ]
+        assert [name for (name,) in conn.execute(f"{left} and c.relkind = 'r'".encode())] == histories
+        for name in histories:
+            conn.execute(f"drop table {name}".encode())
+        schemas = "select nspname from pg_namespace where nspname in ('lifecycle', 'event_partitions')"
+        assert conn.execute(schemas.encode()).fetchall() == [("lifecycle",)]

@@ -14,7 +14,7 @@ from lifecycle.checking.migrated import not_migrated
 from lifecycle.checking.mismatch import Mismatch
 from lifecycle.checking.needed import Needed, gone
 from lifecycle.checking.segments import lost_sources, needed_segment_tables, no_target
-from lifecycle.checking.views import needed_views, view_mismatches
+from lifecycle.checking.views import kept_mismatches, needed_views, view_mismatches
 from lifecycle.database import Connection
 from lifecycle.declarations.application import Application
 
@@ -44,6 +44,7 @@ def _compared(conn: Connection, application: Application, catalog: Catalog) -> I
     yield from maintenance_gone(application, catalog)
     yield from unfit_event_tables(application, catalog)
     yield from view_mismatches(application, catalog)
+    yield from kept_mismatches(conn, application)
     yield from new_columns(application, catalog)
     yield from no_target(application, catalog)
     yield from lost_sources(conn, application)

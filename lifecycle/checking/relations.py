@@ -7,6 +7,7 @@ from lifecycle.database import Connection, rows
 from lifecycle.declarations.application import Application
 from lifecycle.declarations.relations import Relation, RelationColumn
 from lifecycle.names import QualifiedName
+from lifecycle.views.age import without_age
 
 # Schemas whose relations are ours.
 OWN_SCHEMAS: Final = ("lifecycle", "event_partitions")
@@ -68,7 +69,7 @@ def live_relations(conn: Connection, application: Application) -> tuple[Relation
         Relation(
             name=QualifiedName(schema, name),
             kind=kind,
-            comment=comment,
+            comment=without_age(comment) or "",
             reads=tuple(reads[oid]),
             columns=tuple(columns[oid]),
         )

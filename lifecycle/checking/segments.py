@@ -65,7 +65,7 @@ def _refused(conn: Connection, query: str) -> str | None:
     """Why PostgreSQL would not run it; nothing is read."""
     try:
         with conn.transaction():
-            conn.execute(sql.SQL("select from (\n{}\n) q limit 0").format(sql.SQL(query)))  # type: ignore[arg-type]
+            conn.execute(sql.SQL("select from (\n{}\n) q limit 0").format(sql.SQL(query)))
     except psycopg.ProgrammingError as error:
         return error.diag.message_primary
     return None

@@ -6,7 +6,12 @@ from typing import Final
 from lifecycle.checking.catalog import Catalog
 from lifecycle.checking.mismatch import Mismatch
 from lifecycle.checking.needed import Needed
+from lifecycle.database import Connection
 from lifecycle.declarations.application import Application
+from lifecycle.migrating.state import installed
+from lifecycle.views.archived import archive_layouts, blind_views
+from lifecycle.views.kept_plan import KeptPlan, plan_kept
+from lifecycle.views.statistics import statistics_status
 
 FILE: Final = "views.yaml"
 CAPABILITY: Final = "views"
@@ -14,7 +19,9 @@ MATERIALIZED: Final = "m"
 
 
 def needed_views(application: Application) -> Iterator[Needed]:
-    """The declared materialized views."""
+    """The declared views, kept and materialized."""
+    for name, kept in application.views.kept.items():
+        yield Needed(CAPABILITY, FILE, name, (), kept.optional, ("kept", str(name)))
     for name, view in application.views.materialized.items():
         yield Needed(CAPABILITY, FILE, name, (), view.optional, ("materialized", str(name)))
 
@@ -36,6 +43,29 @@ def view_mismatches(application: Application, catalog: Catalog) -> Iterator[Mism
                 ("materialized",),
                 f"{name}: {{max_age: 1 day}}",
             )
+
+
+def kept_mismatches(conn: Connection, application: Application) -> Iterator[Mismatch]:
+    """Declared views that do not answer from their table, and views that miss what is archived."""
+    if CAPABILITY not in installed(conn):
+        return
+    for plan in plan_kept(conn, application):
+        if told := _told(plan):
+            yield Mismatch(CAPABILITY, str(plan.name), told, FILE)
+    for status in statistics_status(conn):
+        if status.name not in application.views.kept:
+            told = "is kept and declared no more: `lifecycle migrate` gives it back"
+            yield Mismatch(CAPABILITY, str(status.name), told)
+    for blind in blind_views(conn, archive_layouts(conn, application)):
+        told = f"{blind.told}: run `lifecycle migrate`, which lets it read both or says why not"
+        yield Mismatch(CAPABILITY, str(blind.view), told)
+
+
+def _told(plan: KeptPlan) -> str | None:
+    if plan.state == "stays":
+        return f"{plan.told}. Take its entry out of {FILE}, or change what stands in the way"
+    # One that never was there is missed by `needed_views`, unless it may be missing.
+    return plan.told if plan.state == "to be kept" or (plan.state == "absent" and plan.seen) else None
 
 
 def _not_asked(application: Application) -> tuple[str, ...]:

@@ -1,8 +1,9 @@
-"""views.yaml: what the application computes on every read or on demand, and how fresh it has to be."""
+"""views.yaml: what the application computes on every read or on demand, how fresh it has to be, and who reads it."""
 
+import re
 from typing import Annotated
 
-from pydantic import Field, model_validator
+from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from lifecycle.declarations.model import Column, Declared, DeclaredObject, Interval
 from lifecycle.names import QualifiedName
@@ -42,6 +43,21 @@ class KeptView(DeclaredObject):
         return self
 
 
+class Dashboard(DeclaredObject):
+    """Something outside of the database that people read: where it is, whose it is, what it shows."""
+
+    url: Annotated[str, StringConstraints(pattern="^https?://")] = Field(description="where people open it")
+    owner: str = Field(min_length=1, description="who answers for it: an e-mail address, or `team:` and a name")
+    views: tuple[QualifiedName, ...] = Field(min_length=1, description="the views and tables that it reads")
+
+    @field_validator("owner")
+    @classmethod
+    def _names_somebody(cls, owner: str) -> str:
+        if "@" not in owner and not re.fullmatch("team:.+", owner):
+            raise ValueError(f"{owner!r} is nobody: write an e-mail address, or `team:` and a name")
+        return owner
+
+
 class Views(Declared):
     """Views by name."""
 
@@ -59,3 +75,6 @@ class Views(Declared):
     )
     kept: dict[QualifiedName, KeptView] = Field(default_factory=dict)
     materialized: dict[QualifiedName, MaterializedView] = Field(default_factory=dict)
+    dashboards: dict[str, Dashboard] = Field(
+        default_factory=dict, description="what reads the views, for the lineage in Dagster; nothing is done with them"
+    )

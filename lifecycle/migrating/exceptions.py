@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from lifecycle.database import Connection, rows
+from lifecycle.database import Connection, rows, value
 from lifecycle.declarations.application import Application
 from lifecycle.names import QualifiedName
 
@@ -37,7 +37,13 @@ with relations as (
                                    || pg_get_function_identity_arguments(p.oid) || ')'
 )
 select distinct o.kind, pg_describe_object(d.classid, d.objid, d.objsubid),
-       pg_describe_object(d.refclassid, d.refobjid, d.refobjsubid)
+       pg_describe_object(d.refclassid, d.refobjid, d.refobjsubid),
+       d.refclassid = 'pg_class'::regclass and d.refobjsubid > 0
+       and (exists (select from pg_class t where t.oid = d.refobjid and t.relkind in ('r', 'p')) and o.kind <> 'trigger'
+            or exists (select from pg_attribute a join pg_type t on t.oid = a.atttypid
+                        where a.attrelid = d.refobjid and a.attnum = d.refobjsubid and t.typcategory = 'D')
+            or exists (select from pg_constraint k where k.conrelid = d.refobjid and d.refobjsubid = any (k.conkey)
+                                                     and k.contype in ('p', 'u', 'f')))
   from pg_depend d join ours o on o.classid = d.classid and o.objid = d.objid
  where d.deptype = 'n' and d.refobjid >= 16384
    and d.refclassid = any (array['pg_class', 'pg_proc', 'pg_type', 'pg_constraint']::regclass[])
@@ -46,6 +52,16 @@ select distinct o.kind, pg_describe_object(d.classid, d.objid, d.objsubid),
                     where e.classid = d.refclassid and e.objid = d.refobjid and e.deptype = 'e')
  order by 1, 2, 3
 """
+
+
+# Keys of kept views, which their triggers note.
+WATCHED: Final = """
+select pg_describe_object('pg_class'::regclass, a.attrelid, a.attnum)
+  from lifecycle.watched_tables w
+  join pg_attribute a on a.attrelid = to_regclass(format('%I.%I', w.source_schema, w.source_name))
+                     and a.attname = any (w.column_names || w.time_column)
+"""
+HAS_WATCHED: Final = "select to_regclass('lifecycle.watched_tables') is not null"
 
 
 @dataclass(frozen=True)
@@ -59,14 +75,21 @@ class Reason:
 
 @dataclass(frozen=True)
 class Pin:
-    """`object` of ours cannot be without `pinned`."""
+    """`object` of ours cannot be without `pinned`; `plain`: a column of a table, of a trigger's a key or a moment."""
 
     kind: str
     object: str
     pinned: str
+    plain: bool
 
 
 REASONS: Final = (
+    Reason(
+        "trigger",
+        "a trigger that notes what has to be computed again looks at keys and moments alone, so that a statement that "
+        "changes neither costs nothing",
+        "`drop trigger` before the key or the moment goes or changes its type; `lifecycle migrate` makes it anew",
+    ),
     Reason(
         "policy",
         "a policy asks the columns that say whose row it is, and PostgreSQL lets no such column go or change its type "
@@ -85,7 +108,11 @@ REASONS: Final = (
 def pins(conn: Connection, application: Application) -> tuple[Pin, ...]:
     """Every object of the application that one of ours holds. Needs a migrated database."""
     made = [str(name) for name in _made_by_archives(application)]
-    return tuple(Pin(*row) for row in rows(conn, PINS, {"made": made}))
+    watched = {name for (name,) in rows(conn, WATCHED)} if value(conn, HAS_WATCHED) else set()
+    return tuple(
+        Pin(kind, name, pinned, plain or (kind == "trigger" and pinned in watched))
+        for kind, name, pinned, plain in rows(conn, PINS, {"made": made})
+    )
 
 
 def _made_by_archives(application: Application) -> Iterator[QualifiedName]:
@@ -96,10 +123,6 @@ def _made_by_archives(application: Application) -> Iterator[QualifiedName]:
 
 
 def unexcused(found: Iterable[Pin]) -> tuple[Pin, ...]:
-    """Those for which there is no reason: of a policy or a view what is no column of a table, and all others."""
+    """Those for which there is no reason: what is no plain column, and what objects of other kinds hold."""
     excused = {reason.kind for reason in REASONS}
-    return tuple(
-        pin
-        for pin in found
-        if pin.kind not in excused or not (pin.pinned.startswith("column ") and " of table " in pin.pinned)
-    )
+    return tuple(pin for pin in found if pin.kind not in excused or not pin.plain)

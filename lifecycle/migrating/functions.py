@@ -218,7 +218,7 @@ def _open_to(conn: Connection, oid: int, signature: str, roles: Sequence[str]) -
     for (grantee,) in rows(conn, GRANTEES, (oid,)):
         conn.execute(f"revoke all on routine {signature} from {grantee}".encode())
     for role in roles:
-        conn.execute(sql.SQL("grant execute on routine {} to {}").format(sql.SQL(signature), sql.Identifier(role)))  # type: ignore[arg-type]
+        conn.execute(sql.SQL("grant execute on routine {} to {}").format(sql.SQL(signature), sql.Identifier(role)))
 
 
 def _drop(conn: Connection, signature: str) -> None:

@@ -6,7 +6,7 @@ from typing import Final
 
 from psycopg import sql
 
-from lifecycle.database import Connection
+from lifecycle.database import Connection, rows
 from lifecycle.declarations.application import Application
 from lifecycle.errors import RefusedError
 from lifecycle.migrating.capabilities import BASE, CAPABILITIES
@@ -17,9 +17,11 @@ from lifecycle.migrating.revisions import STATE_SCHEMA, undo_revisions
 from lifecycle.migrating.state import FORGET_CAPABILITY, installed, is_migrated, refuse_an_older_release
 
 # Alembic keeps its own table, which is the last thing of ours.
-DROP_STATE_SCHEMA: Final = (
-    sql.SQL("drop table if exists {}").format(sql.Identifier(STATE_SCHEMA, "alembic_version")),
-    sql.SQL("drop schema if exists {}").format(sql.Identifier(STATE_SCHEMA)),
+DROP_VERSIONS: Final = sql.SQL("drop table if exists {}").format(sql.Identifier(STATE_SCHEMA, "alembic_version"))
+DROP_STATE_SCHEMA: Final = sql.SQL("drop schema if exists {}").format(sql.Identifier(STATE_SCHEMA))
+# What a view said, hour by hour, cannot be computed again, so it is nobody's to drop but a person's.
+LEFT: Final = (
+    "select c.oid::regclass::text from pg_class c where c.relnamespace = to_regnamespace(%s) and c.relkind = 'r'"
 )
 
 
@@ -71,7 +73,10 @@ def _drop(conn: Connection, url: str, capability: Capability) -> list[str]:
         conn.execute(FORGET_CAPABILITY, (capability.name,))
     changes.extend(undo_revisions(url, capability))
     if last:
-        for statement in DROP_STATE_SCHEMA:
-            conn.execute(statement)
-        changes.append(f"schema {STATE_SCHEMA}: dropped")
+        conn.execute(DROP_VERSIONS)
+        if left := [name for (name,) in rows(conn, LEFT, (STATE_SCHEMA,))]:
+            changes.append(f"schema {STATE_SCHEMA}: stays, since it holds {', '.join(left)}")
+        else:
+            conn.execute(DROP_STATE_SCHEMA)
+            changes.append(f"schema {STATE_SCHEMA}: dropped")
     return changes

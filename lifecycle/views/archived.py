@@ -5,11 +5,12 @@ in place, a materialized view is built anew beside and exchanged.
 """
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Final
 
 from psycopg import sql
 
-from lifecycle.archive.layout import Layout, archives_of, exists, read_layout
+from lifecycle.archive.layout import Archive, Layout, archives_of, exists, read_layout
 from lifecycle.database import Connection, rows
 from lifecycle.declarations.application import Application
 from lifecycle.errors import RefusedError
@@ -27,6 +28,15 @@ select distinct n.nspname::text, c.relname::text
  where d.refclassid = 'pg_class'::regclass and d.refobjid = to_regclass(%s) and c.oid <> d.refobjid
    and c.oid is distinct from to_regclass(%s) order by 1, 2
 """
+
+
+@dataclass(frozen=True)
+class Blind:
+    """A view that reads an archived table and nothing of its archive; `told` says what that comes to."""
+
+    view: QualifiedName
+    archive: Archive
+    told: str
 
 
 def archive_layouts(conn: Connection, application: Application) -> dict[QualifiedName, Layout]:
@@ -48,6 +58,29 @@ def show_archives(conn: Connection, layouts: Mapping[QualifiedName, Layout]) -> 
                 yield from _show(conn, name, layouts)
             except RefusedError as refused:
                 yield f"view {name} does not see {layout.archive.declared.archive}: {refused}"
+
+
+def blind_views(conn: Connection, layouts: Mapping[QualifiedName, Layout]) -> Iterator[Blind]:
+    """Every view that answers from what is not archived yet alone, where nobody accepted that. Changes nothing."""
+    for layout in layouts.values():
+        archive, recent = layout.archive, layout.archive.declared.recent_view
+        if archive.declared.accept_changed_views:
+            continue
+        for schema, relation in rows(conn, READERS, (str(archive.source), str(recent) if recent else None)):
+            name = QualifiedName(schema, relation)
+            # The path goes back with it, also where a transaction is open already.
+            with conn.transaction(force_rollback=True):
+                conn.execute("set local search_path = ''")
+                view = read_view(conn, name)
+                read = [both for both in read_both(conn, name, layouts) if both.table == archive.source]
+            for both in read:
+                packed = needs_old_texts(view.readable, both) if view else None
+                yield Blind(
+                    name,
+                    archive,
+                    f"reads only those rows of {archive.source} that are not archived yet"
+                    + (f", and {packed} of old ones stands packed in {archive.declared.archive}" if packed else ""),
+                )
 
 
 def _show(conn: Connection, name: QualifiedName, layouts: Mapping[QualifiedName, Layout]) -> Iterator[str]:

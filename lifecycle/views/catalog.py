@@ -29,9 +29,23 @@ select a.attname::text, format_type(a.atttypid, a.atttypmod),
   left join pg_type e on e.oid = t.typelem and t.typcategory = 'A'
  where a.attrelid = %s::regclass and a.attnum > 0 and not a.attisdropped order by a.attnum
 """
-READ: Final = """
+# As lifecycle.relations_read, which is not there before the first `lifecycle migrate`: the plan is asked for earlier.
+RELATIONS_READ: Final = """
+with recursive read (relid, relkind, depth) as (
+    select to_regclass(%s)::oid, 'v'::"char", 0
+     union
+    select c.oid, c.relkind, 1 from read
+      join pg_rewrite w on w.ev_class = read.relid
+      join pg_depend d on d.classid = 'pg_rewrite'::regclass and d.objid = w.oid
+                      and d.refclassid = 'pg_class'::regclass and d.refobjid <> w.ev_class
+      join pg_class c on c.oid = d.refobjid
+     where read.relkind = 'v'
+)
+select distinct relid, relkind from read where depth > 0
+"""
+READ: Final = f"""
 select n.nspname::text, c.relname::text, c.relkind::text, c.oid::bigint
-  from lifecycle.relations_read(%s::regclass) r join pg_class c on c.oid = r.relid
+  from ({RELATIONS_READ}) r join pg_class c on c.oid = r.relid
   join pg_namespace n on n.oid = c.relnamespace where n.nspname <> 'lifecycle' order by 1, 2
 """
 # Functions outside of PostgreSQL's own may read anything and answer differently each time.

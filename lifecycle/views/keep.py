@@ -16,8 +16,17 @@ from lifecycle.declarations.views import KeptView, Views
 from lifecycle.errors import RefusedError
 from lifecycle.names import QualifiedName
 from lifecycle.release import release
+from lifecycle.views.age import comment_on, tell_ages, with_age, without_age
 from lifecycle.views.archived import replace_view, require_changeable
-from lifecycle.views.catalog import Source, View, foreign_functions, read_sources, read_table, read_view
+from lifecycle.views.catalog import (
+    RELATIONS_READ,
+    Source,
+    View,
+    foreign_functions,
+    read_sources,
+    read_table,
+    read_view,
+)
 from lifecycle.views.definition import cut_definition, kept_view, order_over_outputs
 from lifecycle.views.keys import TABLE_KINDS, RefreshKey, change_query, derive_key, moves
 from lifecycle.views.seam import inner_definition, needs_old_texts, over_both, read_both
@@ -68,7 +77,7 @@ update lifecycle.kept_views v
 KEPT: Final = "select schema_name, view_name, kept_table from lifecycle.kept_views order by place desc"
 FORGET: Final = "delete from lifecycle.kept_views where (schema_name, view_name) = (%s, %s)"
 # How far a view is from the tables: those go first that others read.
-DEPTH: Final = "select count(*) from lifecycle.relations_read(to_regclass(%s)) r where r.relkind = 'v'"
+DEPTH: Final = f"select count(*) from ({RELATIONS_READ}) r where r.relkind = 'v'"
 
 
 @dataclass(frozen=True)
@@ -131,12 +140,11 @@ def keep_views(conn: Connection, views: Views, layouts: Mapping[QualifiedName, L
     A line per view that was changed or cannot be kept. A rerun finishes what was cut off, and adopts a definition that
     the application replaced.
     """
-    yield from give_back(conn, [name for name in kept_views(conn) if name not in views.kept])
+    yield from give_back(conn, [name for name in kept_views(conn) if name not in views.kept or _is_gone(conn, name)])
     keepings: list[tuple[Keeping, bool]] = []
-    order = sorted(views.kept, key=lambda name: (value(conn, DEPTH, (str(name),)), name))
-    for place, name in enumerate(order):
+    for place, name in enumerate(in_order(conn, views)):
         declared = views.kept[name]
-        if _is_as_it_was(conn, name, views, layouts, place):
+        if is_as_it_was(conn, name, views, layouts, place):
             continue
         try:
             with conn.transaction():
@@ -156,12 +164,13 @@ def keep_views(conn: Connection, views: Views, layouts: Mapping[QualifiedName, L
     for keeping, made in keepings:
         if made or cut_definition(keeping.view.plain) != keeping.definition:
             try:
-                yield exchange(conn, keeping)
+                yield exchange(conn, keeping, views.kept[keeping.view.name].every)
             except RefusedError as refused:
                 yield f"view {keeping.view.name} stays as it is: {refused}"
+    yield from tell_ages(conn, views.kept)
 
 
-def exchange(conn: Connection, keeping: Keeping) -> str:
+def exchange(conn: Connection, keeping: Keeping, every: str) -> str:
     """Fill the table, then let the view answer from it. RefusedError when the application replaces it meanwhile."""
     name = keeping.view.name
     conn.execute(FILL.encode(), {"definition": keeping.definition, "schema": name.schema, "name": name.name})
@@ -171,6 +180,7 @@ def exchange(conn: Connection, keeping: Keeping) -> str:
         conn.execute(LOCK_TIMEOUT)
         body = kept_view(keeping.table, keeping.view.columns, keeping.definition, keeping.order)
         replace_view(conn, keeping.view, body)
+        comment_on(conn, name, with_age(keeping.view.comment, name, every))
         conn.execute(ADOPT.encode(), {"view": str(name), "schema": name.schema, "name": name.name})
     return f"view {name} answers from {keeping.table}"
 
@@ -194,12 +204,19 @@ def give_back(conn: Connection, names: Sequence[QualifiedName]) -> Iterator[str]
             definition = view and cut_definition(view.plain)
             if view and definition:
                 replace_view(conn, view, definition)
+            if view and view.kind == "v" and without_age(view.comment) != view.comment:
+                comment_on(conn, name, without_age(view.comment))
             conn.execute(sql.SQL("drop table if exists {}").format(tables[name].identifier))
             conn.execute(FORGET.encode(), (name.schema, name.name))
         kept = value(conn, "select to_regclass(%s)::text", (str(history_table(tables[name])),))
-        yield f"view {name} computes its rows itself again" + (f"; what it said stays in {kept}" if kept else "")
+        done = "computes its rows itself again" if view else "is gone, and its table went, too"
+        yield f"view {name} {done}" + (f"; what it said stays in {kept}" if kept else "")
     if names:
         yield from unwatch_tables(conn)
+
+
+def _is_gone(conn: Connection, name: QualifiedName) -> bool:
+    return not value(conn, "select to_regclass(%s) is not null", (str(name),))
 
 
 def _refuse_history_of_people(keeping: Keeping) -> None:
@@ -226,9 +243,15 @@ def _declared_as(name: QualifiedName, views: Views, layouts: Mapping[QualifiedNa
     return " ".join([release(), views.kept[name].model_dump_json(exclude={"why"}), shared, *sorted(archives)])
 
 
-def _is_as_it_was(
+def in_order(conn: Connection, views: Views) -> list[QualifiedName]:
+    """The declared views, those first that others read."""
+    return sorted(views.kept, key=lambda name: (value(conn, DEPTH, (str(name),)), name))
+
+
+def is_as_it_was(
     conn: Connection, name: QualifiedName, views: Views, layouts: Mapping[QualifiedName, Layout], place: int
 ) -> bool:
+    """Whether a view is kept as its declaration, its definition and what it reads ask for; `place` as `in_order`."""
     values = {
         "schema": name.schema,
         "name": name.name,
@@ -236,7 +259,7 @@ def _is_as_it_was(
         "declared": _declared_as(name, views, layouts),
         "place": place,
     }
-    with conn.transaction():
+    with conn.transaction(force_rollback=True):
         conn.execute("set local search_path = ''")
         return bool(rows(conn, AS_IT_WAS, values))
 

@@ -264,6 +264,9 @@ begin
            into found using view.seen, view.safe_until - interval '2 hours';
         perform set_config('timezone', zone, true);
     end if;
+    if found > 0 then  -- what a row is known by may be right, and the row not
+        execute format('delete from lifecycle.%I', view.kept_table);
+    end if;
     perform lifecycle.refresh_kept_view(view, found > 0);
     update lifecycle.kept_views v set compared_at = now(), differing = found
      where (v.schema_name, v.view_name) = (view.schema_name, view.view_name);
@@ -386,13 +389,14 @@ begin
 end $$;
 
 -- How old the figures of a view are: when it was refreshed, of a kept or a materialized view; null for one that is
--- computed on every read.
+-- computed on every read, as one that the application replaced is.
 create or replace function public.figures_as_of(view text) returns timestamptz
 language sql stable security definer set search_path = ''
 as $$
     select max(found.at) from (
         select v.refreshed_at as at from lifecycle.kept_views v
          where view in (v.view_name, format('%I.%I', v.schema_name, v.view_name))
+           and lifecycle.kept_definition(to_regclass(format('%I.%I', v.schema_name, v.view_name)), v.kept_table) is not null
          union all
         select s.refreshed_at from lifecycle.refresh_states s where s.name = view or s.name = 'public.' || view) found
 $$;

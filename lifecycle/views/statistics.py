@@ -1,5 +1,6 @@
 """Kept views from Python: refresh one, compare all with their definitions, say how each stands. Counts only."""
 
+import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -8,7 +9,7 @@ from typing import Final, Literal
 from psycopg import sql
 
 from lifecycle.database import Connection, rows, without_statement_timeout
-from lifecycle.errors import BusyError, LifecycleError
+from lifecycle.errors import BusyError, LifecycleError, RefusedError
 from lifecycle.names import QualifiedName
 
 REFRESH: Final = """
@@ -118,6 +119,21 @@ def statistics_status(conn: Connection, name: QualifiedName | None = None) -> tu
             unstable, state,
         ) in rows(conn, STATUS, values)
     )  # fmt: skip
+
+
+def named_statistic(conn: Connection, text: str) -> QualifiedName:
+    """The kept view of this name, with or without its schema; RefusedError says which there are."""
+    known = [status.name for status in statistics_status(conn)]
+    found = [name for name in known if text in (str(name), name.name)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise RefusedError(f"{text!r} is the name of {', '.join(map(str, found))}; say which")
+    near = difflib.get_close_matches(text, [name.name for name in known], n=1)
+    raise RefusedError(
+        f"no view named {text!r} is kept{f' (there is {near[0]})' if near else ''}; `lifecycle plan views` says which "
+        "are, and why others are not"
+    )
 
 
 def figures(conn: Connection, table: QualifiedName, columns: Sequence[str], most: int) -> list[tuple[object, ...]]:

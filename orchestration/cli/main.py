@@ -13,6 +13,7 @@ from orchestration.cli.docs import docs
 from orchestration.cli.erasure import erasure
 from orchestration.cli.migrate import migrate, undo
 from orchestration.cli.plan import plan
+from orchestration.cli.views import views
 
 app = typer.Typer(
     name="lifecycle",
@@ -44,3 +45,4 @@ for command in (migrate, undo, plan, check, schema, demo, docs):
 app.add_typer(access, name="access")
 app.add_typer(chat, name="chat")
 app.add_typer(erasure, name="erasure")
+app.add_typer(views, name="views")

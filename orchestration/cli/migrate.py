@@ -1,11 +1,15 @@
 """`lifecycle migrate` and `lifecycle undo`: our own objects in the database, made and taken back."""
 
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 from rich.markup import escape
 
+from lifecycle.errors import RefusedError
 from orchestration.cli.session import declared_application, errors, errors_as_messages, required_url
+
+# The capability whose objects go one by one, too.
+VIEWS: Final = "views"
 
 
 def migrate(
@@ -33,12 +37,17 @@ def migrate(
 
 def undo(
     capability: Annotated[str, typer.Argument(help="What to take back: the name of its folder in lifecycle/.")],
+    name: Annotated[str, typer.Argument(help="Of views: only this one computes its rows itself again.")] = "",
 ) -> None:
     """Take a capability's objects out of the database again; refuses where data would be lost."""
     from lifecycle.migrating.undo import undo as take_back
+    from lifecycle.views.undo import give_back_view
 
     url = required_url()
     with errors_as_messages():
-        done = take_back(url, declared_application(), capability)
+        application = declared_application()
+        if name and capability != VIEWS:
+            raise RefusedError(f"only {VIEWS} are taken back one by one; {capability} goes as a whole")
+        done = give_back_view(url, application, name) if name else take_back(url, application, capability)
     for change in done.changes or (f"Nothing to take back: the database has nothing of {capability}.",):
         typer.echo(change)

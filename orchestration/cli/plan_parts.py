@@ -6,6 +6,8 @@ from datetime import datetime
 from typing import Any, Final
 
 from lifecycle.access.report import Difference, access_differences
+from lifecycle.archive.layout import archives_of
+from lifecycle.archive.readers import FUNCTION, changed_readers
 from lifecycle.checking.migrated import not_migrated
 from lifecycle.database import Connection, value
 from lifecycle.declarations.application import Application
@@ -18,6 +20,7 @@ from lifecycle.partitions.facts import DatabaseFacts, probe_database
 from lifecycle.partitions.plan import ConversionPlan, RotationPlan, plan_conversion, plan_rotation
 from lifecycle.partitions.tables import monthly_tables
 from lifecycle.units import size_text
+from lifecycle.views.kept_plan import KeptPlan, plan_kept
 from lifecycle.views.plan import RefreshPlan, plan_refreshes
 
 # For one transaction only: behind a pooler, a session setting would stay for the application.
@@ -33,6 +36,15 @@ class Partitions:
 
     conversions: tuple[ConversionPlan, ...]
     rotations: tuple[RotationPlan, ...]
+
+
+@dataclass(frozen=True)
+class Views:
+    """Kept views, materialized views, and functions that read an archived table and nothing of its archive."""
+
+    kept: tuple[KeptPlan, ...]
+    refreshes: tuple[RefreshPlan, ...]
+    functions: Mapping[str, tuple[str, ...]]
 
 
 @dataclass(frozen=True)
@@ -62,8 +74,19 @@ def _partitions(conn: Connection, application: Application, now: datetime) -> Pa
     )
 
 
-def _views(conn: Connection, application: Application, _now: datetime) -> tuple[RefreshPlan, ...]:
-    return plan_refreshes(conn, application.views.materialized)
+def _views(conn: Connection, application: Application, _now: datetime) -> Views:
+    managed = application.database.managed_schemas
+    readers = {
+        str(archive.source): tuple(
+            reader.name for reader in changed_readers(conn, archive, managed) if reader.kind == FUNCTION
+        )
+        for archive in archives_of(application.archived_tables)
+    }
+    return Views(
+        plan_kept(conn, application),
+        plan_refreshes(conn, application.views.materialized),
+        {table: names for table, names in readers.items() if names},
+    )
 
 
 def _archive(conn: Connection, application: Application, now: datetime) -> tuple[RetentionPlan, ...]:
@@ -137,6 +160,9 @@ def lines(part: Any) -> Iterator[Line]:
         due = f", the next due {part.next_deadline:%Y-%m-%d %H:%M} UTC" if part.next_deadline else ""
         if part.waiting or part.held:
             yield "deletion requests", f"{part.waiting:,} waiting, {part.held:,} held{due}"
+    elif isinstance(part, Views):
+        yield from ((str(each.name), each.told) for each in part.kept if each.state in ("to be kept", "stays"))
+        yield from ((each.name, each.would) for each in part.refreshes)
     elif isinstance(part, Waiting):
         if part.count != 0:
             told = NOT_MIGRATED if part.count is None else f"compute the segments of {part.count:,} accounts"
@@ -160,9 +186,7 @@ def _rotation(plan: RotationPlan) -> Line:
 
 
 def _line(each: Any) -> Iterator[Line]:
-    if isinstance(each, RefreshPlan):
-        yield each.name, each.would
-    elif isinstance(each, RetentionPlan) and (each.rows != 0 or each.told):
+    if isinstance(each, RetentionPlan) and (each.rows != 0 or each.told):
         rows = "" if each.rows is None else f"take about {each.rows:,} rows (job {each.job})"
         yield each.table, "; ".join(filter(None, (rows, each.told)))
     elif isinstance(each, Difference):

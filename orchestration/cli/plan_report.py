@@ -15,8 +15,9 @@ from lifecycle.expiry.plan import RetentionPlan
 from lifecycle.partitions.facts import DatabaseFacts
 from lifecycle.partitions.plan import ConversionPlan, RotationPlan
 from lifecycle.units import size_text
+from lifecycle.views.kept_plan import MOVES, KeptPlan
 from lifecycle.views.plan import RefreshPlan
-from orchestration.cli.plan_parts import Partitions, Plan, lines
+from orchestration.cli.plan_parts import Partitions, Plan, Views, lines
 
 STATE_STYLE: Final = {
     "ready": "green",
@@ -117,6 +118,14 @@ def _rotation_table(plans: Sequence[RotationPlan]) -> Table:
     return table
 
 
+def _kept_row(plan: KeptPlan) -> tuple[str, ...]:
+    if plan.state in ("stays", "absent"):
+        style = "red" if plan.state == "stays" else "dim"
+        return escape(str(plan.name)), f"[{style}]{escape(plan.told)}[/]", "", "", ""
+    by = escape(plan.key or "all rows")
+    return escape(str(plan.name)), escape(plan.told), by, MOVES[plan.moves], escape(", ".join(plan.unstable))
+
+
 def _refresh_row(plan: RefreshPlan) -> tuple[str, ...]:
     at = f"{plan.refreshed_at:%Y-%m-%d %H:%M}" if plan.refreshed_at else "never"
     would = escape(plan.would)
@@ -132,6 +141,7 @@ def _difference_row(difference: Difference) -> tuple[str, ...]:
 
 
 DETAILS: Final[dict[type, tuple[tuple[str, ...], Any]]] = {
+    KeptPlan: (("view", "how", "refreshed by", "changes by time alone", "compared without"), _kept_row),
     RefreshPlan: (("what", "right up to, UTC", "waiting", "the next refresh would"), _refresh_row),
     RetentionPlan: (
         ("table", "kept", "rows past it, about", "goes with the job", "what stands against it"),
@@ -142,6 +152,16 @@ DETAILS: Final[dict[type, tuple[tuple[str, ...], Any]]] = {
 }
 
 
+def _rows_table(found: Sequence[Any]) -> Table:
+    headings, row = DETAILS[type(found[0])]
+    table = Table()
+    for heading in headings:
+        table.add_column(heading, overflow="fold")
+    for each in found:
+        table.add_row(*row(each))
+    return table
+
+
 def _details(part: Any) -> Iterator[RenderableType]:
     if isinstance(part, Partitions):
         for conversion in part.conversions:
@@ -149,14 +169,13 @@ def _details(part: Any) -> Iterator[RenderableType]:
             yield _conversion_table(conversion)
         yield "[bold]Rotation[/]"
         yield _rotation_table(part.rotations)
+    elif isinstance(part, Views):
+        yield from (_rows_table(rows) for rows in (part.kept, part.refreshes) if rows)
+        for table, names in part.functions.items():
+            yield f"[bold]Functions that name {escape(table)}, and read nothing of its archive[/]"
+            yield _lines(names)
     elif isinstance(part, tuple) and part:
-        headings, row = DETAILS[type(part[0])]
-        table = Table()
-        for heading in headings:
-            table.add_column(heading, overflow="fold")
-        for each in part:
-            table.add_row(*row(each))
-        yield table
+        yield _rows_table(part)
         for each in part:
             if isinstance(each, RetentionPlan) and each.changes:
                 yield f"[bold]Would answer otherwise without the old rows of {escape(each.table)}[/]"

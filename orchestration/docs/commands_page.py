@@ -16,8 +16,8 @@ Written by `lifecycle docs` from the commands; do not edit. `make`, Dagster and 
 TAIL: Final = """
 | exit code | means |
 |---|---|
-| 0 | done; for `check`: nothing differs; for `demo --once`: every asset and check did what it should |
-| 1 | an error that the message explains; for `check`: something differs; for `demo --once`: something did not |
+| 0 | done; for `check`, `views compare`: nothing differs; for `demo --once`: every asset and check did what it should |
+| 1 | an error that the message explains; for `check`, `views compare`: something differs; for `demo --once`: it did not |
 | 2 | a variable is not set, or an option is wrong |
 | 130 | `demo` was interrupted |
 """
@@ -26,6 +26,8 @@ TAIL: Final = """
 def _commands(group: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
     for name, command in group.commands.items():
         if isinstance(command, TyperGroup):
+            if command.invoke_without_command:
+                yield " ".join(("lifecycle", *path, name)), command
             yield from _commands(command, (*path, name))
         else:
             yield " ".join(("lifecycle", *path, name)), command

@@ -39,12 +39,12 @@ not archived, what is archived of a group; each where it is declared |
 | `event_partitions.<table>_default` | `partitions` | rows of no month; comment `lifecycle:default of ...` |
 | `event_partitions.<table>_before_YYYY_MM` | `partitions` | what was past retention when the table was converted; \
 comment `lifecycle:before of ...` |
-| `event_partitions.<table>_legacy` | `partitions` | the old table, until it is split; comment `lifecycle:legacy of ...` |
+| `event_partitions.<table>_legacy` | `partitions` | the old table, until its split; comment `lifecycle:legacy of ...` |
 | role `ops` | `access` | for a token with the claim `role=ops` |
 
 Only partitions with such a comment are ever dropped.
-[How partitions are named](../explanation/rotation.md#how-partitions-are-named). Functions of the application's own stand
-in `application/*.sql`.
+[How partitions are named](../explanation/rotation.md#how-partitions-are-named). Functions of the application's own
+stand in `application/*.sql`.
 """
 VERSIONS: Final = Path(__file__).parents[2] / "migrations" / "versions"
 COMMENT: Final = re.compile(r"comment on table lifecycle\.(\w+) is '((?:[^']|'')*)'")
@@ -80,4 +80,6 @@ def database_page() -> str:
         if functions := list(_functions(capability)):
             parts.append("\n" + table(("function", "what it does", "for"), functions))
     held = [(reason.kind, reason.why, reason.recipe) for reason in REASONS]
-    return "".join([*parts, NAMED_BY_THE_APPLICATION, HELD, "\n", table(("what", "why", "before such a migration"), held)])
+    return "".join(
+        [*parts, NAMED_BY_THE_APPLICATION, HELD, "\n", table(("what", "why", "before such a migration"), held)]
+    )

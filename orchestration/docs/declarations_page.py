@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any, Final
 
+from lifecycle.declarations.loader import DEFAULT_FOLDER
 from lifecycle.declarations.schema import json_schemas
 from orchestration.docs.tables import table
 
@@ -21,6 +22,8 @@ Beside the YAML files the folder may hold `*.sql`, database functions of the app
 applies with ours, and `schema.json`, its tables and columns as last seen, which `lifecycle schema` writes.
 """
 LEFT_OUT: Final = ("why", "optional")
+EXAMPLE: Final = "How `application/{file}.yaml` begins{cut}:\n\n```yaml\n{lines}\n```\n"
+MOST_LINES: Final = 16
 
 
 def _name(schema: dict[str, Any]) -> str:
@@ -76,12 +79,24 @@ def _model(schema: dict[str, Any]) -> str:
     return f"{text}\n\n" + table(("key", "value", "default", "what it says"), keys)
 
 
+def _example(file: str) -> str:
+    """The first entries of the file that is shipped, without the comment at its head."""
+    lines = (DEFAULT_FOLDER / f"{file}.yaml").read_text(encoding="utf-8").splitlines()
+    while lines[0].startswith("#") or not lines[0]:
+        lines.pop(0)
+    shown = lines[:MOST_LINES]
+    while shown[-1].lstrip().startswith("#") or not shown[-1] or shown[-1].endswith(":"):
+        shown.pop()
+    cut = ", and more like it" if len(lines) > MOST_LINES else ""
+    return EXAMPLE.format(file=file, cut=cut, lines="\n".join(shown))
+
+
 def declarations_page() -> str:
-    """The whole page: a section per file, and below it its parts."""
+    """The whole page: a section per file with an example, and below it its parts."""
     parts = [HEAD]
     told: set[str] = set()
     for file, schema in json_schemas().items():
-        parts.append(f"\n## {file}.yaml\n\n{_model(schema)}")
+        parts.append(f"\n## {file}.yaml\n\n{_model(schema)}\n{_example(file)}")
         for name, part in schema.get("$defs", {}).items():
             if part.get("type") == "object" and name not in told:
                 told.add(name)

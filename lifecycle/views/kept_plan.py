@@ -1,0 +1,79 @@
+"""What `lifecycle migrate` would do with each declared view, and why one stays as it is. Reads the catalog only."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from lifecycle.archive.layout import Layout
+from lifecycle.database import Connection
+from lifecycle.declarations.application import Application
+from lifecycle.errors import RefusedError
+from lifecycle.names import QualifiedName
+from lifecycle.views.archived import archive_layouts
+from lifecycle.views.keep import MISSING, in_order, is_as_it_was, plan_keeping
+from lifecycle.views.statistics import StatisticStatus, statistics_status
+
+State = Literal["kept", "to be kept", "stays", "absent"]
+# How time alone changes a view, for people.
+MOVES: Final = {"never": "", "daily": "at midnight", "always": "all the time"}
+
+
+@dataclass(frozen=True)
+class KeptPlan:
+    """How one declared view stands: `told` says what a migration would do, or what stands in its way.
+
+    `moves` is never, daily or always; no comparison looks at the columns `unstable`. `seen`: the database has it as a
+    kept view now, whatever the application made of it since.
+    """
+
+    name: QualifiedName
+    state: State
+    told: str
+    key: str | None = None
+    moves: str = "never"
+    unstable: tuple[str, ...] = ()
+    seen: bool = False
+
+
+def plan_kept(conn: Connection, application: Application) -> tuple[KeptPlan, ...]:
+    """Every declared view, those first that others read."""
+    views = application.views
+    layouts = archive_layouts(conn, application)
+    known = {status.name: status for status in statistics_status(conn)}
+    found = []
+    for place, name in enumerate(in_order(conn, views) if views.kept else ()):
+        status = known.get(name)
+        if status and status.state == "kept" and is_as_it_was(conn, name, views, layouts, place):
+            how = KeptPlan(name, "kept", "kept", status.key, status.moves, status.unstable, seen=True)
+        else:
+            how = _planned(conn, name, application, layouts, status)
+        found.append(how)
+    return tuple(found)
+
+
+def _planned(
+    conn: Connection,
+    name: QualifiedName,
+    application: Application,
+    layouts: Mapping[QualifiedName, Layout],
+    status: StatisticStatus | None,
+) -> KeptPlan:
+    declared, seen = application.views.kept[name], status is not None
+    try:
+        # The path that this sets goes back with it, also where a transaction is open already.
+        with conn.transaction(force_rollback=True):
+            keeping = plan_keeping(conn, name, declared, layouts)
+    except RefusedError as refused:
+        if str(refused) == MISSING:
+            told = "is gone: `lifecycle migrate` drops the table that it answered from" if seen else MISSING
+            return KeptPlan(name, "absent", told, seen=seen)
+        before = "was replaced by the application, and stays" if seen else "stays"
+        return KeptPlan(name, "stays", f"{before} as it is: {refused}", seen=seen)
+    if status is None:
+        told = "would be kept by `lifecycle migrate`"
+    elif status.state == "kept":
+        told = "it, its declaration or what it reads changed: computed whole each time, until `lifecycle migrate`"
+    else:
+        told = "was replaced by the application: computed on every read, until `lifecycle migrate` keeps it again"
+    key = keeping.key.column if keeping.key else None
+    return KeptPlan(name, "to be kept", told, key, keeping.moves, keeping.unstable, seen=seen)

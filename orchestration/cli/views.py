@@ -1,0 +1,148 @@
+"""`lifecycle views`: how kept views stand, one compared with its definition, one refreshed now."""
+
+from datetime import timedelta
+from typing import Annotated, Final
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from lifecycle.names import QualifiedName
+from lifecycle.views.statistics import StatisticStatus
+from orchestration.cli.session import command_session, declared_application, errors
+
+GROUP: Final = "views"
+CHANGED: Final = "changed by the application"
+MINUTE, HOUR, DAY = (timedelta(minutes=1), timedelta(hours=1), timedelta(days=1))
+views = typer.Typer(help="Kept views: how they stand; compare, refresh.", invoke_without_command=True)
+
+ViewName = Annotated[str, typer.Argument(help="One view only, with or without its schema.")]
+
+
+@views.callback()
+def status(context: typer.Context) -> None:
+    """How every kept view stands: its age, what the last refresh wrote and took, what its definition takes whole."""
+    from lifecycle.archive.layout import exists
+    from lifecycle.views.statistics import statistics_status
+
+    if context.invoked_subcommand:
+        return
+    with command_session(GROUP) as conn:
+        found = statistics_status(conn)
+        kept = {each.name for each in found}
+        missing = [name for name in declared_application().views.kept if name not in kept and exists(conn, name)]
+    table = _table("view", ">age", "by", ">rows", ">ms", ">whole ms", "state")
+    for each in found:
+        table.add_row(
+            shown(each.name),
+            age_text(each.age),
+            each.key or "all rows",
+            number(each.rows_written),
+            number(each.refresh_ms),
+            number(each.definition_ms),
+            state_text(each),
+        )
+    Console().print(table)
+    if any(each.state == CHANGED for each in found):
+        typer.echo("changed: the application replaced it; computed on every read, until `lifecycle migrate`.")
+    if missing:
+        typer.echo(f"Declared and not kept: {', '.join(map(shown, missing))}. `lifecycle plan views` says why.")
+
+
+@views.command()
+def compare(name: ViewName = "") -> None:
+    """Compare kept views with their definitions as of one moment, and repair what differs; exit 1 if something did."""
+    from lifecycle.views.statistics import compare_statistics, named_statistic
+
+    with command_session(GROUP) as conn:
+        found = compare_statistics(conn, named_statistic(conn, name) if name else None)
+    table = _table("view", "outcome", ">rows that differed", ">ms")
+    for each in found:
+        style = "" if each.outcome == "equal" else "red"
+        table.add_row(_short(each.name), each.outcome, number(each.differing), number(each.duration_ms), style=style)
+    Console().print(table)
+    for each in found:
+        if each.error:
+            errors.print(f"{each.name}: {each.error}", markup=False, highlight=False, soft_wrap=True)
+    if any(each.outcome != "equal" for each in found):
+        raise typer.Exit(1)
+
+
+@views.command()
+def refresh(name: ViewName = "") -> None:
+    """Bring kept views up to their definitions now, due or not; exit 1 if one could not be."""
+    from lifecycle.errors import LifecycleError
+    from lifecycle.views.statistics import named_statistic, refresh_statistic, statistics_status
+
+    failed = []
+    with command_session(GROUP) as conn:
+        table = _table("view", "refreshed by", ">rows written", ">ms")
+        for each in [named_statistic(conn, name)] if name else [known.name for known in statistics_status(conn)]:
+            try:
+                done = refresh_statistic(conn, each)
+            except LifecycleError as error:
+                failed.append(str(error))
+                table.add_row(shown(each), "failed", "", "", style="red")
+            else:
+                table.add_row(shown(each), OUTCOMES[done.outcome], number(done.rows), number(done.duration_ms))
+    Console().print(table)
+    for told in failed:
+        errors.print(told, markup=False, highlight=False, soft_wrap=True)
+    if failed:
+        raise typer.Exit(1)
+
+
+OUTCOMES: Final = {
+    "whole": "all rows",
+    "keyed": "what changed",
+    "skipped": "nothing changed",
+    "missing": "kept no more",
+}
+
+
+def state_text(status: StatisticStatus) -> str:
+    """One word where all is well."""
+    if status.state != "kept":
+        return f"[red]{'changed' if status.state == CHANGED else status.state}[/]"
+    if status.differing:
+        return f"[red]{status.differing:,} differed[/]"
+    return "[red]late[/]" if status.late else "kept"
+
+
+def age_text(age: timedelta | None) -> str:
+    """How old figures are, in the largest unit that says something."""
+    if age is None:
+        return "never"
+    for unit, name in ((DAY, "d"), (HOUR, "h")):
+        if age >= 2 * unit:
+            return f"{age // unit} {name}"
+    return f"{age // MINUTE} min"
+
+
+def number(value: int | None) -> str:
+    """With separators; nothing where nobody knows."""
+    return "" if value is None else f"{value:,}"
+
+
+def shown(name: QualifiedName) -> str:
+    """Without the schema that everybody expects."""
+    return _short(str(name))
+
+
+def _short(name: str) -> str:
+    return escape(name.removeprefix("public."))
+
+
+def _table(*headings: str) -> Table:
+    """Lean enough for 80 columns; a heading with `>` is of numbers."""
+    table = Table(box=None, pad_edge=False)
+    for heading in headings:
+        is_number = heading.startswith(">")
+        table.add_column(
+            heading.removeprefix(">"),
+            justify="right" if is_number else "left",
+            overflow="fold",
+            no_wrap=is_number,
+        )
+    return table
