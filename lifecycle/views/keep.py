@@ -17,9 +17,17 @@ from lifecycle.errors import RefusedError
 from lifecycle.names import QualifiedName
 from lifecycle.release import release
 from lifecycle.views.archived import replace_view, require_changeable
-from lifecycle.views.catalog import Source, View, foreign_functions, read_sources, read_table, read_view
+from lifecycle.views.catalog import (
+    Source,
+    View,
+    foreign_functions,
+    functions_of_readers,
+    read_sources,
+    read_table,
+    read_view,
+)
 from lifecycle.views.definition import cut_definition, kept_view, order_over_outputs
-from lifecycle.views.keys import TABLE_KINDS, RefreshKey, change_query, derive_key, moves
+from lifecycle.views.keys import TABLE_KINDS, RefreshKey, change_query, derive_key, moves, require_one_answer
 from lifecycle.views.seam import inner_definition, needs_old_texts, over_both, read_both
 from lifecycle.views.tables import history_table, kept_table, make_history, make_table
 from lifecycle.views.unstable import unstable_columns
@@ -104,6 +112,7 @@ def plan_keeping(
     definition = cut_definition(view.plain) or view.plain.rstrip("; ")
     readable = cut_definition(view.readable) or view.readable
     order = order_over_outputs(inner_definition(readable) or readable, view.columns)
+    require_one_answer(readable, functions_of_readers(conn, name))
     sources = read_sources(conn, name)
     # One that needs old texts goes on reading the table alone; the archive names it before it moves anything.
     if read := [both for both in read_both(conn, name, layouts) if not needs_old_texts(readable, both)]:
