@@ -53,7 +53,9 @@ def _from(draw: Draw, depth: int, prefix: str) -> tuple[str, list[str]]:
     aliases = [f"{prefix}0"]
     for place in range(1, 1 + draw(st.sampled_from((0, 1, 1, 1, 2, 2)))):
         alias = f"{prefix}{place}"
-        kind = draw(st.sampled_from(("join",) * 4 + ("left join",) * 4 + ("right join", "full join", "lateral", "using")))
+        kind = draw(
+            st.sampled_from(("join",) * 4 + ("left join",) * 4 + ("right join", "full join", "lateral", "using"))
+        )
         if kind == "lateral":
             inner, names = _from(draw, 0, f"{prefix}l{place}_")
             where = _condition(draw, names, aliases)
@@ -93,9 +95,7 @@ def _select(draw: Draw, depth: int) -> str:
     kind = draw(st.integers(0, 15))
     if kind < 4:
         having = f" having count(*) > {_subquery(draw, [key.split('.')[0]], prefix)}" if _chance(draw, 0) else ""
-        return (
-            f"select {key} as k, count(*)::int as x, max({other}) as y from {text}{where} group by {key}{having}"
-        )
+        return f"select {key} as k, count(*)::int as x, max({other}) as y from {text}{where} group by {key}{having}"
     if kind < 6:
         return f"select {key} as k, {other} as x, sum({third})::int as y from {text}{where} group by {key}, {other}"
     if kind < 9:
@@ -126,9 +126,7 @@ def query(draw: Draw, depth: int) -> str:
     if depth > 0 and kind == 1:
         inner = _select(draw, depth - 1)
         join = draw(st.sampled_from(("join", "left join")))
-        return (
-            f"with w as ({inner}) select w.k, w.x, w2.y from w {join} w w2 on {_condition(draw, ['w'], ['w2'])}"
-        )
+        return f"with w as ({inner}) select w.k, w.x, w2.y from w {join} w w2 on {_condition(draw, ['w'], ['w2'])}"
     return _select(draw, depth)
 
 

@@ -29,8 +29,11 @@ select a.attname::text, format_type(a.atttypid, a.atttypmod),
   left join pg_type e on e.oid = t.typelem and t.typcategory = 'A'
  where a.attrelid = %s::regclass and a.attnum > 0 and not a.attisdropped order by a.attnum
 """
+# The triggers of a table with tables that inherit from it see as little of their rows as those of a foreign table.
 READ: Final = """
-select n.nspname::text, c.relname::text, c.relkind::text, c.oid::bigint
+select n.nspname::text, c.relname::text,
+       case when c.relkind = 'r' and exists (select from pg_inherits i where i.inhparent = c.oid) then 'f'
+            else c.relkind::text end, c.oid::bigint
   from lifecycle.relations_read(%s::regclass) r join pg_class c on c.oid = r.relid
   join pg_namespace n on n.oid = c.relnamespace where n.nspname <> 'lifecycle' order by 1, 2
 """

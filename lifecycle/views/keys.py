@@ -97,10 +97,15 @@ def derive_key(view: View, definition: str, sources: Sequence[Source], declared:
                 f"{declared.key} cannot be its key: it reads other views; say `by` which columns name it"
             )
         return None
+    built_in = {column.name for column in view.columns if column.stored_as == column.type}
+    if declared.key and declared.key not in built_in:
+        raise RefusedError(f"it has no column {declared.key} of one of PostgreSQL's own types")
     if declared.key:
         return RefreshKey(declared.key, ties_of(definition, columns, declared.key))
     found: list[tuple[int, int, RefreshKey]] = []
     for place, column in enumerate(view.columns):
+        if column.name not in built_in:
+            continue
         try:
             ties = ties_of(definition, columns, column.name)
         except RefusedError:
