@@ -214,7 +214,7 @@ def print_figures(report: Report, title: str, found: list[Figures], writes: list
     )  # fmt: skip
     report.table(
         f"{title}: refreshing",
-        ("view", "key", "moves", "definition", "CONCURRENTLY", "hour", "of definition", "midnight", "written", "changed"),
+        ("view", "key", "moves", "definition", "CONCURRENTLY", "hour", "ratio", "midnight", "written", "changed"),
         [
             (f.view, f.key or "", f.moves, milliseconds(f.definition), milliseconds(f.concurrently),
              milliseconds(f.hour), f"{f.hour / f.definition:.2f}", milliseconds(f.midnight), f"{f.written:,}",

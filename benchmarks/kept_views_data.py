@@ -34,10 +34,10 @@ select lpad(to_hex(1 + i %% %(accounts)s), 32, '0')::uuid, 'query ' || i %% 3000
   from generate_series(1, %(rows)s::bigint) i
 """
 EVENTS: Final = """
-insert into user_behavior_events (account_id, session_id, event_timestamp, page_url, user_interactions)
+insert into user_behavior_events (account_id, session_id, event_timestamp, page_url)
 select lpad(to_hex(1 + i %% %(accounts)s), 32, '0')::uuid, 'session_' || i %% 50,
        %(first)s::timestamptz + (%(last)s::timestamptz - %(first)s) * (i::float8 / %(rows)s),
-       'https://app.example.com/' || i %% 300, '[]'
+       'https://app.example.com/' || i %% 300
   from generate_series(1, %(rows)s::bigint) i
 """
 # One of a hundred rows of an hour is late, corrected or goes.

@@ -75,6 +75,7 @@ def write(conn: Connection, what: str, chance: random.Random) -> None:
         conn.execute(statement.encode(), names)
 
 
+@pytest.mark.one_server
 @settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck))
 @given(steps=STEPS, seed=st.integers(0, 2**20))
 def test_kept_equals_definition_whatever_happens(
@@ -101,6 +102,7 @@ def test_kept_equals_definition_whatever_happens(
                 assert differences(conn) == {}, (writes, then)
 
 
+@pytest.mark.one_server
 @pytest.mark.parametrize("before", ["notes", "nothing"])
 def test_the_migrations_of_december(make_application_db: MakeApplicationDb, before: str) -> None:
     """They drop, replace and rename what kept views read; afterwards each is kept again or named."""
