@@ -18,7 +18,7 @@ from tests.archived import archive, restore
 from tests.conftest import MakeApplicationDb
 from tests.declared import APPLICATION
 from tests.kept import A_MESSAGE, definition, differences, modes, one, refresh, refresh_and_compare
-from tests.partitioned import BEHAVIOR, partition, rotate_all
+from tests.partitioned import BEHAVIOR, partition, rotate_all, set_policy
 
 KEYED_ALL_TIME = ("chat_usage_by_account", "session_details")
 CATALOG = """
@@ -308,9 +308,7 @@ def test_months_that_expire_take_their_figures_along(make_application_db: MakeAp
         refresh_and_compare(conn)
         days = "select coalesce(sum(total_days_active), 0) from user_engagement_scores"
         before = value(conn, days)
-        conn.execute(
-            "update lifecycle.event_table_policies set keep_for = '2 months' where table_name = %s", (BEHAVIOR.name,)
-        )
+        set_policy(conn, BEHAVIOR, retention="2 months")
         dropped = [action for action in rotate_all(conn, table=BEHAVIOR) if action.action == "drop"]
         assert dropped
         assert value(conn, "select count(*) from lifecycle.changed_rows where source_name = %s", (BEHAVIOR.name,)) > 0
@@ -520,7 +518,7 @@ def test_given_back_a_view_is_what_it_was(make_application_db: MakeApplicationDb
             assert after[name] == row, name
         for view in kept_names_declared() & set(before):
             text = definition_of(conn, view)
-            assert "lifecycle" not in text, view
+            assert "lifecycle." not in text, view
         assert rows(conn, "select tgname from pg_trigger where tgname like 'lifecycle\\_changed%'") == []
         assert rows(conn, "select relname from pg_class where relname like 'kept\\_%' and relkind = 'r'") in (
             [],
