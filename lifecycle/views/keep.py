@@ -23,16 +23,17 @@ from lifecycle.views.catalog import (
     Source,
     View,
     foreign_functions,
+    functions_of_readers,
     read_sources,
     read_table,
     read_view,
 )
 from lifecycle.views.definition import cut_definition, kept_view, order_over_outputs
-from lifecycle.views.keys import TABLE_KINDS, RefreshKey, change_query, derive_key, moves
+from lifecycle.views.keys import TABLE_KINDS, RefreshKey, change_query, derive_key, moves, require_one_answer
 from lifecycle.views.seam import inner_definition, needs_old_texts, over_both, read_both
 from lifecycle.views.tables import history_table, kept_table, make_history, make_table
 from lifecycle.views.unstable import unstable_columns
-from lifecycle.views.watch import unwatch_tables, watch_tables
+from lifecycle.views.watch import times_of, unwatch_tables, watch_tables
 
 # Nothing has to be derived anew while this finds a row.
 AS_IT_WAS: Final = """
@@ -113,6 +114,7 @@ def plan_keeping(
     definition = cut_definition(view.plain) or view.plain.rstrip("; ")
     readable = cut_definition(view.readable) or view.readable
     order = order_over_outputs(inner_definition(readable) or readable, view.columns)
+    require_one_answer(readable, functions_of_readers(conn, name))
     sources = read_sources(conn, name)
     # One that needs old texts goes on reading the table alone; the archive names it before it moves anything.
     if read := [both for both in read_both(conn, name, layouts) if not needs_old_texts(readable, both)]:
@@ -120,8 +122,8 @@ def plan_keeping(
         definition, readable = over_both(definition, shown, read), over_both(readable, shown, read)
         sources += tuple(read_table(conn, both.layout.archive.declared.archive) for both in read)
     columns = {source.name: source.columns for source in sources}
-    # The REFRESH of a materialized view notes no row.
-    always = any(source.kind == "m" for source in sources)
+    # No trigger notes the REFRESH of a materialized view, nor what changes elsewhere.
+    always = any(source.kind in ("m", "f") for source in sources)
     return Keeping(
         view=view,
         definition=definition,
@@ -157,8 +159,11 @@ def keep_views(conn: Connection, views: Views, layouts: Mapping[QualifiedName, L
                 _write(conn, keeping, views, layouts, place)
             keepings.append((keeping, made))
         except RefusedError as refused:
-            if not (declared.optional and str(refused) == MISSING):
+            optional = declared.optional and str(refused) == MISSING
+            if not optional:
                 yield f"view {name} stays as it is: {refused}"
+            if (optional or str(refused) != MISSING) and name in kept_views(conn) and not _answers(conn, name):
+                yield from give_back(conn, [name])
     # Before the first table is filled: what changes from then on is noted.
     yield from watch_tables(conn, watched_columns([keeping for keeping, _ in keepings]), views.times)
     for keeping, made in keepings:
@@ -209,8 +214,8 @@ def give_back(conn: Connection, names: Sequence[QualifiedName]) -> Iterator[str]
             conn.execute(sql.SQL("drop table if exists {}").format(tables[name].identifier))
             conn.execute(FORGET.encode(), (name.schema, name.name))
         kept = value(conn, "select to_regclass(%s)::text", (str(history_table(tables[name])),))
-        done = "computes its rows itself again" if view else "is gone, and its table went, too"
-        yield f"view {name} {done}" + (f"; what it said stays in {kept}" if kept else "")
+        told = "computes its rows itself again" if view else "is gone, and its table with it"
+        yield f"view {name} {told}" + (f"; what it said stays in {kept}" if kept else "")
     if names:
         yield from unwatch_tables(conn)
 
@@ -223,6 +228,14 @@ def _refuse_history_of_people(keeping: Keeping) -> None:
     """What a view said stays; an erasure could not reach it there."""
     if naming := [c.name for c in keeping.view.columns if c.type.split("[")[0] in NAMING_TYPES]:
         raise RefusedError(f"its history would keep {naming[0]}, which may name a person; take `history` out")
+
+
+def _answers(conn: Connection, name: QualifiedName) -> bool:
+    """Whether the view answers from its table, and not by what the application made of it since."""
+    with conn.transaction():
+        conn.execute("set local search_path = ''")
+        view = read_view(conn, name)
+    return view is not None and cut_definition(view.plain) is not None
 
 
 def watched_columns(keepings: Sequence[Keeping]) -> dict[QualifiedName, set[str]]:
@@ -268,6 +281,8 @@ def _write(
     conn: Connection, keeping: Keeping, views: Views, layouts: Mapping[QualifiedName, Layout], place: int
 ) -> None:
     name, key = keeping.view.name, keeping.key
+    found = {source.name: times_of(views.times, source.name, source.columns) for source in keeping.sources}
+    times = {table: column for table, column in found.items() if column is not None}
     declared = views.kept[name]
     conn.execute(
         WRITE.encode(),
@@ -283,7 +298,7 @@ def _write(
             "types": [c.stored_as for c in keeping.view.columns],
             "unstable": list(keeping.unstable),
             "key": key and key.column,
-            "query": change_query(key, keeping.sources, views.times),
+            "query": change_query(key, keeping.sources, times),
             "moves": keeping.moves,
             "every": declared.every,
             "share": views.most_share,
