@@ -7,7 +7,7 @@ from assets.application import application_key
 from lifecycle.declarations.views import Dashboard
 from orchestration.definitions import build_definitions
 from tests.declared import APPLICATION
-from tests.kept_declared import DAILY, DETAILS
+from tests.few_views import DAILY, DETAILS
 
 
 def test_a_dashboard_stands_below_what_it_reads() -> None:

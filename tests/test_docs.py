@@ -156,6 +156,18 @@ def test_database_objects_names_every_object(make_application_db: MakeApplicatio
     assert wanted - set(re.findall(r"^\| `([\w.]+)[`(]", page, re.MULTILINE)) == set()
 
 
+def test_recipes_for_migrations_make_way(make_application_db: MakeApplicationDb) -> None:
+    recipes = blocks(ROOT / "docs/explanation/what-changes-for-your-migrations.md", "sql")
+    assert len(recipes) == 2
+    with psycopg.connect(make_application_db(rows=False, migrated=True), autocommit=True) as conn:
+        for recipe in recipes:
+            statement = recipe.strip().splitlines()[-1]
+            assert statement.startswith("alter table")
+            with pytest.raises(psycopg.errors.DependentObjectsStillExist):
+                conn.execute(statement.encode())
+            conn.execute(recipe.encode())
+
+
 def test_sql_of_the_how_to_pages_runs(make_application_db: MakeApplicationDb) -> None:
     url = make_application_db(migrated=True)
     statements = [

@@ -26,7 +26,7 @@ from orchestration.definitions import build_definitions
 from resources.postgres import ApplicationDatabase
 from resources.variables import URL_VARIABLE
 from tests.conftest import MakeApplicationDb
-from tests.kept_declared import ABSENT, COMMENT, DAILY, DEFINITION, DETAILS, few, replaced_by_the_application
+from tests.few_views import ABSENT, COMMENT, DAILY, DEFINITION, DETAILS, few, replaced_by_the_application
 
 pytestmark = pytest.mark.one_server
 

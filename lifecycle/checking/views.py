@@ -50,7 +50,7 @@ def kept_mismatches(conn: Connection, application: Application) -> Iterator[Mism
     if CAPABILITY not in installed(conn):
         return
     for plan in plan_kept(conn, application):
-        if told := _told(plan):
+        if told := _told(plan, optional=application.views.kept[plan.name].optional):
             yield Mismatch(CAPABILITY, str(plan.name), told, FILE)
     for status in statistics_status(conn):
         if status.name not in application.views.kept:
@@ -61,11 +61,11 @@ def kept_mismatches(conn: Connection, application: Application) -> Iterator[Mism
         yield Mismatch(CAPABILITY, str(blind.view), told)
 
 
-def _told(plan: KeptPlan) -> str | None:
+def _told(plan: KeptPlan, *, optional: bool) -> str | None:
     if plan.state == "stays":
         return f"{plan.told}. Take its entry out of {FILE}, or change what stands in the way"
-    # One that never was there is missed by `needed_views`, unless it may be missing.
-    return plan.told if plan.state == "to be kept" or (plan.state == "absent" and plan.seen) else None
+    # One that may not be missing is missed by `needed_views`.
+    return plan.told if plan.state == "to be kept" or (plan.state == "absent" and plan.seen and optional) else None
 
 
 def _not_asked(application: Application) -> tuple[str, ...]:

@@ -142,7 +142,7 @@ def keep_views(conn: Connection, views: Views, layouts: Mapping[QualifiedName, L
     A line per view that was changed or cannot be kept. A rerun finishes what was cut off, and adopts a definition that
     the application replaced.
     """
-    yield from give_back(conn, [name for name in kept_views(conn) if name not in views.kept or _is_gone(conn, name)])
+    yield from give_back(conn, [name for name in kept_views(conn) if name not in views.kept])
     keepings: list[tuple[Keeping, bool]] = []
     for place, name in enumerate(in_order(conn, views)):
         declared = views.kept[name]
@@ -218,10 +218,6 @@ def give_back(conn: Connection, names: Sequence[QualifiedName]) -> Iterator[str]
         yield f"view {name} {told}" + (f"; what it said stays in {kept}" if kept else "")
     if names:
         yield from unwatch_tables(conn)
-
-
-def _is_gone(conn: Connection, name: QualifiedName) -> bool:
-    return not value(conn, "select to_regclass(%s) is not null", (str(name),))
 
 
 def _refuse_history_of_people(keeping: Keeping) -> None:

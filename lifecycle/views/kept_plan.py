@@ -65,7 +65,9 @@ def _planned(
             keeping = plan_keeping(conn, name, declared, layouts)
     except RefusedError as refused:
         if str(refused) == MISSING:
-            told = "is gone: `lifecycle migrate` drops the table that it answered from" if seen else MISSING
+            # One that may be missing is forgotten; of another its table waits until somebody says what becomes of it.
+            lost = "is gone: `lifecycle migrate` drops the table that it answered from"
+            told = MISSING if not seen else lost if declared.optional else "is gone, and is not declared optional"
             return KeptPlan(name, "absent", told, seen=seen)
         before = "was replaced by the application, and stays" if seen else "stays"
         return KeptPlan(name, "stays", f"{before} as it is: {refused}", seen=seen)
