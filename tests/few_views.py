@@ -1,75 +1,33 @@
-"""What the tests of kept views share: a refresh of all, and every view beside its own definition."""
+"""What the tests around kept views share: two of the shipped declarations and nothing else, and a view replaced."""
 
-from collections.abc import Iterable
-from typing import Any
+from lifecycle.database import connect, value
+from lifecycle.declarations.application import Application
+from lifecycle.declarations.views import KeptView, Views
+from lifecycle.names import QualifiedName
+from lifecycle.views.definition import cut_definition
+from lifecycle.views.seam import inner_definition
+from tests.declared import APPLICATION
 
-from lifecycle.database import Connection, rows, value
-
-REFRESH = """
-select v.view_name, r.mode, r.written, r.note
-  from (select k.* from lifecycle.kept_views k order by k.place) v cross join lateral lifecycle.refresh_kept_view(v) r
-"""
-KEPT = """
-select v.schema_name, v.view_name, v.column_names, v.unstable,
-       lifecycle.kept_definition(to_regclass(format('%I.%I', v.schema_name, v.view_name)), v.kept_table)
-  from lifecycle.kept_views v order by v.place
-"""
-A_MESSAGE = """
-insert into chat_messages (session_id, role, content, created_at, sequence, latency_ms, tool_calls)
-select s.id, 'tool', 'x', %s::timestamptz,
-       1 + (select coalesce(max(sequence), 0) from chat_messages m where m.session_id = s.id), 70,
-       '[{"tool": "new_tool"}]'
-  from chat_sessions s where s.id = %s
-"""
+# Over an archived table, and over others.
+DETAILS, DAILY = (QualifiedName("public", name) for name in ("session_details", "daily_active_users"))
+ABSENT = QualifiedName("public", "of_next_year")
+COMMENT = "select obj_description(%s::regclass, 'pg_class')"
+DEFINITION = "select pg_get_viewdef(%s::regclass)"
 
 
-def refresh(conn: Connection) -> dict[str, tuple[str, int, str | None]]:
-    """Refresh every kept view, due or not: how, rows written, why whole."""
-    return {name: (mode, written, note) for name, mode, written, note in rows(conn, REFRESH)}
+def few(*, archive: bool = False, **kept: KeptView) -> Application:
+    """Two views and one that the application lacks; the archive of the table that the first one reads, if asked for."""
+    named = {QualifiedName("public", name): view for name, view in kept.items()}
+    views = Views(kept={DETAILS: KeptView(), DAILY: KeptView(), ABSENT: KeptView(optional=True)} | named)
+    found = Application(views=views, database=APPLICATION.database, relations=APPLICATION.relations)
+    return found.model_copy(update={"archive": APPLICATION.archive}) if archive else found
 
 
-def definition(conn: Connection, view: str) -> str:
-    """The definition inside a kept view, which names everything with its schema."""
-    found: str = value(
-        conn,
-        "select lifecycle.kept_definition(to_regclass(%s), v.kept_table) from lifecycle.kept_views v"
-        " where v.view_name = %s",
-        (view, view),
-    )
-    return found
-
-
-def differences(conn: Connection) -> dict[str, int]:
-    """Kept views whose rows are not those of their definition, and by how many rows; a transaction's now() is one."""
-    found = {}
-    conn.execute("set local search_path = ''")
-    for schema, view, columns, unstable, text in rows(conn, KEPT):
-        shown = ", ".join(f'd."{column}"::text' for column in columns if column not in unstable)
-        fresh, kept = f"select {shown} from ({text}) d", f'select {shown} from {schema}."{view}" d'
-        count = value(
-            conn,
-            f"select count(*) from (({fresh} except all {kept}) union all ({kept} except all {fresh})) x",
-        )
-        if count:
-            found[view] = count
-    conn.execute('set local search_path = "$user", public, extensions')
-    return found
-
-
-def refresh_and_compare(conn: Connection) -> dict[str, tuple[str, int, str | None]]:
-    """Refresh every view; each must then say what its definition says."""
-    with conn.transaction():
-        conn.execute("set local timezone = 'UTC'")
-        done = refresh(conn)
-        assert differences(conn) == {}
-    return done
-
-
-def modes(done: dict[str, tuple[str, int, str | None]], views: Iterable[str]) -> set[str]:
-    """How these views were refreshed."""
-    return {done[view][0] for view in views}
-
-
-def one(conn: Connection, query: str, *parameters: Any) -> Any:
-    """The only value of a query."""
-    return value(conn, query, parameters)
+def replaced_by_the_application(url: str, view: QualifiedName, schema: str = "public") -> None:
+    """Its own definition again, as a migration of the application would write it, which knows of no archive."""
+    with connect(url) as conn, conn.transaction():
+        conn.execute("set local search_path = ''")
+        definition = cut_definition(value(conn, DEFINITION, (str(view),))) or ""
+        # What stood around it gave the table its bare name.
+        conn.execute(f"set local search_path = {schema}".encode())
+        conn.execute(f"create or replace view {view} as {inner_definition(definition) or definition}".encode())
