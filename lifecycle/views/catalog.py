@@ -61,12 +61,12 @@ select distinct d.refobjid::regprocedure::text from pg_rewrite w
 
 
 # Of these the ones that may answer each reader differently: what such a function reads of its caller is not told.
-READERS_OWN: Final = """
+READERS_OWN: Final = f"""
 select distinct p.oid::regprocedure::text from pg_rewrite w
   join pg_depend d on d.classid = 'pg_rewrite'::regclass and d.objid = w.oid and d.refclassid = 'pg_proc'::regclass
   join pg_proc p on p.oid = d.refobjid and p.pronamespace <> 'pg_catalog'::regnamespace and p.provolatile <> 'i'
   join pg_language l on l.oid = p.prolang and l.lanname not in ('c', 'internal')
- where w.ev_class = any (array(select r.relid from lifecycle.relations_read(%s::regclass) r where r.relkind = 'v'
+ where w.ev_class = any (array(select r.relid from ({RELATIONS_READ}) r where r.relkind = 'v'
                                union all select %s::regclass)) order by 1
 """
 

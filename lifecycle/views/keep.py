@@ -16,7 +16,7 @@ from lifecycle.declarations.views import KeptView, Views
 from lifecycle.errors import RefusedError
 from lifecycle.names import QualifiedName
 from lifecycle.release import release
-from lifecycle.views.age import comment_on, tell_ages, with_age, without_age
+from lifecycle.views.age import comment_on, tell_ages, with_age
 from lifecycle.views.archived import replace_view, require_changeable
 from lifecycle.views.catalog import (
     RELATIONS_READ,
@@ -29,11 +29,12 @@ from lifecycle.views.catalog import (
     read_view,
 )
 from lifecycle.views.definition import cut_definition, kept_view, order_over_outputs
+from lifecycle.views.give_back import give_back, kept_views
 from lifecycle.views.keys import TABLE_KINDS, RefreshKey, change_query, derive_key, moves, require_one_answer
 from lifecycle.views.seam import inner_definition, needs_old_texts, over_both, read_both
-from lifecycle.views.tables import history_table, kept_table, make_history, make_table
+from lifecycle.views.tables import kept_table, make_history, make_table
 from lifecycle.views.unstable import unstable_columns
-from lifecycle.views.watch import times_of, unwatch_tables, watch_tables
+from lifecycle.views.watch import times_of, watch_tables
 
 # Nothing has to be derived anew while this finds a row.
 AS_IT_WAS: Final = """
@@ -75,8 +76,6 @@ update lifecycle.kept_views v
                                                 lifecycle.kept_definition(%(view)s::regclass, v.kept_table))
  where (v.schema_name, v.view_name) = (%(schema)s, %(name)s)
 """
-KEPT: Final = "select schema_name, view_name, kept_table from lifecycle.kept_views order by place desc"
-FORGET: Final = "delete from lifecycle.kept_views where (schema_name, view_name) = (%s, %s)"
 # How far a view is from the tables: those go first that others read.
 DEPTH: Final = f"select count(*) from ({RELATIONS_READ}) r where r.relkind = 'v'"
 
@@ -188,36 +187,6 @@ def exchange(conn: Connection, keeping: Keeping, every: str) -> str:
         comment_on(conn, name, with_age(keeping.view.comment, name, every))
         conn.execute(ADOPT.encode(), {"view": str(name), "schema": name.schema, "name": name.name})
     return f"view {name} answers from {keeping.table}"
-
-
-def kept_views(conn: Connection) -> dict[QualifiedName, QualifiedName]:
-    """The views that are kept now and their tables, those last that others read."""
-    return {QualifiedName(schema, name): QualifiedName("lifecycle", table) for schema, name, table in rows(conn, KEPT)}
-
-
-def give_back(conn: Connection, names: Sequence[QualifiedName]) -> Iterator[str]:
-    """Let these views compute their rows themselves again, by the definition inside of them; a line per view.
-
-    One that the application replaced or dropped meanwhile stays what the application made of it. Their history stays.
-    """
-    tables = kept_views(conn)
-    for name in names:
-        with conn.transaction():
-            conn.execute("set local search_path = ''")
-            conn.execute(LOCK_TIMEOUT)
-            view = read_view(conn, name)
-            definition = view and cut_definition(view.plain)
-            if view and definition:
-                replace_view(conn, view, definition)
-            if view and view.kind == "v" and without_age(view.comment) != view.comment:
-                comment_on(conn, name, without_age(view.comment))
-            conn.execute(sql.SQL("drop table if exists {}").format(tables[name].identifier))
-            conn.execute(FORGET.encode(), (name.schema, name.name))
-        kept = value(conn, "select to_regclass(%s)::text", (str(history_table(tables[name])),))
-        told = "computes its rows itself again" if view else "is gone, and its table with it"
-        yield f"view {name} {told}" + (f"; what it said stays in {kept}" if kept else "")
-    if names:
-        yield from unwatch_tables(conn)
 
 
 def _refuse_history_of_people(keeping: Keeping) -> None:
