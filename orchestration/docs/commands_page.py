@@ -17,7 +17,7 @@ TAIL: Final = """
 | exit code | means |
 |---|---|
 | 0 | done; `check`, `views compare`: nothing differs; `demo --once`: every asset and check did what it should |
-| 1 | an error that the message explains; for `check`, `views compare`: something differs; for `demo --once`: it did not |
+| 0 | done; `check`, `views compare`: nothing differs; `demo --once`: all assets and checks did what they should |
 | 2 | a variable is not set, or an option is wrong |
 | 130 | `demo` was interrupted |
 """
