@@ -17,7 +17,7 @@ TAIL: Final = """
 | exit code | means |
 |---|---|
 | 0 | done; `check`, `views compare`: nothing differs; `demo --once`: every asset and check did what it should |
-| 0 | done; `check`, `views compare`: nothing differs; `demo --once`: all assets and checks did what they should |
+| 1 | an error that the message explains; `check`, `views compare`: something differs; `demo --once`: one did not |
 | 2 | a variable is not set, or an option is wrong |
 | 130 | `demo` was interrupted |
 """
