@@ -170,7 +170,7 @@ def fresh_result(
         passed = optional
         told = "the application does not have it" if optional else "it is not kept; lifecycle migrate says why"
     elif found.state != "kept":
-        passed = False
+        passed = optional and found.state == "gone"
         told = f"{found.state}{f': it now {blind}' if blind else ''}; run lifecycle migrate"
     elif found.age is None or found.late:
         passed = False

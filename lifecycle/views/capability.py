@@ -10,7 +10,8 @@ from lifecycle.declarations.application import Application
 from lifecycle.declarations.model import interval
 from lifecycle.migrating.capability import Capability, Statements
 from lifecycle.views.archived import archive_layouts, show_archives
-from lifecycle.views.keep import give_back, keep_views, kept_views
+from lifecycle.views.give_back import give_back, kept_views
+from lifecycle.views.keep import keep_views
 
 FORGET: Final = sql.SQL("delete from lifecycle.materialized_view_policies")
 WRITE: Final = sql.SQL(

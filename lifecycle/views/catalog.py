@@ -43,8 +43,11 @@ with recursive read (relid, relkind, depth) as (
 )
 select distinct relid, relkind from read where depth > 0
 """
+# The triggers of a table with tables that inherit from it see as little of their rows as those of a foreign table.
 READ: Final = f"""
-select n.nspname::text, c.relname::text, c.relkind::text, c.oid::bigint
+select n.nspname::text, c.relname::text,
+       case when c.relkind = 'r' and exists (select from pg_inherits i where i.inhparent = c.oid) then 'f'
+            else c.relkind::text end, c.oid::bigint
   from ({RELATIONS_READ}) r join pg_class c on c.oid = r.relid
   join pg_namespace n on n.oid = c.relnamespace where n.nspname <> 'lifecycle' order by 1, 2
 """
@@ -54,6 +57,17 @@ select distinct d.refobjid::regprocedure::text from pg_rewrite w
   join pg_depend d on d.classid = 'pg_rewrite'::regclass and d.objid = w.oid and d.refclassid = 'pg_proc'::regclass
   join pg_proc p on p.oid = d.refobjid and p.pronamespace <> 'pg_catalog'::regnamespace
  where w.ev_class = %s::regclass order by 1
+"""
+
+
+# Of these the ones that may answer each reader differently: what such a function reads of its caller is not told.
+READERS_OWN: Final = f"""
+select distinct p.oid::regprocedure::text from pg_rewrite w
+  join pg_depend d on d.classid = 'pg_rewrite'::regclass and d.objid = w.oid and d.refclassid = 'pg_proc'::regclass
+  join pg_proc p on p.oid = d.refobjid and p.pronamespace <> 'pg_catalog'::regnamespace and p.provolatile <> 'i'
+  join pg_language l on l.oid = p.prolang and l.lanname not in ('c', 'internal')
+ where w.ev_class = any (array(select r.relid from ({RELATIONS_READ}) r where r.relkind = 'v'
+                               union all select %s::regclass)) order by 1
 """
 
 
@@ -114,3 +128,8 @@ def read_table(conn: Connection, name: QualifiedName) -> Source:
 def foreign_functions(conn: Connection, name: QualifiedName) -> tuple[str, ...]:
     """Functions in the definition that are not PostgreSQL's own."""
     return tuple(signature for (signature,) in rows(conn, FOREIGN_FUNCTIONS, (str(name),)))
+
+
+def functions_of_readers(conn: Connection, name: QualifiedName) -> tuple[str, ...]:
+    """Functions in the definition, of views that it reads as well, that may answer each reader differently."""
+    return tuple(signature for (signature,) in rows(conn, READERS_OWN, (str(name), str(name))))

@@ -16,23 +16,25 @@ from lifecycle.declarations.views import KeptView, Views
 from lifecycle.errors import RefusedError
 from lifecycle.names import QualifiedName
 from lifecycle.release import release
-from lifecycle.views.age import comment_on, tell_ages, with_age, without_age
+from lifecycle.views.age import comment_on, tell_ages, with_age
 from lifecycle.views.archived import replace_view, require_changeable
 from lifecycle.views.catalog import (
     RELATIONS_READ,
     Source,
     View,
     foreign_functions,
+    functions_of_readers,
     read_sources,
     read_table,
     read_view,
 )
 from lifecycle.views.definition import cut_definition, kept_view, order_over_outputs
-from lifecycle.views.keys import TABLE_KINDS, RefreshKey, change_query, derive_key, moves
+from lifecycle.views.give_back import give_back, kept_views
+from lifecycle.views.keys import TABLE_KINDS, RefreshKey, change_query, derive_key, moves, require_one_answer
 from lifecycle.views.seam import inner_definition, needs_old_texts, over_both, read_both
-from lifecycle.views.tables import history_table, kept_table, make_history, make_table
+from lifecycle.views.tables import kept_table, make_history, make_table
 from lifecycle.views.unstable import unstable_columns
-from lifecycle.views.watch import unwatch_tables, watch_tables
+from lifecycle.views.watch import times_of, watch_tables
 
 # Nothing has to be derived anew while this finds a row.
 AS_IT_WAS: Final = """
@@ -74,8 +76,6 @@ update lifecycle.kept_views v
                                                 lifecycle.kept_definition(%(view)s::regclass, v.kept_table))
  where (v.schema_name, v.view_name) = (%(schema)s, %(name)s)
 """
-KEPT: Final = "select schema_name, view_name, kept_table from lifecycle.kept_views order by place desc"
-FORGET: Final = "delete from lifecycle.kept_views where (schema_name, view_name) = (%s, %s)"
 # How far a view is from the tables: those go first that others read.
 DEPTH: Final = f"select count(*) from ({RELATIONS_READ}) r where r.relkind = 'v'"
 
@@ -113,6 +113,7 @@ def plan_keeping(
     definition = cut_definition(view.plain) or view.plain.rstrip("; ")
     readable = cut_definition(view.readable) or view.readable
     order = order_over_outputs(inner_definition(readable) or readable, view.columns)
+    require_one_answer(readable, functions_of_readers(conn, name))
     sources = read_sources(conn, name)
     # One that needs old texts goes on reading the table alone; the archive names it before it moves anything.
     if read := [both for both in read_both(conn, name, layouts) if not needs_old_texts(readable, both)]:
@@ -120,8 +121,8 @@ def plan_keeping(
         definition, readable = over_both(definition, shown, read), over_both(readable, shown, read)
         sources += tuple(read_table(conn, both.layout.archive.declared.archive) for both in read)
     columns = {source.name: source.columns for source in sources}
-    # The REFRESH of a materialized view notes no row.
-    always = any(source.kind == "m" for source in sources)
+    # No trigger notes the REFRESH of a materialized view, nor what changes elsewhere.
+    always = any(source.kind in ("m", "f") for source in sources)
     return Keeping(
         view=view,
         definition=definition,
@@ -188,36 +189,6 @@ def exchange(conn: Connection, keeping: Keeping, every: str) -> str:
     return f"view {name} answers from {keeping.table}"
 
 
-def kept_views(conn: Connection) -> dict[QualifiedName, QualifiedName]:
-    """The views that are kept now and their tables, those last that others read."""
-    return {QualifiedName(schema, name): QualifiedName("lifecycle", table) for schema, name, table in rows(conn, KEPT)}
-
-
-def give_back(conn: Connection, names: Sequence[QualifiedName]) -> Iterator[str]:
-    """Let these views compute their rows themselves again, by the definition inside of them; a line per view.
-
-    One that the application replaced or dropped meanwhile stays what the application made of it. Their history stays.
-    """
-    tables = kept_views(conn)
-    for name in names:
-        with conn.transaction():
-            conn.execute("set local search_path = ''")
-            conn.execute(LOCK_TIMEOUT)
-            view = read_view(conn, name)
-            definition = view and cut_definition(view.plain)
-            if view and definition:
-                replace_view(conn, view, definition)
-            if view and view.kind == "v" and without_age(view.comment) != view.comment:
-                comment_on(conn, name, without_age(view.comment))
-            conn.execute(sql.SQL("drop table if exists {}").format(tables[name].identifier))
-            conn.execute(FORGET.encode(), (name.schema, name.name))
-        kept = value(conn, "select to_regclass(%s)::text", (str(history_table(tables[name])),))
-        told = "computes its rows itself again" if view else "is gone, and its table with it"
-        yield f"view {name} {told}" + (f"; what it said stays in {kept}" if kept else "")
-    if names:
-        yield from unwatch_tables(conn)
-
-
 def _refuse_history_of_people(keeping: Keeping) -> None:
     """What a view said stays; an erasure could not reach it there."""
     if naming := [c.name for c in keeping.view.columns if c.type.split("[")[0] in NAMING_TYPES]:
@@ -275,6 +246,8 @@ def _write(
     conn: Connection, keeping: Keeping, views: Views, layouts: Mapping[QualifiedName, Layout], place: int
 ) -> None:
     name, key = keeping.view.name, keeping.key
+    found = {source.name: times_of(views.times, source.name, source.columns) for source in keeping.sources}
+    times = {table: column for table, column in found.items() if column is not None}
     declared = views.kept[name]
     conn.execute(
         WRITE.encode(),
@@ -290,7 +263,7 @@ def _write(
             "types": [c.stored_as for c in keeping.view.columns],
             "unstable": list(keeping.unstable),
             "key": key and key.column,
-            "query": change_query(key, keeping.sources, views.times),
+            "query": change_query(key, keeping.sources, times),
             "moves": keeping.moves,
             "every": declared.every,
             "share": views.most_share,

@@ -55,15 +55,13 @@ begin
     return null;
 end $$;
 
--- Rows that go without a row trigger: every view that reads the table is computed whole next time.
+-- Rows that go without a row trigger: every view that reads the table is computed whole next time. Noted like a row, so
+-- that the TRUNCATE waits for no refresh, and none that runs meanwhile takes it for seen.
 create or replace function lifecycle.note_truncated_table() returns trigger
 language plpgsql security definer set search_path = ''
 as $$
 begin
-    update lifecycle.kept_views v set whole_due = format('%s.%s was emptied', tg_argv[0], tg_argv[1])
-      from lifecycle.kept_view_sources s
-     where (s.schema_name, s.view_name) = (v.schema_name, v.view_name)
-       and (s.source_schema, s.source_name) = (tg_argv[0], tg_argv[1]);
+    insert into lifecycle.changed_rows (source_schema, source_name, held) values (tg_argv[0], tg_argv[1], 'null');
     return null;
 end $$;
 
@@ -126,6 +124,11 @@ as $$
         when view.refreshed_at is null then 'first refresh'
         when view.whole_due is not null then view.whole_due
         when lifecycle.view_fingerprint(target, definition) <> view.fingerprint then 'the definition or what it reads has changed'
+        when exists (select from lifecycle.changed_rows l
+                       join lifecycle.kept_view_sources s on (s.source_schema, s.source_name) = (l.source_schema, l.source_name)
+                      where (s.schema_name, s.view_name) = (view.schema_name, view.view_name) and l.held = 'null'
+                        and not pg_visible_in_snapshot(l.written_by, view.seen))
+        then 'a table that it reads was emptied'
         when view.moves = 'always' then 'it depends on the time of day'
         when view.moves = 'daily' and (view.refreshed_at at time zone view.time_zone)::date <> (now() at time zone view.time_zone)::date
         then 'a new day' end
@@ -210,7 +213,8 @@ language plpgsql set search_path = ''
 as $$
 begin
     update lifecycle.kept_views v
-       set seen = snapshot, safe_until = safe, refreshed_at = now(), whole_due = null, rows_written = written,
+       set seen = snapshot, safe_until = safe, refreshed_at = now(), rows_written = written,
+           whole_due = case when v.whole_due is distinct from view.whole_due then v.whole_due end,
            refresh_ms = lifecycle.milliseconds_since(started),
            definition_ms = case when mode = 'whole' then lifecycle.milliseconds_since(started) else v.definition_ms end
      where (v.schema_name, v.view_name) = (view.schema_name, view.view_name);
@@ -335,7 +339,10 @@ begin
         else
             begin
                 select r.mode, r.written, r.note into outcome, rows, note from lifecycle.refresh_kept_view(view) r;
-            exception when others then
+            exception when undefined_table or object_not_in_prerequisite_state then
+                -- The application's own doing: the check says so, and nothing is wrong with the job.
+                outcome := case when to_regclass(name) is null then 'gone' else 'changed' end; note := sqlerrm;
+            when others then
                 outcome := 'failure'; rows := 0; error := lifecycle.first_line(sqlerrm);
             end;
         end if;
@@ -367,12 +374,14 @@ begin
             error := format('another session refreshes (pid %s); nothing was done, wait for it', holder);
         else
             begin
-                differing := lifecycle.compare_kept_view(view);
+                differing := coalesce(lifecycle.compare_kept_view(view), 0);
                 outcome := case differing when 0 then 'equal' else 'repaired' end;
                 if differing > 0 then
                     error := format('%s rows differed from the definition, and were repaired', differing);
                 end if;
-            exception when others then
+            exception when undefined_table or object_not_in_prerequisite_state then
+                outcome := case when to_regclass(name) is null then 'gone' else 'changed' end;
+            when others then
                 outcome := 'failure'; error := lifecycle.first_line(sqlerrm);
             end;
         end if;

@@ -12,10 +12,23 @@ from lifecycle.errors import RefusedError
 from lifecycle.names import QualifiedName, quoted
 from lifecycle.views.catalog import Source, View
 from lifecycle.views.definition import parse_definition
-from lifecycle.views.ties import Columns, Tie, ties_of
+from lifecycle.views.ties import Tie, ties_of
+from lifecycle.views.tree import Columns
 
 Moves = Literal["never", "daily", "always"]
 TABLE_KINDS: Final = ("r", "p", "f")
+CLOCKS: Final = (
+    exp.CurrentTimestamp, exp.CurrentTime, exp.CurrentDatetime, exp.Localtimestamp, exp.Localtime, exp.Rand, exp.Uuid,
+)  # fmt: skip
+CHANGING: Final = {
+    "clock_timestamp", "statement_timestamp", "transaction_timestamp", "timeofday", "random", "random_normal",
+    "gen_random_uuid", "uuidv4", "uuidv7",
+}  # fmt: skip
+OF_THE_READER: Final = {
+    "current_setting", "current_user", "session_user", "current_role", "pg_backend_pid", "has_table_privilege",
+    "has_column_privilege", "has_schema_privilege", "pg_has_role", "row_security_active", "inet_client_addr",
+}  # fmt: skip
+MOMENTS: Final = {"now", "today", "tomorrow", "yesterday"}
 
 
 @dataclass(frozen=True)
@@ -35,13 +48,39 @@ class RefreshKey:
 def moves(definition: str, functions: Sequence[str]) -> Moves:
     """Whether rows change as time goes by: `always` also for functions of which nobody knows what they do."""
     tree = parse_definition(definition)
-    clocks = (exp.CurrentTimestamp, exp.CurrentTime, exp.CurrentDatetime, exp.Localtimestamp, exp.Localtime)
     names = {node.name.lower() for node in tree.find_all(exp.Anonymous)}
-    if functions or names & {"clock_timestamp", "statement_timestamp", "transaction_timestamp", "timeofday", "random"}:
+    if functions or names & CHANGING or any(True for _ in tree.find_all(*CLOCKS)):
         return "always"
-    if any(True for _ in tree.find_all(*clocks)):
+    if any(_is_moment(node) for node in tree.find_all(exp.Cast)):
         return "always"
+    if any(node.name.lower() == "age" and len(node.expressions) == 1 for node in tree.find_all(exp.Anonymous)):
+        return "daily"
     return "daily" if any(True for _ in tree.find_all(exp.CurrentDate)) else "never"
+
+
+def require_one_answer(definition: str, functions: Sequence[str]) -> None:
+    """RefusedError where each reader may get another answer: the table would show one of them to everybody."""
+    tree = parse_definition(definition)
+    names = {node.name.lower() for node in tree.find_all(exp.Anonymous)} & OF_THE_READER
+    names |= {node.key for node in tree.find_all(exp.CurrentUser, exp.SessionUser)}
+    names |= {
+        column.name
+        for column in tree.find_all(exp.Column)
+        if column.name in {"user", "current_role"} and not column.table and not column.this.args.get("quoted")
+    }
+    if found := [*sorted(names), *functions]:
+        raise RefusedError(f"{found[0]} in it may answer each reader differently")
+
+
+def _is_moment(cast: exp.Cast) -> bool:
+    """'now'::text::date: read as a date when the definition runs."""
+    text = cast.this
+    return (
+        cast.to.is_type(*exp.DataType.TEMPORAL_TYPES)
+        and isinstance(text, exp.Cast)
+        and text.this.is_string
+        and text.this.name.lower() in MOMENTS
+    )
 
 
 def derive_key(view: View, definition: str, sources: Sequence[Source], declared: KeptView) -> RefreshKey | None:
@@ -58,10 +97,15 @@ def derive_key(view: View, definition: str, sources: Sequence[Source], declared:
                 f"{declared.key} cannot be its key: it reads other views; say `by` which columns name it"
             )
         return None
+    built_in = {column.name for column in view.columns if column.stored_as == column.type}
+    if declared.key and declared.key not in built_in:
+        raise RefusedError(f"it has no column {declared.key} of one of PostgreSQL's own types")
     if declared.key:
         return RefreshKey(declared.key, ties_of(definition, columns, declared.key))
     found: list[tuple[int, int, RefreshKey]] = []
     for place, column in enumerate(view.columns):
+        if column.name not in built_in:
+            continue
         try:
             ties = ties_of(definition, columns, column.name)
         except RefusedError:
@@ -121,7 +165,9 @@ def _keys_of(tie: Tie, columns: Columns, times: Mapping[QualifiedName, str]) -> 
     if tie.table in times:
         query += f" union all select t.{column} from {tie.table} t where t.{quoted(times[tie.table])} >= $2"
     for hop in tie.hops:
-        query = f"select h.{quoted(hop.next)} as key from {hop.table} h where h.{quoted(hop.column)} in ({query})"
+        from_rows = f"select h.{quoted(hop.next)} as key from {hop.table} h where h.{quoted(hop.column)}"
+        without = f" union all {from_rows} is null and exists (select from ({query}) w where w.key is null)"
+        query = f"{from_rows} in ({query})" + (without if hop.nulls else "")
     return query
 
 

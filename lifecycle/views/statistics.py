@@ -34,10 +34,13 @@ INSTALLED: Final = "select to_regclass('lifecycle.kept_views') is not null"
 
 @dataclass(frozen=True)
 class StatisticOutcome:
-    """What a refresh of one view came to: `rows` were written. `missing`: it is not kept."""
+    """What a refresh of one view came to: `rows` were written.
+
+    `missing`: it is not kept. `gone`, `changed`: the application dropped or replaced it.
+    """
 
     name: str
-    outcome: Literal["whole", "keyed", "skipped", "missing"]
+    outcome: Literal["whole", "keyed", "skipped", "missing", "gone", "changed"]
     duration_ms: int = 0
     rows: int = 0
 
@@ -47,7 +50,7 @@ class Comparison:
     """One view against its definition: `differing` rows were a fault, and were repaired."""
 
     name: str
-    outcome: Literal["equal", "repaired", "busy", "failure"]
+    outcome: Literal["equal", "repaired", "busy", "failure", "gone", "changed"]
     duration_ms: int
     differing: int
     error: str | None

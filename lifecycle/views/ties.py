@@ -11,27 +11,28 @@ from dataclasses import dataclass
 from typing import TypeGuard
 
 from sqlglot import exp
-from sqlglot.optimizer.qualify import qualify
 from sqlglot.optimizer.scope import Scope, build_scope
 
 from lifecycle.errors import RefusedError
 from lifecycle.names import QualifiedName
-from lifecycle.views.definition import DIALECT, parse_definition
+from lifecycle.views.definition import DIALECT
+from lifecycle.views.equalities import Place, always_equal, directed, equal_places, nullable
+from lifecycle.views.tree import Columns, is_function, qualified_tree, require_understood, tables_in
 
-# A relation's columns with their types, by name.
-Columns = Mapping[QualifiedName, Mapping[str, str]]
-# In a scope: a source by its alias, and one of its columns.
-Place = tuple[str, str]
 Source = exp.Table | Scope
 
 
 @dataclass(frozen=True, order=True)
 class Hop:
-    """From rows of `table` whose `column` holds a value to the values of their `next` column."""
+    """From rows of `table` whose `column` holds a value to the values of their `next` column.
+
+    `nulls`: rows that hold none belong together as well, as in a window; in a join NULL equals nothing.
+    """
 
     table: QualifiedName
     column: str
     next: str
+    nulls: bool = False
 
 
 @dataclass(frozen=True, order=True)
@@ -43,48 +44,52 @@ class Tie:
     hops: tuple[Hop, ...] = ()
 
 
+@dataclass(frozen=True)
+class _Tied:
+    """A tie of one reference of its table in the definition."""
+
+    reference: exp.Table
+    tie: Tie
+
+
+@dataclass(frozen=True)
+class _Origin:
+    """The column of a base table that a place shows as it is, and by which aliases one comes to the table's row."""
+
+    path: tuple[str, ...]
+    reference: exp.Table
+    column: str
+
+    @property
+    def table(self) -> QualifiedName:
+        return _table(self.reference)
+
+
 def ties_of(definition: str, columns: Columns, key: str) -> tuple[Tie, ...]:
     """How each base table of the definition is tied to its output column `key`.
 
     RefusedError names what is not tied.
     """
-    scope = build_scope(qualified_tree(definition, columns))
+    tree = qualified_tree(definition, columns)
+    require_understood(tree)
+    scope = build_scope(tree)
     if scope is None:
         raise RefusedError("the definition is no query")
-    found = tuple(sorted(set(_ties(scope, key, ()))))
-    read = {
-        _table(source)
-        for inner in scope.traverse()
-        for source in inner.sources.values()
-        if isinstance(source, exp.Table)
-    }
-    if missing := sorted(read - {tie.table for tie in found}):
-        raise RefusedError(f"{missing[0]} is tied by nothing to the key")
-    return found
+    found = tuple(_ties(scope, key, ()))
+    # Each reference for itself: that another one of the same table is tied helps nobody.
+    tied = {id(each.reference) for each in found}
+    for reference in tables_in(tree):
+        if id(reference) not in tied:
+            raise RefusedError(f"{_table(reference)} is tied by nothing to the key")
+    return tuple(sorted({each.tie for each in found}))
 
 
-def qualified_tree(definition: str, columns: Columns) -> exp.Query:
-    """The definition with every column qualified by its source; RefusedError when that cannot be told."""
-    held: dict[str, dict[str, dict[str, str]]] = {}
-    for name, types in columns.items():
-        held.setdefault(name.schema, {})[name.name] = dict(types)
-    schema: dict[str, object] = {**held}
-    try:
-        tree = qualify(
-            parse_definition(definition), schema=schema, dialect=DIALECT, expand_stars=False, quote_identifiers=False
-        )
-    except Exception as error:  # sqlglot raises several kinds, all of them about this text
-        raise RefusedError(f"its columns cannot be traced: {str(error).splitlines()[0]}") from None
-    if not isinstance(tree, exp.Query):
-        raise RefusedError("the definition is no query")
-    return tree
-
-
-def _ties(scope: Scope, output: str, hops: tuple[Hop, ...]) -> Iterator[Tie]:
+def _ties(scope: Scope, output: str, hops: tuple[Hop, ...]) -> Iterator[_Tied]:
     """Ties of all base tables in a scope whose `output` leads through `hops` to the key."""
     if isinstance(scope.expression, exp.SetOperation):
         if not isinstance(scope.expression, exp.Union):
             raise RefusedError(f"{scope.expression.key.upper()} compares whole results")
+        _require_every_row(scope.expression)
         position = _names(scope.expression).index(output)
         for branch in scope.set_operation_scopes:
             yield from _ties(branch, _names(branch.expression)[position], hops)
@@ -97,10 +102,14 @@ def _ties(scope: Scope, output: str, hops: tuple[Hop, ...]) -> Iterator[Tie]:
         raise RefusedError(f"{output} is computed, no column of a table")
     start = (expression.table, expression.name)
     _require_pushable(select, start)
-    if start[0] in _nullable(select):
+    if start[0] in nullable(select):
         raise RefusedError(f"{expression.sql(DIALECT)} is null for rows that an outer join did not match")
-    start, hops = _through_windows(scope, start, hops)
-    yield from _sources(scope, dict.fromkeys(_equal_places(select, start), hops))
+    if beside := _part_of_windows(scope, start):
+        of_key, place, hop = beside
+        # A row that leaves a part leaves its own key, too, which no other row may name any more.
+        yield _Tied(of_key.reference, Tie(of_key.table, of_key.column, hops))
+        start, hops = place, (hop, *hops)
+    yield from _sources(scope, dict.fromkeys(equal_places(select, start), hops))
 
 
 def _names(query: exp.Expr) -> list[str]:
@@ -114,10 +123,14 @@ def _output(select: exp.Select, name: str) -> exp.Expr:
     raise RefusedError(f"there is no column {name}")
 
 
+def _require_every_row(query: exp.Expression) -> None:
+    if query.args.get("limit") or query.args.get("offset"):
+        raise RefusedError("it keeps only the first rows")
+
+
 def _require_pushable(select: exp.Select, key: Place) -> None:
     """A condition on the key must mean the same before and after what this SELECT does to its rows."""
-    if select.args.get("limit") or select.args.get("offset"):
-        raise RefusedError("it keeps only the first rows")
+    _require_every_row(select)
     distinct = select.args.get("distinct")
     if distinct is not None and distinct.args.get("on") is not None:
         raise RefusedError("DISTINCT ON chooses between rows of different keys")
@@ -125,7 +138,7 @@ def _require_pushable(select: exp.Select, key: Place) -> None:
     if group is not None:
         if any(group.args.get(kind) for kind in ("rollup", "cube", "grouping_sets", "totals", "all")):
             raise RefusedError("grouping sets add rows of all keys")
-        same = _equal_places(select, key)
+        same = always_equal(select, key)
         if not any(_is_one_of(item, same) for item in _grouped(select, group)):
             raise RefusedError(f"{key[0]}.{key[1]} is not grouped by")
     elif any(_own(found, select) and not _in_window(found) for found in select.find_all(exp.AggFunc)):
@@ -155,37 +168,37 @@ def _is_one_of(item: exp.Expr, places: set[Place]) -> bool:
     return isinstance(item, exp.Column) and (item.table, item.name) in places
 
 
-def _through_windows(scope: Scope, key: Place, hops: tuple[Hop, ...]) -> tuple[Place, tuple[Hop, ...]]:
-    """Where a window looks at more rows than those of the key: the column by which all windows part their rows.
-
-    A changed row then reaches the keys of all rows of its part.
-    """
+def _part_of_windows(scope: Scope, key: Place) -> tuple[_Origin, Place, Hop] | None:
+    """Where a window looks at more rows than those of the key: the key's origin, the column by which all windows part
+    their rows, and the hop from there to the key. A changed row then reaches the keys of all rows of its part."""
     select = scope.expression
-    assert isinstance(select, exp.Select)  # noqa: S101 - the caller has asked
+    assert isinstance(select, exp.Select)  # noqa: S101 - its caller's
     parts = [
         {(p.table, p.name) for p in window.args.get("partition_by") or () if isinstance(p, exp.Column)}
         for window in select.find_all(exp.Window)
         if _own(window, select)
     ]
-    same = _equal_places(select, key)
+    same = always_equal(select, key)
     if all(part & same for part in parts):
-        return key, hops
+        return None
+    of_key = _origin(scope, key)
     for place in sorted(set.intersection(*parts)):
-        base, other = _base(scope, place), _base(scope, key)
-        if place[0] == key[0] and base and other and base[0] == other[0]:
-            return place, (Hop(base[0], base[1], other[1]), *hops)
+        origin = _origin(scope, place)
+        if origin and of_key and origin.path == of_key.path:
+            return of_key, place, Hop(origin.table, origin.column, of_key.column, nulls=True)
     raise RefusedError("a window looks at rows of other keys")
 
 
-def _base(scope: Scope, place: Place) -> tuple[QualifiedName, str] | None:
-    """The base table and column that a place shows as they are; None for anything computed or joined."""
+def _origin(scope: Scope, place: Place) -> _Origin | None:
+    """The base table's column that a place shows as it is; None for anything computed or joined."""
     source = scope.sources.get(place[0])
     if isinstance(source, exp.Table):
-        return _table(source), place[1]
+        return _Origin((place[0],), source, place[1])
     if isinstance(source, Scope) and isinstance(source.expression, exp.Select):
         inner = _output(source.expression, place[1])
-        if isinstance(inner, exp.Column) and inner.table not in _nullable(source.expression):
-            return _base(source, (inner.table, inner.name))
+        if isinstance(inner, exp.Column) and inner.table not in nullable(source.expression):
+            below = _origin(source, (inner.table, inner.name))
+            return below and _Origin((place[0], *below.path), below.reference, below.column)
     return None
 
 
@@ -193,69 +206,11 @@ def _table(table: exp.Table) -> QualifiedName:
     return QualifiedName(table.db, table.name)
 
 
-def _joins(select: exp.Select) -> Iterator[tuple[str, str, list[tuple[Place, Place]]]]:
-    """Each join: its alias, its side ('' for inner), and the equalities of its ON."""
-    for join in select.args.get("joins") or ():
-        yield join.alias_or_name, (join.side or "").upper(), list(_equalities(join.args.get("on")))
-
-
-def _equalities(condition: exp.Expr | None) -> Iterator[tuple[Place, Place]]:
-    if condition is None:
-        return
-    body = condition.this if isinstance(condition, exp.Where) else condition
-    body = body.unnest()
-    for part in body.flatten() if isinstance(body, exp.And) else (body,):
-        equal = part.unnest()
-        if isinstance(equal, exp.EQ):
-            left, right = equal.left.unnest(), equal.right.unnest()
-            if isinstance(left, exp.Column) and isinstance(right, exp.Column):
-                yield (left.table, left.name), (right.table, right.name)
-
-
-def _nullable(select: exp.Select) -> set[str]:
-    """Aliases whose columns are null in rows that an outer join did not match."""
-    start = select.args.get("from_") or select.args.get("from")
-    before = {start.this.alias_or_name} if start is not None else set()
-    found: set[str] = set()
-    for alias, side, _ in _joins(select):
-        if side in ("LEFT", "FULL"):
-            found.add(alias)
-        if side in ("RIGHT", "FULL"):
-            found |= before
-        before.add(alias)
-    return found
-
-
-def _directed(select: exp.Select) -> Iterator[tuple[Place, Place]]:
-    """(known, equal): wherever the first is known the rows that count have the second equal to it.
-
-    The ON of an outer join says so only of the side that it may leave out.
-    """
-    for one, other in _equalities(select.args.get("where")):
-        yield one, other
-        yield other, one
-    for alias, side, pairs in _joins(select):
-        for one, other in pairs:
-            if side in ("", "INNER", "CROSS"):
-                yield one, other
-                yield other, one
-            elif side == "LEFT" and (one[0] == alias) != (other[0] == alias):
-                yield (other, one) if one[0] == alias else (one, other)
-
-
-def _equal_places(select: exp.Select, start: Place) -> set[Place]:
-    pairs = list(_directed(select))
-    found = {start}
-    while more := {equal for known, equal in pairs if known in found and equal not in found}:
-        found |= more
-    return found
-
-
-def _sources(scope: Scope, reached: dict[Place, tuple[Hop, ...]]) -> Iterator[Tie]:
+def _sources(scope: Scope, reached: dict[Place, tuple[Hop, ...]]) -> Iterator[_Tied]:
     """Ties of everything that the scope reads, given the places whose values lead to the key."""
     select = scope.expression
     assert isinstance(select, exp.Select)  # noqa: S101 - the callers have asked
-    pairs = list(_directed(select))
+    pairs = list(directed(select))
     read = {alias: source for alias, (_, source) in scope.selected_sources.items()}
     laterals = [source for source in read.values() if _is_lateral(source)]
     # Evaluated anew for each row outside: what they read is tied by equalities with that row.
@@ -264,11 +219,13 @@ def _sources(scope: Scope, reached: dict[Place, tuple[Hop, ...]]) -> Iterator[Ti
     _reach(scope, sources, pairs, reached)
     for alias, source in sources.items():
         columns = sorted((len(hops), column, hops) for (name, column), hops in reached.items() if name == alias)
+        if not _reads_tables(source):
+            continue
         if isinstance(source, exp.Table):
             if not columns:
                 raise RefusedError(f"{_table(source)} is tied by nothing to the key")
-            yield Tie(_table(source), columns[0][1], columns[0][2])
-        elif _reads_tables(source):
+            yield _Tied(source, Tie(_table(source), columns[0][1], columns[0][2]))
+        else:
             yield from _first_that_ties(source, [(column, hops) for _, column, hops in columns], alias)
     for inner in nested:
         if _reads_tables(inner):
@@ -277,16 +234,17 @@ def _sources(scope: Scope, reached: dict[Place, tuple[Hop, ...]]) -> Iterator[Ti
 
 def _inner(
     scope: Scope, sources: Mapping[str, Source], inner: Scope, reached: dict[Place, tuple[Hop, ...]]
-) -> Iterator[Tie]:
+) -> Iterator[_Tied]:
     """Ties of what a sub-query reads that is evaluated for each row of `scope`."""
     if not isinstance(inner.expression, exp.Select):
         raise RefusedError("a set operation inside of a sub-query is not understood")
-    own = dict(reached)
-    _reach(scope, sources, list(_directed(inner.expression)), own)
+    # Its own aliases hide those of the same name outside.
+    own = {place: hops for place, hops in reached.items() if place[0] not in inner.selected_sources}
+    _reach(scope, sources, list(directed(inner.expression)), own)
     yield from _sources(inner, own)
 
 
-def _first_that_ties(source: Scope, columns: list[tuple[str, tuple[Hop, ...]]], alias: str) -> Iterator[Tie]:
+def _first_that_ties(source: Scope, columns: list[tuple[str, tuple[Hop, ...]]], alias: str) -> Iterator[_Tied]:
     reasons = [f"{alias} is tied by nothing to the key"]
     for column, hops in columns:
         try:
@@ -313,9 +271,9 @@ def _reach(
                 continue
             entries = sorted((len(hops), place, hops) for place, hops in reached.items() if place[0] == known[0])
             for _, place, hops in entries:
-                base, other = _base(scope, known), _base(scope, place)
-                if known[0] in sources and base and other and base[0] == other[0]:
-                    found.setdefault(equal, (Hop(base[0], base[1], other[1]), *hops))
+                origin, other = _origin(scope, known), _origin(scope, place)
+                if known[0] in sources and origin and other and origin.path == other.path:
+                    found.setdefault(equal, (Hop(origin.table, origin.column, other.column), *hops))
                     break
         if not found:
             return
@@ -329,7 +287,7 @@ def _is_lateral(source: Source) -> TypeGuard[Scope]:
 def _reads_tables(source: Source) -> bool:
     """Whether rows of a table are read in it; a function that only takes apart a column of an outer row reads none."""
     if isinstance(source, exp.Table):
-        return True
+        return not is_function(source)
     if isinstance(source.expression, exp.SetOperation):
         return any(_reads_tables(branch) for branch in source.set_operation_scopes)
     inside = [inner for _, inner in source.selected_sources.values()]

@@ -7,7 +7,7 @@ from typing import Final
 from lifecycle.declarations.application import Application
 from lifecycle.migrating.migrate import Migration, migrating_session, patiently
 from lifecycle.migrating.state import refuse_an_older_release
-from lifecycle.views.keep import give_back
+from lifecycle.views.give_back import give_back
 from lifecycle.views.statistics import named_statistic
 
 FILE: Final = "views.yaml"

@@ -10,7 +10,7 @@ from sqlglot import exp
 from sqlglot.lineage import lineage
 
 from lifecycle.views.definition import DIALECT, ViewColumn
-from lifecycle.views.ties import Columns, qualified_tree
+from lifecycle.views.tree import Columns, qualified_tree
 
 COLLECTING: Final = (exp.ArrayAgg, exp.GroupConcat, exp.JSONArrayAgg, exp.JSONObjectAgg, exp.JSONBObjectAgg)
 COLLECTING_NAMES: Final = {"jsonb_agg", "json_agg", "jsonb_object_agg", "json_object_agg", "xmlagg"}

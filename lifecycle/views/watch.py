@@ -5,7 +5,7 @@ hours of overlap included; only a row outside of these two hours, one whose key 
 trigger. Of a table without such a column every change is noted. A trigger names key and time columns and no others.
 """
 
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Container, Iterator, Mapping, Sequence, Set
 from typing import Final
 
 from psycopg import sql
@@ -19,6 +19,9 @@ LOCK_TIMEOUT: Final = "set local lock_timeout = '500ms'"
 # A row that goes to the archive or comes back changes no figure.
 NO_MOVE: Final = "pg_catalog.current_setting('lifecycle.moves_rows', true) is distinct from 'yes'"
 WATCHED: Final = "select source_schema, source_name, time_column, column_names from lifecycle.watched_tables"
+COLUMNS: Final = """
+select attname::text from pg_attribute where attrelid = to_regclass(%s) and attnum > 0 and not attisdropped
+"""
 TRIGGERS: Final = """
 select count(*) from pg_trigger
  where tgrelid = to_regclass(%s) and tgname like 'lifecycle\\_changed\\_%%' and tgparentid = 0
@@ -47,9 +50,11 @@ def watch_tables(
     known = {QualifiedName(schema, name): (time, tuple(columns)) for schema, name, time, columns in rows(conn, WATCHED)}
     for table in sorted({*known, *watched}):
         found = {*watched.get(table, ()), *(known[table][1] if table in known else ())}
-        columns, time = tuple(sorted(found)), times.get(table)
         if not value(conn, "select to_regclass(%s) is not null", (str(table),)):
             continue
+        # The application may have renamed one since.
+        there = {column for (column,) in rows(conn, COLUMNS, (str(table),))}
+        columns, time = tuple(sorted(found & there)), times_of(times, table, there)
         stand = value(conn, TRIGGERS, (str(table),)) == len(NAMES)
         if stand and known.get(table) == (time, columns):
             continue
@@ -59,6 +64,12 @@ def watch_tables(
                 conn.execute(statement)
             conn.execute(WRITE.encode(), (table.schema, table.name, time, list(columns)))
         yield f"table {table}: changed rows are noted"
+
+
+def times_of(times: Mapping[QualifiedName, str], table: QualifiedName, columns: Container[str]) -> str | None:
+    """The declared time column of a table that has it; without it every change of the table is noted."""
+    declared = times.get(table)
+    return declared if declared is not None and declared in columns else None
 
 
 def trigger_statements(table: QualifiedName, columns: Sequence[str], time: str | None) -> Iterator[sql.Composed]:

@@ -16,8 +16,8 @@ Written by `lifecycle docs` from the commands; do not edit. `make`, Dagster and 
 TAIL: Final = """
 | exit code | means |
 |---|---|
-| 0 | done; for `check`, `views compare`: nothing differs; for `demo --once`: every asset and check did what it should |
-| 1 | an error that the message explains; for `check`, `views compare`: something differs; for `demo --once`: it did not |
+| 0 | done; `check`, `views compare`: nothing differs; `demo --once`: every asset and check did what it should |
+| 1 | an error that the message explains; `check`, `views compare`: something differs; `demo --once`: one did not |
 | 2 | a variable is not set, or an option is wrong |
 | 130 | `demo` was interrupted |
 """
