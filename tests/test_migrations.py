@@ -231,7 +231,9 @@ def test_the_printed_script_makes_the_same_tables_and_functions(make_application
     with session(printed) as one, session(migrated) as other:
         ours = {line for line in catalog_snapshot(other) if "lifecycle." in line.partition(" as ")[0]}
         made = ours - catalog_snapshot(one)
-        assert {line for line in made if line.startswith(("relation lifecycle", "function "))} == set()
+        # What looks at the catalog first is left out: tables of kept views.
+        static = {line for line in made if not line.startswith("relation lifecycle.kept_")}
+        assert {line for line in static if line.startswith(("relation lifecycle", "function "))} == set()
         assert rows(one, "table lifecycle.event_table_policies") == rows(other, "table lifecycle.event_table_policies")
     changes = upgrade(printed, APPLICATION).changes
     assert not [change for change in changes if change.startswith("revision ")]
