@@ -29,6 +29,8 @@ from resources.postgres import ApplicationDatabase, retried_when_busy
 
 JOB: Final = "refresh_derived_statistics"
 GROUP: Final = "statistics"
+# Compared every night: a day and two hours late is worth a look, two days late is a fault.
+COMPARED_DAILY: Final = dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=50), warn_window=timedelta(hours=26))
 OWNERS: Final = ["team:data-platform"]
 CODE_VERSION: Final = "3"
 HOURLY: Final = dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=6), warn_window=timedelta(hours=3))
@@ -141,6 +143,7 @@ def _comparison_asset(application: Application) -> dg.AssetsDefinition:
         ),
         kinds={"postgres"},
         owners=OWNERS,
+        freshness_policy=COMPARED_DAILY,
         pool=POOL,
         code_version=CODE_VERSION,
     )
