@@ -300,6 +300,23 @@ as $$
                                                         else interval '0' end), '-infinity')
 $$;
 
+-- Views that the application dropped or replaced answer from their tables no more: what nobody reads must not keep
+-- rows that an erasure takes away, nor notes that no refresh will see. lifecycle migrate fills the table again.
+create or replace function lifecycle.empty_lost_tables() returns void
+language plpgsql set search_path = ''
+as $$
+declare
+    view lifecycle.kept_views;
+begin
+    for view in select v.* from lifecycle.kept_views v
+                 cross join lateral (select to_regclass(format('%I.%I', v.schema_name, v.view_name))) r(target)
+                 where r.target is null or lifecycle.kept_definition(r.target, v.kept_table) is null loop
+        execute format('delete from lifecycle.%I', view.kept_table);
+        delete from lifecycle.kept_view_sources s
+         where (s.schema_name, s.view_name) = (view.schema_name, view.view_name);
+    end loop;
+end $$;
+
 -- Notes that every view has seen.
 create or replace function lifecycle.forget_changed_rows() returns bigint
 language sql set search_path = ''
@@ -364,7 +381,10 @@ begin
             'outcome', outcome, 'duration_ms', duration_ms, 'rows', rows, 'note', note), outcome <> 'busy');
         return next;
     end loop;
-    perform lifecycle.forget_changed_rows();
+    if holder is null then
+        perform lifecycle.empty_lost_tables();
+        perform lifecycle.forget_changed_rows();
+    end if;
 end $$;
 
 -- Every kept view, or the named one, against its definition. `differing` rows are repaired and are a fault.
@@ -443,6 +463,7 @@ begin
     if lifecycle.lock_analytics() is not null then
         return false;
     end if;
+    perform lifecycle.empty_lost_tables();
     for view in select v.* from lifecycle.kept_views v
                  where v.key_column is not null
                    and to_regclass(format('%I.%I', v.schema_name, v.view_name)) is not null
