@@ -38,6 +38,8 @@ select 'behaviour' from user_behavior_events where session_id = %(session)s
  union all select 'search' from search_queries where session_id = %(session)s
  union all select 'replay' from session_replay_events where session_id = %(session)s
 """
+# Rows of sessions that began lately stay where they are.
+OLD_SESSION = "update chat_sessions set started_at = now() - interval '200 days' where id = %(session)s"
 OLD_MESSAGES = """
 insert into chat_messages (session_id, role, content, sequence, created_at)
 select %(session)s, 'user', 'x' || n, 1000 + n, now() - interval '100 days' - n * interval '1 minute'
@@ -94,7 +96,8 @@ def test_messages_that_move_to_the_archive_meanwhile_are_erased(url: str) -> Non
     with connect(url) as conn:
         for person in (AKI, BEN):
             add_person(conn, person.name)
-            conn.execute(OLD_MESSAGES.encode(), {"session": person.id("chat")})
+            for statement in (OLD_SESSION, OLD_MESSAGES):
+                conn.execute(statement.encode(), {"session": person.id("chat")})
         kept = value(conn, MESSAGES, {"session": BEN.id("chat")})
         asked = ask(conn, AKI)
         archiver = threading.Thread(target=archive)
@@ -258,6 +261,7 @@ def undisturbed(server: Server, templates: Templates) -> Iterator[tuple[Picture,
         add_catalogue(conn)
         prepare(conn)
         process(conn)
+        assert set(states(conn).values()) == {"verified"}
         found = end(conn)
     yield found
     drop_database(server, "undisturbed")

@@ -13,20 +13,21 @@ from tests.people import Person, add_account, add_booking, add_catalogue, add_pe
 pytestmark = pytest.mark.one_server
 
 AKI, BEN = Person("aki"), Person("ben")
-# In this order each row finds those that it refers to.
+# In this order each row finds those that it refers to; first who signs in, whose confirmed address finds bookings.
+SIGN_IN = "auth.users"
 RESTORED = """
-select split_part(table_name, '.', 2) from lifecycle.erasure_steps
+select table_name from lifecycle.erasure_steps
  where table_name like 'public.%' and lifecycle.is_there(table_name)
  group by 1 order by max(step) desc
 """
 RESTORE = """
-select format('insert into public.%%1$I select * from saved_%%1$s on conflict (%%2$s) do update set %%3$s', c.relname,
+select format('insert into %%1$s select * from %%4$I on conflict (%%2$s) do update set %%3$s', c.oid::regclass,
               string_agg(quote_ident(a.attname), ', ') filter (where a.attnum = any (i.indkey)),
-              string_agg(format('%%1$I = excluded.%%1$I', a.attname), ', '))
+              string_agg(format('%%1$I = excluded.%%1$I', a.attname), ', '), %(saved)s::text)
   from pg_class c
   join pg_index i on i.indrelid = c.oid and i.indisprimary
   join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
- where c.oid = to_regclass('public.' || %s) group by c.relname
+ where c.oid = to_regclass(%(table)s) group by c.oid
 """
 RETURNED = "select distinct request_id::uuid, table_name from find_returned_personal_data()"
 
@@ -105,14 +106,14 @@ def test_a_late_booking_and_a_late_line_in_the_ledger_are_found(conn: Connection
 def test_a_restore_brings_nobody_back(conn: Connection) -> None:
     """Every row that was erased is put back as it was, from a backup that is older than the request."""
     add_person(conn, AKI.name)
-    tables = [table for (table,) in rows(conn, RESTORED)]
-    for table in tables:
-        conn.execute(f"create temp table saved_{table} as table public.{table}".encode())
+    saved = {table: f"saved_{table}" for table in (SIGN_IN, *(table for (table,) in rows(conn, RESTORED)))}
+    for table, copy in saved.items():
+        conn.execute(f'create temp table "{copy}" as table {table}'.encode())
     before = picture(conn)
     asked = erase(conn, AKI)
     conn.execute("delete from data_deletion_requests")
-    for table in tables:
-        conn.execute(value(conn, RESTORE, (table,)).encode())
+    for table, copy in saved.items():
+        conn.execute(value(conn, RESTORE, {"table": table, "saved": copy}).encode())
     found = picture(conn)
     # The application's trigger notes when a row was changed.
     touched = {"accounts", "articles", "article_translations"}

@@ -223,9 +223,12 @@ def test_the_commands(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert RUNNER.invoke(app, ["undo", "archive", "session_details"]).exit_code == 1
     replaced_by_the_application(url, DAILY)
     assert "the application replaced it" in RUNNER.invoke(app, ["views"]).stdout
-    refreshed = RUNNER.invoke(app, ["views", "refresh"])
-    assert refreshed.exit_code == 1
-    assert "failed" in refreshed.stdout
+    for command in ("refresh", "compare"):
+        found = RUNNER.invoke(app, ["views", command])
+        assert found.exit_code == 1
+        assert ["daily_active_users", "changed"] in [line.split()[:2] for line in found.stdout.splitlines()]
+        assert "public.daily_active_users: the application replaced it" in found.stderr
+        assert "`lifecycle migrate` keeps the new one" in found.stderr
     given_back = RUNNER.invoke(app, ["undo", "views", "session_details"])
     assert "take public.session_details out of `kept`" in given_back.stdout
     assert "Declared and not kept: session_details" in RUNNER.invoke(app, ["views"]).stdout

@@ -63,8 +63,8 @@ def compare(name: ViewName = "") -> None:
         table.add_row(_short(each.name), each.outcome, number(each.differing), number(each.duration_ms), style=style)
     Console().print(table)
     for each in found:
-        if each.error:
-            errors.print(f"{each.name}: {each.error}", markup=False, highlight=False, soft_wrap=True)
+        if told := each.error or NOT_KEPT.get(each.outcome):
+            _tell(f"{each.name}: {told}")
     if any(each.outcome != "equal" for each in found):
         raise typer.Exit(1)
 
@@ -84,11 +84,14 @@ def refresh(name: ViewName = "") -> None:
             except LifecycleError as error:
                 failed.append(str(error))
                 table.add_row(shown(each), "failed", "", "", style="red")
-            else:
-                table.add_row(shown(each), OUTCOMES[done.outcome], number(done.rows), number(done.duration_ms))
+                continue
+            if told := NOT_KEPT.get(done.outcome):
+                failed.append(f"{each}: {told}")
+            style = "red" if told else ""
+            table.add_row(shown(each), OUTCOMES[done.outcome], number(done.rows), number(done.duration_ms), style=style)
     Console().print(table)
     for told in failed:
-        errors.print(told, markup=False, highlight=False, soft_wrap=True)
+        _tell(told)
     if failed:
         raise typer.Exit(1)
 
@@ -98,7 +101,18 @@ OUTCOMES: Final = {
     "keyed": "what changed",
     "skipped": "nothing changed",
     "missing": "kept no more",
+    "changed": "changed",
+    "gone": "gone",
 }
+# What the application did to a view; `lifecycle migrate` goes by what it finds.
+NOT_KEPT: Final = {
+    "changed": "the application replaced it, and it is computed on every read; `lifecycle migrate` keeps the new one",
+    "gone": "the application dropped it; `lifecycle migrate` keeps it again once it is back",
+}
+
+
+def _tell(text: str) -> None:
+    errors.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def state_text(status: StatisticStatus) -> str:
