@@ -8,6 +8,10 @@ from lifecycle.partitions.tables import MonthlyTable, monthly_tables, named_tabl
 
 APPLICATION_FOLDER: Final = Path(__file__).parents[1] / "application"
 APPLICATION: Final = load_application(APPLICATION_FOLDER)
+# For tests about something else: to keep twenty views takes some seconds of every migration.
+WITHOUT_KEPT_VIEWS: Final = APPLICATION.model_copy(
+    update={"views": APPLICATION.views.model_copy(update={"kept": {}, "dashboards": {}})}
+)
 EVENT_TABLES: Final = monthly_tables(APPLICATION)
 
 

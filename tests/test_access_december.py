@@ -46,6 +46,7 @@ def refused(conn: Connection, statement: str, account: UUID | None = None) -> st
     return str(caught.value)
 
 
+@pytest.mark.every_version
 @pytest.mark.parametrize("adopted", ["in November", "in December"])
 def test_december(make_application_db: MakeApplicationDb, adopted: str) -> None:
     if adopted == "in November":

@@ -16,7 +16,7 @@ from lifecycle.migrating.undo import undo
 from sandbox.server import SUPERUSER, Server
 from tests.catalog_snapshot import catalog_snapshot
 from tests.conftest import MakeApplicationDb
-from tests.declared import APPLICATION
+from tests.declared import WITHOUT_KEPT_VIEWS
 
 
 @pytest.fixture
@@ -32,14 +32,14 @@ def test_an_object_of_somebody_else_is_named_and_the_rest_is_done(
     with psycopg.connect(server.url(url.rpartition("/")[2], user=SUPERUSER), autocommit=True) as other:
         other.execute("alter table quiz_forms owner to supabase_admin")
         other.execute("grant truncate on quiz_forms, chat_sessions to anon")
-        lines = upgrade(url, APPLICATION).changes
+        lines = upgrade(url, WITHOUT_KEPT_VIEWS).changes
         (told,) = [line for line in lines if "public.quiz_forms" in line]
         assert "left as it is, because it belongs to supabase_admin" in told
         assert "alter ... owner to" in told
         may = "select has_table_privilege('anon', %s, 'TRUNCATE')"
         assert (value(other, may, ("quiz_forms",)), value(other, may, ("chat_sessions",))) == (True, False)
         other.execute("alter table quiz_forms owner to postgres")
-        upgrade(url, APPLICATION)
+        upgrade(url, WITHOUT_KEPT_VIEWS)
         assert value(other, may, ("quiz_forms",)) is False
 
 
@@ -69,14 +69,14 @@ def test_what_stays_locked_is_named_with_who_holds_it(
         conn.execute(tampering.encode())
         holder.execute(holding.encode())
         with pytest.raises(BusyError) as caught:
-            upgrade(url, APPLICATION)
+            upgrade(url, WITHOUT_KEPT_VIEWS)
         assert named in str(caught.value)
         assert "2 tries" in str(caught.value)
         if "schema" not in holding:
             assert f"pid {holder.info.backend_pid}" in str(caught.value)
         holder.rollback()
-        upgrade(url, APPLICATION)
-        assert access_differences(conn, APPLICATION) == ()
+        upgrade(url, WITHOUT_KEPT_VIEWS)
+        assert access_differences(conn, WITHOUT_KEPT_VIEWS) == ()
 
 
 @pytest.mark.parametrize(("auto_grant", "after"), [(True, 0), (True, 20), (False, 7)])
@@ -99,16 +99,16 @@ def test_a_run_that_died_is_finished_and_the_way_back_is_whole(
         before = catalog_snapshot(conn)
         monkeypatch.setattr(apply, "_shortly", dies)
         with pytest.raises(KeyboardInterrupt):
-            upgrade(url, APPLICATION)
+            upgrade(url, WITHOUT_KEPT_VIEWS)
         monkeypatch.undo()
-        upgrade(url, APPLICATION)
+        upgrade(url, WITHOUT_KEPT_VIEWS)
         assert catalog_snapshot(conn) == catalog_snapshot(other)
         kept = "select object, kind, subject, definition, declared from lifecycle.accepted_access order by 1, 2, 3"
         assert rows(conn, kept) == rows(other, kept)
-        undo(url, APPLICATION, "access")
+        undo(url, WITHOUT_KEPT_VIEWS, "access")
         after_it = {line for line in catalog_snapshot(conn) if line.startswith(("relation public.", "policy "))}
-        upgrade(url, APPLICATION)
-        undo(url, APPLICATION, "access")
+        upgrade(url, WITHOUT_KEPT_VIEWS)
+        undo(url, WITHOUT_KEPT_VIEWS, "access")
         assert {line for line in catalog_snapshot(conn) if line.startswith(("relation public.", "policy "))} == after_it
         tables = ("relation public.vendors ", "relation public.search_queries ", "policy public.v")
         assert {line for line in after_it if line.startswith(tables)} == {
@@ -147,11 +147,11 @@ def test_a_role_ops_that_may_more_is_refused(
     with connect(url) as conn:
         with ops_altered(admin, change, back):
             with pytest.raises(psycopg.errors.DuplicateObject, match=message) as caught:
-                upgrade(url, APPLICATION)
+                upgrade(url, WITHOUT_KEPT_VIEWS)
             assert "lifecycle migrate again" in str(caught.value.diag.message_hint)
             assert value(conn, "select to_regclass('lifecycle.accepted_access')") is None
             assert value(conn, "select relrowsecurity from pg_class where relname = 'search_queries'") is False
-        upgrade(url, APPLICATION)
+        upgrade(url, WITHOUT_KEPT_VIEWS)
 
 
 def test_without_the_right_to_make_roles(make_application_db: MakeApplicationDb, admin: Connection) -> None:
@@ -162,6 +162,6 @@ def test_without_the_right_to_make_roles(make_application_db: MakeApplicationDb,
         ops_altered(admin, "alter role postgres nocreaterole", "alter role postgres createrole"),
         pytest.raises(psycopg.errors.InsufficientPrivilege, match='"postgres" may not make roles') as caught,
     ):
-        upgrade(url, APPLICATION)
+        upgrade(url, WITHOUT_KEPT_VIEWS)
     assert "create role ops nologin noinherit" in str(caught.value.diag.message_hint)
-    upgrade(url, APPLICATION)
+    upgrade(url, WITHOUT_KEPT_VIEWS)

@@ -164,6 +164,7 @@ def finished_ticks(instance: dg.DagsterInstance) -> dict[str, list[InstigatorTic
     }
 
 
+@pytest.mark.every_version
 @pytest.mark.timeout(600)
 def test_a_schedule_and_every_sensor_fire_by_themselves(world: World) -> None:
     sensors = {sensor.name for sensor in defs.sensors or ()}
@@ -195,6 +196,7 @@ def test_conversion_archive_refresh_and_two_erasures_are_among_the_killed() -> N
     assert len(declared(KILLED)) == len(KILLED)
 
 
+@pytest.mark.every_version
 @pytest.mark.timeout(900)
 def test_runs_that_were_killed_with_the_daemon_end_and_hold_nothing_up(world: World) -> None:
     world.keep(QUIET_KEY, ["yes"])
@@ -238,6 +240,7 @@ def test_runs_that_were_killed_with_the_daemon_end_and_hold_nothing_up(world: Wo
         assert sorted(row[0] for row in rows(conn, ledger, (f"{GONE}%",))) == sorted(run.run_id for run in killed())
 
 
+@pytest.mark.every_version
 @pytest.mark.timeout(600)
 def test_an_outage_is_one_line_a_tick_and_two_messages(world: World) -> None:
     world.keep(QUIET_KEY, ["yes"])

@@ -111,6 +111,7 @@ def test_a_receipt_says_what_was_done_and_what_was_left(erased: Connection) -> N
         assert all(exemption["reason"] for exemption in body["exemptions"])
 
 
+@pytest.mark.every_version
 def test_a_thousand_requests_at_once(make_application_db: MakeApplicationDb) -> None:
     """One batch, whose statements do not multiply with the people in it."""
     people = 1000

@@ -75,6 +75,7 @@ def write(conn: Connection, what: str, chance: random.Random) -> None:
         conn.execute(statement.encode(), names)
 
 
+@pytest.mark.every_version
 @pytest.mark.one_server
 @settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck))
 @given(steps=STEPS, seed=st.integers(0, 2**20))
@@ -102,6 +103,7 @@ def test_kept_equals_definition_whatever_happens(
                 assert differences(conn) == {}, (writes, then)
 
 
+@pytest.mark.every_version
 @pytest.mark.one_server
 @pytest.mark.parametrize("before", ["notes", "nothing"])
 def test_the_migrations_of_december(make_application_db: MakeApplicationDb, before: str) -> None:

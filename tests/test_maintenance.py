@@ -35,6 +35,7 @@ def run(url: str) -> dg.ExecuteInProcessResult:
     return definitions.resolve_job_def("run_daily_maintenance").execute_in_process(raise_on_error=False)
 
 
+@pytest.mark.every_version
 def test_a_migration_leaves_it_as_it_was(make_application_db: MakeApplicationDb) -> None:
     url = make_application_db(rows=False)
     with connect(url) as conn:

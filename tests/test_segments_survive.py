@@ -224,6 +224,7 @@ def lacking(conn: Connection) -> list[Mismatch]:
     return [m for m in check_declarations(conn, APPLICATION) if m.capability in ("segments", "views")]
 
 
+@pytest.mark.every_version
 def test_december(db: str, conn: Connection) -> None:
     """Profiles move into accounts, quizzes into one table; three tables go. Nobody loses a tag, and it is told."""
     person = make_keen_person(conn)
@@ -265,6 +266,7 @@ def test_december(db: str, conn: Connection) -> None:
     assert refresh_segments(conn).cleared == 1
 
 
+@pytest.mark.every_version
 def test_adopted_in_december_nothing_is_missed(make_application_db: MakeApplicationDb) -> None:
     with connect(make_application_db(migrated=True, december=True)) as conn:
         assert refresh_segments(conn).lack is None

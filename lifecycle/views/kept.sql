@@ -82,21 +82,32 @@ begin
                    (select string_agg(format('%L, t.%I', c, c), ', ') from unnest(watched.column_names) c), partition);
 end $$;
 
--- A row of the table as text is what it is known by; equal rows are counted.
-create or replace function lifecycle.fresh_rows_query(view lifecycle.kept_views, definition text, condition text) returns text
+-- Rows of the definition, chosen by `source`, a FROM clause that calls them d. A row as text is what it is known by;
+-- equal rows are counted.
+create or replace function lifecycle.fresh_rows_query(view lifecycle.kept_views, source text) returns text
 language sql stable set search_path = ''
 as $$
     select format('select r.*, md5(r::text)::uuid as lifecycle_hash,
                           (row_number() over (partition by md5(r::text)))::int as lifecycle_copy
-                     from (select %s from (%s) d %s) r',
+                     from (select %s from %s) r',
                   (select string_agg(format('d.%I::%s as %I', c.name, c.type, c.name), ', ' order by c.place)
                      from unnest(view.column_names, view.stored_types) with ordinality c(name, type, place)),
-                  definition, condition)
+                  source)
 $$;
 
--- Write what differs between the table and the fresh rows; `condition` chooses the rows of both that are looked at.
-create or replace function lifecycle.write_kept_rows(view lifecycle.kept_views, definition text, with_first text,
-                                                     of_fresh text, of_kept text) returns text
+-- The definition restricted to the rows of `keys`. Key by key a condition reaches every table inside; all at once the
+-- planner does not pass it through an outer join into a grouped sub-query, but many keys are cheaper so.
+create or replace function lifecycle.rows_of_keys(view lifecycle.kept_views, definition text, keys bigint) returns text
+language sql immutable set search_path = ''
+as $$
+    select case when keys <= 30
+                then format('keys cross join lateral (select l.* from (%s) l where l.%I = keys.key) d', definition, view.key_column)
+                else format('(%s) d where d.%I = any (array(select key from keys))', definition, view.key_column) end
+$$;
+
+-- Write what differs between the table and the fresh rows; `source` and `of_kept` choose the rows that are looked at.
+create or replace function lifecycle.write_kept_rows(view lifecycle.kept_views, with_first text, source text,
+                                                     of_kept text) returns text
 language sql stable set search_path = ''
 as $$
     select format(
@@ -112,7 +123,7 @@ as $$
                                            where (f.lifecycle_hash, f.lifecycle_copy) = (k.lifecycle_hash, k.lifecycle_copy))
                        returning 1)
          select (select count(*) from gone) + (select count(*) from made)',
-        with_first, lifecycle.fresh_rows_query(view, definition, of_fresh), view.kept_table, of_kept,
+        with_first, lifecycle.fresh_rows_query(view, source), view.kept_table, of_kept,
         (select string_agg(quote_ident(c), ', ') from unnest(view.column_names) c))
 $$;
 
@@ -171,6 +182,7 @@ declare
     definition constant text := lifecycle.definition_to_refresh(view);
     has_null   boolean;
     has_any    boolean;
+    keys       bigint;
     more       bigint;
 begin
     perform set_config('timezone', view.time_zone, true);
@@ -179,24 +191,25 @@ begin
     written := 0;
     mode := 'skipped';
     if note is null then
-        execute format('select count(*) > 0, coalesce(bool_or(c.key is null), false) from (%s) c', view.change_query)
-           into has_any, has_null using view.seen, since;
+        execute format('select count(*) > 0, count(distinct c.key), coalesce(bool_or(c.key is null), false) from (%s) c',
+                       view.change_query)
+           into has_any, keys, has_null using view.seen, since;
         if has_any and view.key_column is null then
             note := 'rows changed';
         end if;
     end if;
     if note is not null then
         mode := 'whole';
-        execute lifecycle.write_kept_rows(view, definition, '', '', 'true') into written;
+        execute lifecycle.write_kept_rows(view, '', format('(%s) d', definition), 'true') into written;
     elsif has_any then
         mode := 'keyed';
-        execute lifecycle.write_kept_rows(view, definition,
+        execute lifecycle.write_kept_rows(view,
                     format('keys as materialized (select distinct c.key from (%s) c where c.key is not null),', view.change_query),
-                    format('where d.%I = any (array(select key from keys))', view.key_column),
+                    lifecycle.rows_of_keys(view, definition, keys),
                     format('k.%I in (select key from keys)', view.key_column))
            into written using view.seen, since;
         if has_null then  -- a key of its own, which equals nothing
-            execute lifecycle.write_kept_rows(view, definition, '', format('where d.%I is null', view.key_column),
+            execute lifecycle.write_kept_rows(view, '', format('(%s) d where d.%I is null', definition, view.key_column),
                                               format('k.%I is null', view.key_column)) into more;
             written := written + more;
         end if;
@@ -238,7 +251,7 @@ declare
     filled   bigint;
 begin
     perform set_config('timezone', view.time_zone, true);
-    execute lifecycle.write_kept_rows(view, definition, '', '', 'true') into filled;
+    execute lifecycle.write_kept_rows(view, '', format('(%s) d', definition), 'true') into filled;
     perform set_config('timezone', zone, true);
     perform lifecycle.note_kept_refresh(view, snapshot, safe, started, 'whole', filled);
 end $$;
@@ -262,7 +275,7 @@ begin
                   differing as ((select %3$s from fresh except all select %3$s from lifecycle.%4$I)
                                 union all (select %3$s from lifecycle.%4$I except all select %3$s from fresh))
              select count(*) from differing x where %5$s',
-            view.change_query, lifecycle.fresh_rows_query(view, definition, ''), columns, view.kept_table,
+            view.change_query, lifecycle.fresh_rows_query(view, format('(%s) d', definition)), columns, view.kept_table,
             case when view.key_column is null then 'not exists (select from changed)'
                  else format('not exists (select from changed c where c.key is not distinct from x.%I)', view.key_column) end)
            into found using view.seen, view.safe_until - interval '2 hours';
@@ -286,6 +299,23 @@ as $$
                                                         then coalesce(view.definition_ms, 0) / view.most_share * interval '1 ms'
                                                         else interval '0' end), '-infinity')
 $$;
+
+-- Views that the application dropped or replaced answer from their tables no more: what nobody reads must not keep
+-- rows that an erasure takes away, nor notes that no refresh will see. lifecycle migrate fills the table again.
+create or replace function lifecycle.empty_lost_tables() returns void
+language plpgsql set search_path = ''
+as $$
+declare
+    view lifecycle.kept_views;
+begin
+    for view in select v.* from lifecycle.kept_views v
+                 cross join lateral (select to_regclass(format('%I.%I', v.schema_name, v.view_name))) r(target)
+                 where r.target is null or lifecycle.kept_definition(r.target, v.kept_table) is null loop
+        execute format('delete from lifecycle.%I', view.kept_table);
+        delete from lifecycle.kept_view_sources s
+         where (s.schema_name, s.view_name) = (view.schema_name, view.view_name);
+    end loop;
+end $$;
 
 -- Notes that every view has seen.
 create or replace function lifecycle.forget_changed_rows() returns bigint
@@ -351,7 +381,10 @@ begin
             'outcome', outcome, 'duration_ms', duration_ms, 'rows', rows, 'note', note), outcome <> 'busy');
         return next;
     end loop;
-    perform lifecycle.forget_changed_rows();
+    if holder is null then
+        perform lifecycle.empty_lost_tables();
+        perform lifecycle.forget_changed_rows();
+    end if;
 end $$;
 
 -- Every kept view, or the named one, against its definition. `differing` rows are repaired and are a fault.
@@ -430,6 +463,7 @@ begin
     if lifecycle.lock_analytics() is not null then
         return false;
     end if;
+    perform lifecycle.empty_lost_tables();
     for view in select v.* from lifecycle.kept_views v
                  where v.key_column is not null
                    and to_regclass(format('%I.%I', v.schema_name, v.view_name)) is not null

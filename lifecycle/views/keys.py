@@ -12,7 +12,7 @@ from lifecycle.errors import RefusedError
 from lifecycle.names import QualifiedName, quoted
 from lifecycle.views.catalog import Source, View
 from lifecycle.views.definition import parse_definition
-from lifecycle.views.ties import Tie, ties_of
+from lifecycle.views.ties import Tie, ties_in, ties_of, traced
 from lifecycle.views.tree import Columns
 
 Moves = Literal["never", "daily", "always"]
@@ -102,12 +102,16 @@ def derive_key(view: View, definition: str, sources: Sequence[Source], declared:
         raise RefusedError(f"it has no column {declared.key} of one of PostgreSQL's own types")
     if declared.key:
         return RefreshKey(declared.key, ties_of(definition, columns, declared.key))
+    try:
+        scope = traced(definition, columns)
+    except RefusedError:
+        return None
     found: list[tuple[int, int, RefreshKey]] = []
     for place, column in enumerate(view.columns):
         if column.name not in built_in:
             continue
         try:
-            ties = ties_of(definition, columns, column.name)
+            ties = ties_in(scope, column.name)
         except RefusedError:
             continue
         found.append((sum(len(tie.hops) for tie in ties), place, RefreshKey(column.name, ties)))

@@ -70,15 +70,25 @@ def ties_of(definition: str, columns: Columns, key: str) -> tuple[Tie, ...]:
 
     RefusedError names what is not tied.
     """
+    return ties_in(traced(definition, columns), key)
+
+
+def traced(definition: str, columns: Columns) -> Scope:
+    """A definition made ready to be asked for ties; RefusedError when it holds what is not understood."""
     tree = qualified_tree(definition, columns)
     require_understood(tree)
     scope = build_scope(tree)
     if scope is None:
         raise RefusedError("the definition is no query")
+    return scope
+
+
+def ties_in(scope: Scope, key: str) -> tuple[Tie, ...]:
+    """As `ties_of`, of a definition that was traced already."""
     found = tuple(_ties(scope, key, ()))
     # Each reference for itself: that another one of the same table is tied helps nobody.
     tied = {id(each.reference) for each in found}
-    for reference in tables_in(tree):
+    for reference in tables_in(scope.expression):  # type: ignore[arg-type]  # traced() made it of a query
         if id(reference) not in tied:
             raise RefusedError(f"{_table(reference)} is tied by nothing to the key")
     return tuple(sorted({each.tie for each in found}))

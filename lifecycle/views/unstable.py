@@ -3,11 +3,12 @@
 They are compared with nothing: a difference in them says nothing about the rows.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from sqlglot import exp
 from sqlglot.lineage import lineage
+from sqlglot.optimizer.scope import build_scope
 
 from lifecycle.views.definition import DIALECT, ViewColumn
 from lifecycle.views.tree import Columns, qualified_tree
@@ -23,20 +24,19 @@ SUMMING: Final = (exp.Sum, exp.Avg, exp.Stddev, exp.Variance, exp.StddevPop, exp
 def unstable_columns(definition: str, columns: Columns, shown: Sequence[ViewColumn]) -> tuple[str, ...]:
     """The names of such columns, in the view's order."""
     tree = qualified_tree(definition, columns)
-    schema: dict[str, dict[str, dict[str, str]]] = {}
-    for name, held in columns.items():
-        schema.setdefault(name.schema, {})[name.name] = dict(held)
+    if not _is_unstable(tree) and not any(column.type in FLOATS for column in shown):
+        return ()
+    # All columns at once, of a tree that is qualified already: each for itself would be qualified once more.
+    nodes = lineage(None, tree, schema={}, scope=build_scope(tree), dialect=DIALECT)
     return tuple(
         column.name
         for column in shown
-        if any(map(_is_unstable, _expressions(column.name, tree, schema)))
-        or (column.type in FLOATS and any(each.find(*SUMMING) for each in _expressions(column.name, tree, schema)))
+        if any(_makes_unstable(node.expression, column) for node in nodes[column.name].walk())
     )
 
 
-def _expressions(column: str, tree: exp.Query, schema: dict[str, dict[str, dict[str, str]]]) -> Iterator[exp.Expr]:
-    for node in lineage(column, tree.copy(), schema=schema, dialect=DIALECT).walk():
-        yield node.expression
+def _makes_unstable(expression: exp.Expr, column: ViewColumn) -> bool:
+    return _is_unstable(expression) or (column.type in FLOATS and expression.find(*SUMMING) is not None)
 
 
 def _is_unstable(expression: exp.Expr) -> bool:
