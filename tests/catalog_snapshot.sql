@@ -1,4 +1,5 @@
--- Everything a database defines, one line each, without the system's own objects.
+-- Everything a database defines, one line each, without the system's own objects. A literal without a name that was read
+-- back from print is named like its type from then on ('x'::text AS text): that name alone is left out of views.
 select format('schema %s owner %s acl %s comment %s', n.nspname, n.nspowner::regrole,
               (select array_agg(a::text order by a::text) from unnest(n.nspacl) a), obj_description(n.oid, 'pg_namespace'))
   from pg_namespace n where n.nspname !~ '^(pg_|information_schema)'
@@ -7,7 +8,8 @@ select format('relation %s.%s kind %s owner %s acl %s options %s rls %s %s repli
               n.nspname, c.relname, c.relkind, c.relowner::regrole,
               (select array_agg(a::text order by a::text) from unnest(c.relacl) a), c.reloptions, c.relrowsecurity,
               c.relforcerowsecurity, c.relreplident, c.relispopulated, obj_description(c.oid, 'pg_class'),
-              case when c.relkind in ('v', 'm') then ' as ' || pg_get_viewdef(c.oid) end)
+              case when c.relkind in ('v', 'm') then ' as ' ||
+                   regexp_replace(pg_get_viewdef(c.oid), '(''::(\w+)) AS "?\2"?(?=[,\s])', '\1', 'g') end)
   from pg_class c join pg_namespace n on n.oid = c.relnamespace
  where n.nspname !~ '^(pg_|information_schema)' and c.relkind in ('r', 'p', 'v', 'm', 'S', 'c', 'f')
 union all

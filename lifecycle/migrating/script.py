@@ -71,7 +71,7 @@ def _sections(application: Application) -> Iterator[Section]:
         grants = "".join(
             GRANT.format(signature=signature, role=role)
             for signature, roles in file.executors.items()
-            if signature.partition("(")[0] in file.text
+            if f"function {signature.partition('(')[0]}(" in file.text
             for role in roles
         )
         settings = "set local check_function_bodies = off;\nset local search_path = '';\n\n"
