@@ -18,6 +18,7 @@ from psycopg import sql
 from lifecycle.errors import SandboxError
 from sandbox.binaries import find_binaries
 from sandbox.placement import Placement, place
+from sandbox.predecessor import wait_for_predecessor
 from sandbox.supervise import SupervisedProcess, supervised
 
 SUPERUSER: Final = "supabase_admin"
@@ -111,7 +112,7 @@ class Server:
         """
         placement = self._placement = place(self.folder, self._binaries)
         self._password = self._stored_password()
-        _wait_for_predecessor(placement.data)
+        wait_for_predecessor(placement.data)
         if not (placement.data / "PG_VERSION").exists():
             if self._seed:
                 self._copy(placement, self._seed)
@@ -269,40 +270,3 @@ def _tail(log: Path, start: int = 0) -> str:
     with log.open("rb") as file:
         file.seek(start)
         return "\n".join(file.read().decode(errors="replace").splitlines()[-15:])
-
-
-def _wait_for_predecessor(data: Path, patience: float = 15.0) -> None:
-    """Let a server that is just shutting down leave `data`; drop the pid file of one that crashed.
-
-    Raises SandboxError when another server keeps running there.
-    """
-    pid_file = data / "postmaster.pid"
-    deadline = time.monotonic() + patience
-    while pid_file.exists():
-        try:
-            pid = int(pid_file.read_text().split("\n", 1)[0])
-        except (OSError, ValueError):
-            return
-        if not _runs_in(pid, data):
-            # PostgreSQL itself refuses to start when any other process has taken that number since.
-            pid_file.unlink(missing_ok=True)
-            return
-        if time.monotonic() > deadline:
-            raise SandboxError(f"a server already runs in {data} (process {pid}); stop it, or use another folder")
-        time.sleep(0.1)
-
-
-def _runs_in(pid: int, data: Path) -> bool:
-    """Whether process `pid` is a postmaster of `data`; where the system does not tell, any live process is."""
-    try:
-        return Path(f"/proc/{pid}/cwd").resolve(strict=True) == data.resolve()
-    except FileNotFoundError:
-        if Path("/proc/self").exists():
-            return False
-    except OSError:
-        return False
-    try:
-        os.kill(pid, 0)
-    except OSError:
-        return False
-    return True

@@ -16,7 +16,7 @@ from lifecycle.migrating.undo import undo
 from sandbox.server import SUPERUSER, Server
 from tests.catalog_snapshot import catalog_snapshot
 from tests.conftest import MakeApplicationDb
-from tests.declared import WITHOUT_KEPT_VIEWS
+from tests.declared import APPLICATION, WITHOUT_KEPT_VIEWS
 
 
 @pytest.fixture
@@ -99,16 +99,16 @@ def test_a_run_that_died_is_finished_and_the_way_back_is_whole(
         before = catalog_snapshot(conn)
         monkeypatch.setattr(apply, "_shortly", dies)
         with pytest.raises(KeyboardInterrupt):
-            upgrade(url, WITHOUT_KEPT_VIEWS)
+            upgrade(url, APPLICATION)
         monkeypatch.undo()
-        upgrade(url, WITHOUT_KEPT_VIEWS)
+        upgrade(url, APPLICATION)
         assert catalog_snapshot(conn) == catalog_snapshot(other)
         kept = "select object, kind, subject, definition, declared from lifecycle.accepted_access order by 1, 2, 3"
         assert rows(conn, kept) == rows(other, kept)
-        undo(url, WITHOUT_KEPT_VIEWS, "access")
+        undo(url, APPLICATION, "access")
         after_it = {line for line in catalog_snapshot(conn) if line.startswith(("relation public.", "policy "))}
-        upgrade(url, WITHOUT_KEPT_VIEWS)
-        undo(url, WITHOUT_KEPT_VIEWS, "access")
+        upgrade(url, APPLICATION)
+        undo(url, APPLICATION, "access")
         assert {line for line in catalog_snapshot(conn) if line.startswith(("relation public.", "policy "))} == after_it
         tables = ("relation public.vendors ", "relation public.search_queries ", "policy public.v")
         assert {line for line in after_it if line.startswith(tables)} == {

@@ -88,7 +88,7 @@ def test_a_failed_run_is_one_message_and_its_success_another(
         look(notifications, url, instance, slack=slack_for(fake))
     assert kinds(conn) == [("failure", ROTATE)]
     # Rotation told of each table before Dagster told of the run: three causes, each linked to the run.
-    assert set(problems(conn)) == {(ROTATE, table.name) for table in EVENT_TABLES}
+    assert set(problems(conn)) == {(ROTATE, str(table.relation)) for table in EVENT_TABLES}
     (message,) = fake.channel.messages
     assert str(message.blocks).count("/runs/") == len(EVENT_TABLES)
     for table in EVENT_TABLES:

@@ -217,9 +217,9 @@ def test_a_rotation_that_fails_by_psql_is_heard_of(conn: psycopg.Connection) -> 
     assert rows(conn, table) == [("failure",)]
     assert rows(conn, table) == [("failure",)]
     ((job, kind, payload), _) = rows(conn, LEDGER)
-    assert (job, kind, payload["table"]) == ("rotate_event_partitions", "job_failure", "user_behavior_events")
+    assert (job, kind, payload["table"]) == ("rotate_event_partitions", "job_failure", "public.user_behavior_events")
     assert kinds(conn) == [("failure", "rotate_event_partitions")]
-    assert problems(conn) == {("rotate_event_partitions", "user_behavior_events"): (payload["error"], 2)}
+    assert problems(conn) == {("rotate_event_partitions", "public.user_behavior_events"): (payload["error"], 2)}
 
 
 def test_a_rotation_that_does_the_rest_does_not_recover_in_between(make_partitioned_db: MakePartitionedDb) -> None:
@@ -235,7 +235,7 @@ def test_a_rotation_that_does_the_rest_does_not_recover_in_between(make_partitio
             assert ("purge", "success") in outcomes
             assert ("skipped", "failure") in outcomes
         assert kinds(conn) == [("failure", "rotate_event_partitions")]
-        assert problems(conn)["rotate_event_partitions", BEHAVIOR.name][1] == 3
+        assert problems(conn)["rotate_event_partitions", str(BEHAVIOR.relation)][1] == 3
         conn.execute("drop table event_partitions.strange")
         rotate_all(conn, table=BEHAVIOR)
         assert kinds(conn) == [("failure", "rotate_event_partitions"), ("recovery", "rotate_event_partitions")]

@@ -157,7 +157,7 @@ def test_a_crash_and_a_stale_pid_file_do_not_matter(tmp_path):
 
 def test_two_servers_do_not_share_a_folder(tmp_path, monkeypatch):
     with Server(tmp_path / "pg"):
-        monkeypatch.setattr("sandbox.server._wait_for_predecessor.__defaults__", (0.2,))
+        monkeypatch.setattr("sandbox.predecessor.wait_for_predecessor.__defaults__", (0.2,))
         with pytest.raises(SandboxError, match="a server already runs in"):
             Server(tmp_path / "pg").start()
 
