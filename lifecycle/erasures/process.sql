@@ -13,6 +13,7 @@ declare
     violated text;
     error text;
     code  text;
+    seen  boolean;
 begin
     case step
         when 'collect' then
@@ -28,6 +29,14 @@ begin
                 return 'again';
             end if;
         when 'search' then
+            -- Words were taken out of rows since, and what those held is noted for kept views: these see it first.
+            if relation::text = 'lifecycle.changed_rows' then
+                execute 'select lifecycle.refresh_kept_after(array(select distinct to_regclass(format(''%I.%I'',
+                             l.source_schema, l.source_name))::oid from lifecycle.changed_rows l))' into strict seen;
+                if not seen then
+                    raise lock_not_available;
+                end if;
+            end if;
             if lifecycle.search_relation(batch, relation) > 0
                and ((select c.relkind from pg_class c where c.oid = relation) = 'm' or lifecycle.is_kept_table(relation)) then
                 -- It holds what was taken out of its tables since.

@@ -29,13 +29,13 @@ create or replace function lifecycle.is_kept_table(relation regclass) returns bo
 language sql stable set search_path = ''
 as $$ select coalesce(obj_description(relation, 'pg_class') like 'lifecycle:kept view %', false) $$;
 
--- Everything that is searched, in the order of the search: tables first, since words are taken out of them, then the
--- kept and materialized views that read them.
+-- Everything that is searched, in the order of the search: tables first, since words are taken out of them, then what is
+-- noted of that for kept views, then the kept and materialized views that read them.
 create or replace function lifecycle.relations_to_search() returns table (place bigint, relation regclass, table_name text, bytes bigint)
 language sql stable set search_path = ''
 as $$
-    select row_number() over (order by c.relkind = 'm', lifecycle.is_kept_table(s.relation), m.depth nulls first,
-                                       max(s.bytes), s.table_name),
+    select row_number() over (order by c.relkind = 'm', lifecycle.is_kept_table(s.relation),
+                                       s.table_name = 'lifecycle.changed_rows', m.depth nulls first, max(s.bytes), s.table_name),
            s.relation, s.table_name, max(s.bytes)
       from lifecycle.searched_columns() s
       join pg_class c on c.oid = s.relation

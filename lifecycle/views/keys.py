@@ -12,8 +12,8 @@ from lifecycle.errors import RefusedError
 from lifecycle.names import QualifiedName, quoted
 from lifecycle.views.catalog import Source, View
 from lifecycle.views.definition import parse_definition
-from lifecycle.views.ties import Tie, ties_in, ties_of, traced
-from lifecycle.views.tree import Columns
+from lifecycle.views.ties import Tie, ties_in, ties_of
+from lifecycle.views.tree import Columns, traced
 
 Moves = Literal["never", "daily", "always"]
 TABLE_KINDS: Final = ("r", "p", "f")

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from typing import TypeGuard
 
 from sqlglot import exp
-from sqlglot.optimizer.scope import Scope, build_scope
+from sqlglot.optimizer.scope import Scope
 
 from lifecycle.errors import RefusedError
 from lifecycle.names import QualifiedName
 from lifecycle.views.definition import DIALECT
 from lifecycle.views.equalities import Place, always_equal, directed, equal_places, nullable
-from lifecycle.views.tree import Columns, is_function, qualified_tree, require_understood, tables_in
+from lifecycle.views.tree import Columns, is_function, tables_in, traced
 
 Source = exp.Table | Scope
 
@@ -71,16 +71,6 @@ def ties_of(definition: str, columns: Columns, key: str) -> tuple[Tie, ...]:
     RefusedError names what is not tied.
     """
     return ties_in(traced(definition, columns), key)
-
-
-def traced(definition: str, columns: Columns) -> Scope:
-    """A definition made ready to be asked for ties; RefusedError when it holds what is not understood."""
-    tree = qualified_tree(definition, columns)
-    require_understood(tree)
-    scope = build_scope(tree)
-    if scope is None:
-        raise RefusedError("the definition is no query")
-    return scope
 
 
 def ties_in(scope: Scope, key: str) -> tuple[Tie, ...]:

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 
 from sqlglot import exp
 from sqlglot.optimizer.qualify import qualify
+from sqlglot.optimizer.scope import Scope, build_scope
 
 from lifecycle.errors import RefusedError
 from lifecycle.names import QualifiedName
@@ -28,6 +29,16 @@ def qualified_tree(definition: str, columns: Columns) -> exp.Query:
     if not isinstance(tree, exp.Query):
         raise RefusedError("the definition is no query")
     return tree
+
+
+def traced(definition: str, columns: Columns) -> Scope:
+    """A definition made ready to be asked for ties; RefusedError when it holds what is not understood."""
+    tree = qualified_tree(definition, columns)
+    require_understood(tree)
+    scope = build_scope(tree)
+    if scope is None:
+        raise RefusedError("the definition is no query")
+    return scope
 
 
 def require_understood(tree: exp.Query) -> None:
