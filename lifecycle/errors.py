@@ -30,7 +30,7 @@ class VerificationError(LifecycleError):
 
 
 class RefreshError(LifecycleError):
-    """A database function reported an error. It is in audit_events too; correct the cause, then run it again."""
+    """A database function reported an error. It is in the ledger too; correct the cause, then run it again."""
 
 
 class SandboxError(LifecycleError):

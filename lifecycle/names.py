@@ -29,7 +29,7 @@ def _unquoted(part: str) -> str:
 class QualifiedName:
     """A relation or function by schema and name, both as they stand in the catalog, without quotes.
 
-    In declarations it is text such as `public.chat_sessions` or `app."documentTransaction"`.
+    In declarations it is text such as `public.orders` or `app."OrderItem"`.
     """
 
     schema: str
