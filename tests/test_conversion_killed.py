@@ -60,6 +60,7 @@ def assert_converted(url: str, now: datetime) -> None:
     assert leftovers(url) == []
 
 
+@pytest.mark.every_version
 @pytest.mark.one_server
 @pytest.mark.timeout(240)
 def test_killed_at_every_step(make_application_db: MakeDb, server: Server, now: datetime) -> None:

@@ -292,6 +292,7 @@ def test_every_table_has_a_key_and_every_function_is_closed(make_application_db:
         assert rows(conn, unsafe) == []
 
 
+@pytest.mark.every_version
 @pytest.mark.parametrize("auto_grant", [True, False])
 def test_the_way_back_leaves_the_database_as_it_was(make_application_db: MakeApplicationDb, auto_grant: bool) -> None:
     url = make_application_db(rows=False, auto_grant=auto_grant)
@@ -307,6 +308,7 @@ def test_the_way_back_leaves_the_database_as_it_was(make_application_db: MakeApp
         upgrade(url, APPLICATION)
 
 
+@pytest.mark.every_version
 def test_one_capability_goes_and_comes_back(make_application_db: MakeApplicationDb) -> None:
     url = make_application_db(rows=False, migrated=True)
     with session(url) as conn:

@@ -39,6 +39,7 @@ def audit_rows(url: str) -> list[tuple[str, str, dict[str, object]]]:
         ).fetchall()
 
 
+@pytest.mark.every_version
 def test_convert_rotate_check(application_db: str, instance: dg.DagsterInstance) -> None:
     with connect(application_db) as conn:
         before = conn.execute("select count(*) from user_behavior_events").fetchone()

@@ -125,6 +125,7 @@ def test_undo_brings_back_the_plain_table(make_application_db: MakeApplicationDb
         assert conn.execute("select count(*) from recent_events where session_id = 'after'").fetchone() == (1,)
 
 
+@pytest.mark.every_version
 def test_nothing_of_the_project_is_left_after_the_last_step(make_application_db: MakeApplicationDb) -> None:
     url = make_application_db()
     functions = b"select p.oid::regprocedure::text, pg_get_functiondef(p.oid), array(select a::text \
