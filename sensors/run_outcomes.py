@@ -103,7 +103,7 @@ def outcome_of(
     name="run_outcomes",
     default_status=dg.DefaultSensorStatus.RUNNING,
     minimum_interval_seconds=30,
-    description="Writes how each run and each failed check ended to public.audit_events and reports what fails.",
+    description="Writes how each run and each failed check ended to the ledger and reports what fails.",
 )
 @waits_while_away
 def run_outcomes(context: dg.SensorEvaluationContext, database: ApplicationDatabase) -> dg.SensorResult:
