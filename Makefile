@@ -9,7 +9,7 @@ RUN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 WORKERS ?= 2
 
-.PHONY: help demo test test-all check pytest pgbouncer install clean
+.PHONY: help demo test test-all check pytest debian install clean
 
 help:
 	@echo 'make demo   a throwaway database, partitioned before your eyes, then the UI (ARGS=--once: without UI)'
@@ -47,12 +47,13 @@ pytest: $(STAMP)
 	LIFECYCLE_TEST_SERVERS=$${LIFECYCLE_TEST_SERVERS-one} \
 		$(RUN)/pytest --numprocesses $(WORKERS) --dist worksteal -m 'not every_version' $(ARGS)
 
-# Without it the tests behind it fail. Only root can install it; others ask their administrator.
-pgbouncer:
-	@command -v pgbouncer >/dev/null || [ "$$(id -u)" != 0 ] || { apt-get update -qq && apt-get install -qq -y pgbouncer >/dev/null; }
+# Tests that need them fail without. Only root can install them; others ask their administrator.
+DEBIAN := pgbouncer libfaketime
+debian:
+	@dpkg -s $(DEBIAN) >/dev/null 2>&1 || [ "$$(id -u)" != 0 ] || { apt-get update -qq && apt-get install -qq -y $(DEBIAN) >/dev/null; }
 
 # What `make test` leaves out: the same tests on the other versions, and the heavy ones on all.
-test-all: $(STAMP) pgbouncer
+test-all: $(STAMP) debian
 	LIFECYCLE_TEST_SERVERS=$${LIFECYCLE_TEST_SERVERS-others} \
 		$(RUN)/pytest --numprocesses $(WORKERS) --dist worksteal -m 'not every_version and not one_server' $(ARGS)
 	$(RUN)/pytest --numprocesses $(WORKERS) --dist worksteal -m every_version $(ARGS)
