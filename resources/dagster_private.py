@@ -4,9 +4,24 @@
   offers no other way to ask a policy how old its asset may grow.
 - `schedule_execution_time_iterator`: the moments of a cron expression in a time zone, as the daemon counts them; a
   library of ours would count otherwise at a change of the clocks.
+- `FreshnessState`, `FreshnessStateChange`: what the freshness daemon reports of an asset. The public
+  `DagsterInstance.report_runless_asset_event` takes it; no public module exports it. For the tests of
+  `sensors/freshness.py`, which would otherwise wait for that daemon.
+- `DAEMON`: the module behind the command `dagster-daemon`. The demo and the tests start it with the interpreter that
+  runs them, as `dagster dev` does, wherever that one's commands are installed.
 """
 
-from dagster._core.definitions.freshness import TimeWindowFreshnessPolicy
+from typing import Final
+
+from dagster._core.definitions.freshness import FreshnessState, FreshnessStateChange, TimeWindowFreshnessPolicy
 from dagster._utils.schedules import schedule_execution_time_iterator
 
-__all__ = ["TimeWindowFreshnessPolicy", "schedule_execution_time_iterator"]
+__all__ = [
+    "DAEMON",
+    "FreshnessState",
+    "FreshnessStateChange",
+    "TimeWindowFreshnessPolicy",
+    "schedule_execution_time_iterator",
+]
+
+DAEMON: Final = "dagster._daemon"

@@ -1,13 +1,14 @@
-"""A database with vendors, their members and customers: `pytest_plugins = ("tests.access_fixtures",)`."""
+"""Databases that the tests of a module share, for access: `pytest_plugins = ("tests.access_fixtures",)`."""
 
 from collections.abc import Callable, Iterator
 
 import pytest
 
-from lifecycle.database import connect
+from lifecycle.database import Connection, connect
 from sandbox.application import clone_database, drop_database
 from sandbox.server import Server
 from tests.access_vendors import add_vendors
+from tests.conftest import Templates
 
 
 @pytest.fixture(scope="module")
@@ -18,3 +19,17 @@ def vendors_url(server: Server, templates: Callable[[bool, bool, bool], str]) ->
         add_vendors(conn)
     yield url
     drop_database(server, "vendors")
+
+
+@pytest.fixture(scope="module")
+def tampered_url(server: Server, templates: Templates) -> Iterator[str]:
+    """A migrated database whose tests leave it as it was."""
+    yield clone_database(server, templates(False, True, True), "tampered")
+    drop_database(server, "tampered")
+
+
+@pytest.fixture
+def shared_conn(tampered_url: str) -> Iterator[Connection]:
+    """A transaction in that database, which is undone."""
+    with connect(tampered_url) as conn, conn.transaction(force_rollback=True):
+        yield conn

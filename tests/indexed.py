@@ -1,15 +1,30 @@
-"""What the tests of indexes share: rows enough for the planner to choose, and broken or foreign indexes."""
+"""What the tests of indexes share: the declared ones by name, rows enough for the planner to choose, broken indexes."""
+
+from collections.abc import Sequence
+from datetime import datetime
 
 import psycopg
 import pytest
 from psycopg import sql
 
 from lifecycle.database import Connection, connect, value
+from lifecycle.indexes import build as building
+from lifecycle.indexes.build import IndexBuild
+from lifecycle.indexes.hot_queries import IndexState, IndexStatus
+from lifecycle.indexes.hot_queries import index_statuses as statuses_of
 from lifecycle.indexes.model import REPRESENTATIVE_ROWS, Index, declared_indexes, hot_query_indexes
+from lifecycle.indexes.progress import Progress, no_progress
+from lifecycle.indexes.redundant import RedundantIndexes
+from lifecycle.indexes.redundant import redundant_indexes as found_redundant
 from tests.declared import APPLICATION
 
 INDEXES = declared_indexes(APPLICATION)
 HOT_QUERY_INDEXES = hot_query_indexes(APPLICATION)
+TRIGRAMS = "chat_sessions_title_trgm_idx"
+CLICKED = "search_queries_clicked_idx"
+HISTORY = "activity_interactions_account_type_created_idx"
+VENDOR = "voucher_redemptions_vendor_member_idx"
+PATTERN = "search_queries_query_pattern_idx"
 MANY = 2 * REPRESENTATIVE_ROWS
 FILL = (
     "insert into accounts (id) select lpad(to_hex(i), 32, '0')::uuid from generate_series(1, 500) i",
@@ -63,3 +78,23 @@ def leave_invalid(url: str, statement: str) -> None:
         builder.execute("set statement_timeout = '500ms'")
         with pytest.raises(psycopg.errors.QueryCanceled):
             builder.execute(statement.encode())
+
+
+def build_indexes(conn: Connection, indexes: Sequence[Index] = INDEXES, progress: Progress = no_progress) -> IndexBuild:
+    """Build these; all that are declared unless named."""
+    return building.build_indexes(conn, indexes, progress)
+
+
+def index_statuses(conn: Connection, indexes: Sequence[Index] = HOT_QUERY_INDEXES) -> tuple[IndexStatus, ...]:
+    """How these stand; all of hot queries unless named."""
+    return statuses_of(conn, indexes)
+
+
+def redundant_indexes(conn: Connection, now: datetime) -> RedundantIndexes:
+    """What is superfluous, as the shipped declarations count it."""
+    return found_redundant(conn, APPLICATION, now)
+
+
+def states(conn: Connection) -> dict[str, IndexState]:
+    """The state of each index of a hot query."""
+    return {status.index.name: status.state for status in index_statuses(conn)}

@@ -1,9 +1,13 @@
-"""What the tests of kept views share: a refresh of all, and every view beside its own definition."""
+"""What the tests of kept views share: views declared and refreshed, beside their definitions and in the catalog."""
 
 from collections.abc import Iterable
 from typing import Any
 
-from lifecycle.database import Connection, rows, value
+from lifecycle.database import Connection, connect, rows, value
+from lifecycle.declarations.views import KeptView
+from lifecycle.migrating.migrate import upgrade
+from lifecycle.names import QualifiedName
+from tests.declared import APPLICATION
 
 REFRESH = """
 select v.view_name, r.mode, r.written, r.note
@@ -20,6 +24,17 @@ select s.id, 'tool', 'x', %s::timestamptz,
        1 + (select coalesce(max(sequence), 0) from chat_messages m where m.session_id = s.id), 70,
        '[{"tool": "new_tool"}]'
   from chat_sessions s where s.id = %s
+"""
+# Every view as the application and its readers see it in the catalog.
+CATALOG = """
+select c.relname::text, c.relkind::text, pg_get_userbyid(c.relowner)::text, c.reloptions,
+       -- Our line below the application's comment aside.
+       split_part(obj_description(c.oid, 'pg_class'), E'\nlifecycle: answers from a table', 1),
+       array(select row (a.attname, format_type(a.atttypid, a.atttypmod), a.attcollation, a.attacl,
+                         col_description(c.oid, a.attnum))::text
+               from pg_attribute a where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped order by a.attnum),
+       array(select a::text from unnest(c.relacl) a order by 1)
+  from pg_class c where c.relnamespace = 'public'::regnamespace and c.relkind in ('v', 'm') order by 1
 """
 
 
@@ -73,3 +88,37 @@ def modes(done: dict[str, tuple[str, int, str | None]], views: Iterable[str]) ->
 def one(conn: Connection, query: str, *parameters: Any) -> Any:
     """The only value of a query."""
     return value(conn, query, parameters)
+
+
+def keep(url: str, **views: KeptView) -> str:
+    """Declare these views of schema public beside the shipped ones, and migrate; what that said."""
+    kept = {**APPLICATION.views.kept, **{QualifiedName("public", name): view for name, view in views.items()}}
+    declared = APPLICATION.model_copy(update={"views": APPLICATION.views.model_copy(update={"kept": kept})})
+    return "\n".join(upgrade(url, declared).changes)
+
+
+def migrate(url: str) -> str:
+    """Migrate with the shipped declarations; what that said."""
+    with connect(url) as conn:  # as a release does whose declarations are others
+        conn.execute("delete from lifecycle.migrated_declarations")
+    return "\n".join(upgrade(url, APPLICATION).changes)
+
+
+def kept_names(conn: Connection) -> set[str]:
+    """The views that answer from a table."""
+    return {name for (name,) in rows(conn, "select view_name from lifecycle.kept_views")}
+
+
+def definition_of(conn: Connection, view: str) -> str:
+    """The view's text as PostgreSQL prints it."""
+    return str(value(conn, "select pg_get_viewdef(to_regclass(%s))", (view,)))
+
+
+def old_session(conn: Connection) -> tuple[object, object]:
+    """A session with messages, none of them recent, and its account."""
+    return rows(
+        conn,
+        "select s.id, s.account_id from chat_sessions s join chat_messages m on m.session_id = s.id"
+        " where s.started_at between now() - interval '80 days' and now() - interval '2 days'"
+        " group by 1 having count(*) > 2 order by 1 limit 1",
+    )[0]

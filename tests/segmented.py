@@ -1,12 +1,15 @@
 """What the tests of segments share: a person with tastes, the cache beside the computation, the log."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
 from psycopg.types.json import Jsonb
 
-from lifecycle.database import Connection, rows, value
+from lifecycle.database import Connection, connect, rows, value
+from lifecycle.segments.refresh import refresh_segments
 
 NEW_PERSON = """
 with account as (insert into accounts default values returning id),
@@ -36,6 +39,14 @@ class Person:
     account: UUID
     session: UUID
     user: UUID
+
+
+@contextmanager
+def computed(url: str) -> Iterator[Connection]:
+    """A session in the database at `url`, all segments computed."""
+    with connect(url) as session:
+        refresh_segments(session)
+        yield session
 
 
 def make_person(conn: Connection, preferences: dict[str, Any] | None = None) -> Person:

@@ -7,10 +7,10 @@ from typing import Any
 import dagster as dg
 import psycopg
 import pytest
-from dagster._core.definitions.freshness import FreshnessState, FreshnessStateChange
 
 from lifecycle.database import rows, value
 from orchestration.definitions import build_definitions, defs
+from resources.dagster_private import FreshnessState, FreshnessStateChange
 from resources.postgres import ApplicationDatabase
 from resources.slack import Slack
 from sandbox.slack_server import SlackServer
@@ -65,7 +65,7 @@ def freshness_is(state: FreshnessState, instance: dg.DagsterInstance, *keys: dg.
             previous_state=FreshnessState.UNKNOWN,
             state_change_timestamp=datetime.now(UTC).timestamp(),
         )
-        instance._report_runless_asset_event(asset_event=change)
+        instance.report_runless_asset_event(change)
 
 
 def known_for(length: timedelta) -> str:

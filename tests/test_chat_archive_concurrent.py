@@ -1,4 +1,4 @@
-"""The archive under traffic: changes while a batch is compressed, two workers, a killed one; and the way back."""
+"""The archive under traffic: changes while a batch is compressed or moved, two workers, a column that appears."""
 
 import threading
 from collections.abc import Callable
@@ -8,27 +8,10 @@ from datetime import datetime, timedelta
 import psycopg
 import pytest
 
-from lifecycle.archive import move, read_ahead
-from lifecycle.archive.conversation import read_group
-from lifecycle.archive.move import archive_rows
+from lifecycle.archive import read_ahead
 from lifecycle.archive.pace import PACE
-from lifecycle.archive.status import overdue_rows, sample_archive
 from lifecycle.database import connect, rows, value
-from lifecycle.errors import RefusedError, VerificationError
-from tests.archive_kill import PLACES, killed
-from tests.archived import (
-    CHAT,
-    LONG,
-    SMALL_BATCHES,
-    archive,
-    archived,
-    due,
-    layout_of,
-    live,
-    make_session,
-    restore,
-    say,
-)
+from tests.archived import CHAT, archive, archived, due, live, make_session, restore, say
 from tests.conftest import MakeApplicationDb
 
 pytestmark = pytest.mark.one_server
@@ -85,25 +68,6 @@ def test_changes_while_a_batch_is_compressed(db: str, now: datetime, monkeypatch
         assert set(live(conn)) == {younger}
 
 
-def test_an_id_that_the_archive_holds_already_is_overwritten_by_nobody(db: str, now: datetime) -> None:
-    """The id of an archived message can be used again, also by somebody else, who must not reach the first."""
-    with connect(db) as conn:
-        first, _ = make_session(conn)
-        second, _ = make_session(conn)
-        said = say(conn, first, "first", now - timedelta(days=100))
-        archive(db, now)
-        conn.execute(
-            "insert into chat_messages (id, session_id, role, content, created_at, sequence)"
-            " values (%s, %s, 'user', 'second', %s, 1)",
-            (said, second, now - timedelta(days=100)),
-        )
-        assert (archive(db, now).left, overdue_rows(conn, layout_of(conn), now)) == (1, 1)
-        assert archived(conn)[said][-1] == "first"
-        assert live(conn)[said][-1] == "second"
-        restored = restore(conn, first, now)
-        assert (restored.restored, restored.left) == (0, 1)
-
-
 def test_no_table_is_locked_while_a_batch_is_compressed(
     db: str, now: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -122,56 +86,6 @@ def test_no_table_is_locked_while_a_batch_is_compressed(
         done = while_packing(monkeypatch, alter)
         assert archive(db, now).moved == 1
         assert done == [0]
-
-
-@pytest.mark.parametrize("where", ["while packing", "while moving"])
-def test_an_error_is_raised_once_and_what_was_moved_stays(
-    make_application_db: MakeApplicationDb, now: datetime, monkeypatch: pytest.MonkeyPatch, where: str
-) -> None:
-    """In the second batch, in either thread; both connections can be used again, and nothing stays claimed."""
-    url = make_application_db(migrated=True)
-    module, name, last = (read_ahead, "pack", 150) if where == "while packing" else (move, "_move", 2)
-    original, calls = getattr(module, name), []
-
-    def failing(*args: object) -> object:
-        calls.append(1)
-        if len(calls) == last:
-            raise KeyboardInterrupt("stop")
-        return original(*args)
-
-    with connect(url) as conn, connect(url) as claims, connect(url) as seen:
-        seen.execute("set timezone = 'UTC'")
-        expected = due(seen, now)
-        with monkeypatch.context() as patch:
-            patch.setattr(module, name, failing)
-            with pytest.raises(KeyboardInterrupt, match="stop") as raised:
-                archive_rows(conn, claims, CHAT, now=now, pace=SMALL_BATCHES)
-        assert raised.value.__context__ is None
-        assert len(archived(seen)) == 100
-        assert not [thread for thread in threading.enumerate() if thread.name.startswith("archive")]
-        run = archive_rows(conn, claims, CHAT, now=now, pace=SMALL_BATCHES)
-        assert (run.busy_days, run.remaining) == (0, 0)
-        assert archived(seen) == expected
-
-
-def test_ctrl_c_ends_a_reader_that_waits_for_a_lock(
-    make_application_db: MakeApplicationDb, now: datetime, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    url = make_application_db(migrated=True)
-    original = move.politely
-
-    with connect(url) as conn, connect(url) as claims, psycopg.connect(url) as holder:
-
-        def interrupted(*_args: object, **_kwargs: object) -> object:
-            holder.execute("lock table lifecycle.restored_groups in access exclusive mode")
-            raise KeyboardInterrupt("stop")
-
-        monkeypatch.setattr(move, "politely", interrupted)
-        with pytest.raises(KeyboardInterrupt, match="stop"):
-            archive_rows(conn, claims, CHAT, now=now, pace=replace(SMALL_BATCHES, batch_size=10))
-        holder.rollback()
-        monkeypatch.setattr(move, "politely", original)
-        assert archive_rows(conn, claims, CHAT, now=now, pace=SMALL_BATCHES).remaining == 0
 
 
 def test_two_workers_share_the_days(make_application_db: MakeApplicationDb, now: datetime) -> None:
@@ -211,79 +125,6 @@ def test_a_claimed_day_is_left_to_its_worker(db: str, now: datetime) -> None:
         assert (run.busy_days, run.remaining) == (1, 1)
         worker.rollback()
         assert archive(db, now).moved == 1
-
-
-@pytest.mark.parametrize("where", PLACES)
-def test_a_killed_worker_loses_and_doubles_nothing(
-    make_application_db: MakeApplicationDb, now: datetime, where: str
-) -> None:
-    url = make_application_db(migrated=True)
-    with connect(url) as conn:
-        conn.execute("set timezone = 'UTC'")
-        expected, before = due(conn, now), live(conn)
-        killed(url, now, where)
-        found = archived(conn)
-        assert len(found) in (100, 200)
-        assert live(conn) | found == before
-        assert not set(live(conn)) & set(found)
-        # The server may need a moment to see that the process is gone; its day is then somebody's until it does.
-        while archive(url, now).remaining:
-            pass
-        assert archived(conn) == expected
-        assert live(conn) == {i: message for i, message in before.items() if i not in expected}
-
-
-def test_a_session_comes_back_and_stays(db: str, now: datetime) -> None:
-    with connect(db) as conn:
-        conn.execute("set timezone = 'UTC'")
-        session, _ = make_session(conn)
-        other, _ = make_session(conn)
-        old = now - timedelta(days=100)
-        for text in ("こんにちは 🦖", ""):
-            say(conn, session, text, old)
-        say(conn, session, "young", now)
-        say(conn, other, "other", old)
-        before = live(conn)
-        archive(db, now)
-        talk = [(entry.shown[1], entry.archived) for entry in read_group(conn, layout_of(conn), str(session))]
-        assert sorted(talk[:2]) == [("", True), ("こんにちは 🦖", True)]
-        assert talk[2:] == [("young", False)]
-
-        restored = restore(conn, session, now)
-        assert (restored.restored, restored.until) == (2, now + PACE.restored_for)
-        assert {i: m for i, m in before.items() if m[0] == session} == live(conn)
-        assert archive(db, now).moved == 0
-        assert overdue_rows(conn, layout_of(conn), now + timedelta(days=20)) == 0
-        later = restored.until + timedelta(seconds=1)
-        assert overdue_rows(conn, layout_of(conn), later) == 2
-        assert archive(db, later).moved == 2
-
-        conn.execute("delete from chat_sessions where id = %s", (session,))
-        assert value(conn, "select count(*) from lifecycle.restored_groups") == 0
-        assert [message[-1] for message in archived(conn).values()] == ["other"]
-        with pytest.raises(RefusedError, match="there is no row"):
-            read_group(conn, layout_of(conn), str(session))
-        with pytest.raises(RefusedError, match="is no key"):
-            read_group(conn, layout_of(conn), "no uuid")
-
-
-@pytest.mark.parametrize(
-    "damage", ["content_gzip = '\\x00'", "content_sha256 = sha256('')", "content = 'x', content_gzip = null"]
-)
-def test_a_damaged_text_is_found_and_never_restored(db: str, now: datetime, damage: str) -> None:
-    with connect(db) as conn:
-        session, _ = make_session(conn)
-        for text in "abc":
-            say(conn, session, text + LONG, now - timedelta(days=100))
-        archive(db, now)
-        assert sample_archive(conn, layout_of(conn), 50).damaged == 0
-        conn.execute(f"update chat_messages_archive set {damage}".encode())
-        sample = sample_archive(conn, layout_of(conn), 50)
-        assert 0 < sample.damaged == sample.read
-        with pytest.raises(VerificationError):
-            restore(conn, session, now)
-        assert not live(conn)
-        assert value(conn, "select count(*) from lifecycle.restored_groups") == 0
 
 
 def test_a_session_that_is_restored_between_packing_and_moving_stays(

@@ -28,6 +28,8 @@ REGISTRY = re.compile(r"\b(pypi\.org|files\.pythonhosted\.org|index-url|extra-in
 # An absolute path below a folder that only one machine has; a part of a longer path or of a URL is none.
 MACHINE_PATH = re.compile(r"(?<![\w.$}])/(work|root|home|Users)/[A-Za-z_]\w*")
 TEXT_SUFFIXES = {".py", ".sql", ".md", ".toml", ".yaml", ".yml", ".ini", ".json", ".lock", ".cfg", ".txt", ""}
+# A module or a name, of Dagster or a package of its family, with a part that begins with an underscore.
+PRIVATE_IN_DAGSTER = re.compile(r"dagster\w*(\.\w+)*\._\w+(\.\w+)*")
 # What Dagster alone needs: checks over all stems, pictures, units, the application's tables as external assets.
 WITHOUT_LOGIC = {
     "__init__",
@@ -194,10 +196,43 @@ def _imported(tree: ast.AST) -> Iterator[str]:
             yield from (alias.name for alias in node.names)
 
 
+def private_modules_of_dagster(tree: ast.AST) -> Iterator[str]:
+    """Those that are imported, and those that a string names."""
+    for node in ast.walk(tree):
+        named: list[str] = []
+        if isinstance(node, ast.Import):
+            named = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            named = [f"{node.module}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            named = [node.value]
+        yield from (name for name in named if PRIVATE_IN_DAGSTER.fullmatch(name))
+
+
 def test_private_modules_of_dagster_are_imported_in_one_place() -> None:
-    private = re.compile(r"^\s*(?:from|import) dagster\._", re.MULTILINE)
-    found = [relative(path) for path in modules(*FOLDERS) if private.search(path.read_text(encoding="utf-8"))]
-    assert found == ["resources/dagster_private.py"]
+    readers = {
+        relative(path)
+        for path in modules(*FOLDERS, "benchmarks", "tests")
+        if any(private_modules_of_dagster(ast.parse(path.read_text(encoding="utf-8"))))
+    }
+    assert readers == {"resources/dagster_private.py"}
+
+
+@pytest.mark.parametrize(
+    ("code", "private"),
+    [
+        ("import dagster._core.events as events", True),
+        ("from dagster._core.events import DagsterEvent", True),
+        ("from dagster import _core", True),
+        ("def late():\n    from dagster_webserver._graphql import app", True),
+        ("importlib.import_module('dagster._core.events')", True),
+        ("[sys.executable, '-m', 'dagster._daemon', 'run']", True),
+        ("import dagster as dg; from dagster_webserver.cli import main", False),
+        ("'look at dagster._core'", False),
+    ],
+)
+def test_what_counts_as_private_in_dagster(code: str, private: bool) -> None:
+    assert any(private_modules_of_dagster(ast.parse(code))) is private
 
 
 def test_one_name_is_one_thing() -> None:

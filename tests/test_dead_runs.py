@@ -9,7 +9,6 @@ from typing import Any
 
 import dagster as dg
 import pytest
-from dagster._core.test_utils import create_run_for_test
 
 from orchestration.definitions import defs
 from orchestration.executor import living_in_process_executor
@@ -75,8 +74,13 @@ def looks(instance: dg.DagsterInstance, number: int, clock: Clock, cursor: str |
     return cursor
 
 
+def stored_run(instance: dg.DagsterInstance, status: dg.DagsterRunStatus) -> dg.DagsterRun:
+    """A run of JOB that Dagster's storage knows and no process executes."""
+    return instance.add_run(dg.DagsterRun(job_name=JOB, status=status))
+
+
 def at_work(instance: dg.DagsterInstance, status: dg.DagsterRunStatus = dg.DagsterRunStatus.STARTED) -> str:
-    run_id: str = create_run_for_test(instance, job_name=JOB, status=status).run_id
+    run_id: str = stored_run(instance, status).run_id
     give_sign(instance, run_id)
     return run_id
 
@@ -126,7 +130,7 @@ def test_a_run_that_ends_by_itself_in_the_last_moment_stays_as_it_ended(instance
 
 def test_runs_of_others_are_left_alone(instance: dg.DagsterInstance) -> None:
     """No sign and no origin: a test or a notebook executes it in its own process; an origin: another code location."""
-    theirs: str = create_run_for_test(instance, job_name=JOB, status=dg.DagsterRunStatus.STARTED).run_id
+    theirs: str = stored_run(instance, dg.DagsterRunStatus.STARTED).run_id
     looks(instance, SILENCE // LOOK + 4, Clock())
     assert status_of(instance, theirs) is dg.DagsterRunStatus.STARTED
 
@@ -210,7 +214,7 @@ def test_a_run_that_took_too_long_is_a_failure_though_its_process_reports_itself
     instance: dg.DagsterInstance,
 ) -> None:
     for told in ("Exceeded maximum runtime of 3600 seconds.", None):
-        run = create_run_for_test(instance, job_name=JOB, status=dg.DagsterRunStatus.CANCELING)
+        run = stored_run(instance, dg.DagsterRunStatus.CANCELING)
         if told:
             instance.report_run_failed(run, told)
         instance.report_run_canceled(run)

@@ -6,12 +6,13 @@ import psycopg
 import pytest
 from psycopg.types.json import Jsonb
 
-from lifecycle.database import Connection, connect, rows, value
+from lifecycle.database import Connection, rows, value
 from lifecycle.segments.refresh import refresh_segments
 from tests.conftest import AsRole, MakeApplicationDb
 from tests.segmented import (
     CONSENT,
     Person,
+    computed,
     disagreements,
     make_keen_person,
     make_person,
@@ -43,15 +44,13 @@ def db(make_application_db: MakeApplicationDb, request: pytest.FixtureRequest) -
 
 @pytest.fixture
 def conn(db: str) -> Iterator[Connection]:
-    with connect(db) as session:
-        refresh_segments(session)
+    with computed(db) as session:
         yield session
 
 
 @pytest.fixture
 def refreshed(make_application_db: MakeApplicationDb) -> Iterator[Connection]:
-    with connect(make_application_db(migrated=True)) as session:
-        refresh_segments(session)
+    with computed(make_application_db(migrated=True)) as session:
         yield session
 
 

@@ -17,6 +17,7 @@ from tests.declared import APPLICATION
 from tests.segmented import (
     Person,
     answer,
+    computed,
     everybody,
     interact,
     make_keen_person,
@@ -44,8 +45,7 @@ def db(make_application_db: MakeApplicationDb) -> str:
 @pytest.fixture
 def conn(db: str) -> Iterator[Connection]:
     """A session on the generator's rows, all segments computed."""
-    with connect(db) as session:
-        refresh_segments(session)
+    with computed(db) as session:
         yield session
 
 

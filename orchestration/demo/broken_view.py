@@ -7,19 +7,13 @@ from typing import Final
 
 import dagster as dg
 
-from lifecycle.database import connect, value
+from lifecycle.database import connect
 from orchestration.demo.channel import Message, read_channel
 from orchestration.demo.runs import Runner
 from resources.variables import URL_VARIABLE
+from sandbox.play import BREAKABLE_VIEW, break_a_view, mend_the_view
 
 JOB: Final = "refresh_analytics_hourly"
-VIEW: Final = "daily_user_behavior_summary"
-# A browser that measures the time on a page in words: the view casts it to numeric and fails as a whole.
-BREAK: Final = """
-insert into public.user_behavior_events (session_id, page_url, engagement)
-values ('demo', '/demo', '{"timeOnPage": "a while"}') returning id
-"""
-MEND: Final = "delete from public.user_behavior_events where id = %s and session_id = 'demo'"
 
 
 @dataclass(frozen=True)
@@ -67,12 +61,12 @@ def _broken(url: str) -> Iterator[None]:
     view whose sources seem unchanged is left alone.
     """
     with connect(url) as conn:
-        event = value(conn, BREAK)
+        event = break_a_view(conn)
     try:
         yield
     finally:
         with connect(url) as conn:
-            conn.execute(MEND, (event,))
+            mend_the_view(conn, event)
 
 
 def play(runner: Runner, variables: Mapping[str, str]) -> Play:
@@ -88,6 +82,6 @@ def play(runner: Runner, variables: Mapping[str, str]) -> Play:
         runner.look()
         before = read_channel(variables, conn)
         with _broken(url):
-            acts = [act(f"{VIEW} is broken"), act("it is still broken")]
+            acts = [act(f"{BREAKABLE_VIEW} is broken"), act("it is still broken")]
         acts.append(act("it is mended"))
     return Play(before, tuple(acts))

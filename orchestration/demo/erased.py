@@ -3,22 +3,13 @@
 from dataclasses import dataclass
 from typing import Final
 
-from lifecycle.database import connect, value
+from lifecycle.database import connect
 from lifecycle.erasures.proof import Receipt, broken_receipts, receipts
 from lifecycle.errors import RefusedError
 from orchestration.demo.runs import Runner
+from sandbox.play import ask_for_erasure, asked_at
 from sensors.deletion_requests import JOB, deletion_requests_sensor
 
-# Somebody with many conversations whom no vendor needs and who has not asked before.
-ASK: Final = """
-insert into public.data_deletion_requests (account_id)
-select a.id from public.accounts a join public.chat_sessions s on s.account_id = a.id
- where a.status = 'active'
-   and not exists (select from public.vendor_members m where m.account_id = a.id)
-   and not exists (select from public.data_deletion_requests r where r.account_id = a.id)
- group by a.id order by count(*) desc, a.id limit 1
-returning id
-"""
 LONGEST_SECONDS: Final = 60.0
 
 
@@ -50,12 +41,11 @@ class Erased:
 def erase_somebody(runner: Runner, url: str) -> Erased:
     """Insert a request, let the sensor look as the daemon would, run what it asks for, read the proof."""
     with connect(url) as conn:
-        request = str(value(conn, ASK))
+        request = ask_for_erasure(conn)
         runs = runner.follow(deletion_requests_sensor(runner.application), JOB)
         try:
             receipt = receipts(conn, request)[-1]
         except RefusedError:
             return Erased(request, len(runs), None, None, False)
-        asked = "select requested_at from public.data_deletion_requests where id = %s"
-        seconds = (receipt.issued_at - value(conn, asked, (request,))).total_seconds()
+        seconds = (receipt.issued_at - asked_at(conn, request)).total_seconds()
         return Erased(request, len(runs), receipt, seconds, not broken_receipts(conn))

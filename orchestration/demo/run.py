@@ -27,7 +27,7 @@ from orchestration.demo.databases import (
     demo_folder,
     event_rows,
 )
-from orchestration.demo.erased import ASK, erase_somebody
+from orchestration.demo.erased import erase_somebody
 from orchestration.demo.inventory import asset_states
 from orchestration.demo.outcome import DemoReport
 from orchestration.demo.progress import step
@@ -36,6 +36,7 @@ from orchestration.demo.runs import Runner, past_ticks
 from orchestration.demo.services import HOST, PROJECT, require_free_port, running_slack, serve
 from resources.variables import UI_URL_VARIABLE, URL_VARIABLE
 from sandbox.past_weeks import make_up_past_weeks
+from sandbox.play import ASK
 from sandbox.server import Server
 
 STOPPED: Final = 130

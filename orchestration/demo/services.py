@@ -18,6 +18,7 @@ from rich.console import Console
 
 from lifecycle.errors import SandboxError
 from orchestration.demo.progress import step
+from resources.dagster_private import DAEMON
 from resources.variables import BASE_URL_VARIABLE, CHANNEL_VARIABLE, TOKEN_VARIABLE
 from sandbox.slack_server import CHANNEL_ID
 from sandbox.supervise import SupervisedProcess, supervised
@@ -105,7 +106,7 @@ def serve(port: int, folder: Path, environment: Mapping[str, str], slack: SlackS
     url = f"http://{HOST}:{port}"
     commands = {
         "dagster-webserver": ["dagster_webserver", "-h", HOST, "-p", str(port), "-w", str(WORKSPACE)],
-        "dagster-daemon": ["dagster._daemon", "run", "-w", str(WORKSPACE)],
+        "dagster-daemon": [DAEMON, "run", "-w", str(WORKSPACE)],
     }
     # Minutes may have passed since the demo began, and another program's answer would be taken for ours.
     require_free_port(port)
