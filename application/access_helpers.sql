@@ -2,6 +2,7 @@
 -- row-level security by: a policy of vendor_members that asked vendor_members would go round in circles. Nobody has USAGE
 -- on their schema, so nobody can name them; policies need EXECUTE only, which access.yaml grants.
 
+-- Who signed in, as the token says; null where it names no user.
 create or replace function private.my_user_id() returns uuid
 language sql stable security definer set search_path = ''
 as $$
@@ -9,6 +10,7 @@ select case when c.sub ~ '^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$' 
   from (select private.claims() ->> 'sub') c(sub)
 $$;
 
+-- The account of whoever signed in.
 create or replace function private.my_account_id() returns uuid
 language sql stable security definer set search_path = ''
 as $$

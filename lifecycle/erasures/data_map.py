@@ -3,20 +3,21 @@
 In schema lifecycle nobody may be found, unless a line here says otherwise (lifecycle.treatment_of() knows the rest).
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from lifecycle.declarations.application import Application
-from lifecycle.declarations.personal_data import PERSON, PersonalData, PersonalTable, Step
+from lifecycle.declarations.personal_data import PERSON, Key, PersonalData, PersonalTable, Step
 from lifecycle.erasures.archived import RESTORED, restored_groups, with_archives
 from lifecycle.erasures.policy import ERASURE
 from lifecycle.names import QualifiedName
 
 Statements = Sequence[sql.SQL | sql.Composed]
+Listed = TypeVar("Listed")
 
 
 @dataclass(frozen=True)
@@ -148,37 +149,38 @@ def _kinds(data: PersonalData) -> Iterator[dict[str, Any]]:
         }
 
 
-def _sources(data: PersonalData) -> Iterator[dict[str, Any]]:
+def _each(data: PersonalData, listed: Callable[[Key], Iterable[Listed]]) -> Iterator[tuple[dict[str, Any], Listed]]:
+    """What the kinds of keys list, each with the columns that say where it stands."""
     for kind, key in data.keys.items():
-        for position, source in enumerate(key.sources, 1):
-            yield {
-                "kind": kind,
-                "position": position,
-                "table_name": _text(source.table),
-                "by_column": source.by,
-                "key_kinds": list(source.key),
-                "taken_column": source.take,
-                "given_column": source.given,
-                "unowned_column": source.unowned,
-                "any_case": source.any_case,
-                "bound": source.bound,
-                "optional": source.optional,
-            }
+        for position, entry in enumerate(listed(key), 1):
+            yield {"kind": kind, "position": position}, entry
+
+
+def _sources(data: PersonalData) -> Iterator[dict[str, Any]]:
+    for place, source in _each(data, lambda key: key.sources):
+        yield place | {
+            "table_name": _text(source.table),
+            "by_column": source.by,
+            "key_kinds": list(source.key),
+            "taken_column": source.take,
+            "given_column": source.given,
+            "unowned_column": source.unowned,
+            "any_case": source.any_case,
+            "bound": source.bound,
+            "optional": source.optional,
+        }
 
 
 def _limits(data: PersonalData) -> Iterator[dict[str, Any]]:
-    for kind, key in data.keys.items():
-        for position, limit in enumerate(key.unless, 1):
-            yield {
-                "kind": kind,
-                "position": position,
-                "table_name": _text(limit.table),
-                "column_name": limit.column,
-                "owner_column": limit.owner,
-                "more_than": limit.more_than,
-                "function_name": _text(limit.function),
-                "optional": limit.optional,
-            }
+    for place, limit in _each(data, lambda key: key.unless):
+        yield place | {
+            "table_name": _text(limit.table),
+            "column_name": limit.column,
+            "owner_column": limit.owner,
+            "more_than": limit.more_than,
+            "function_name": _text(limit.function),
+            "optional": limit.optional,
+        }
 
 
 def _steps(application: Application) -> Iterator[dict[str, Any]]:

@@ -122,10 +122,12 @@ begin
     end loop;
 end $$;
 
+-- Keys of one kind that were collected for these jobs; null where there is none.
 create or replace function lifecycle.keys_of(jobs bigint[], kind text) returns text[]
 language sql stable set search_path = ''
 as $$ select array_agg(distinct k.key) from lifecycle.erasure_keys k where k.job_id = any (jobs) and k.kind = keys_of.kind $$;
 
+-- The keys of all jobs of a batch that run.
 create or replace function lifecycle.collect_erasure_keys(batch uuid) returns void
 language plpgsql set search_path = ''
 as $$

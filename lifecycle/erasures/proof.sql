@@ -1,9 +1,11 @@
 -- The proof of an erasure: receipts, what comes back, and what would be done for a request.
 
+-- HMAC with SHA-256: stands for a person where only the holder of the secret may say who it is.
 create or replace function lifecycle.keyed_hash(content text) returns bytea
 language sql stable strict set search_path = ''
 as $$ select sha256(s.outer_pad || sha256(s.inner_pad || convert_to(content, 'UTF8'))) from lifecycle.erasure_secret s $$;
 
+-- What a receipt says of a job: when, how many rows went from where, what stayed and why, what was searched.
 create or replace function lifecycle.receipt_body(job lifecycle.deletion_jobs, outside jsonb) returns jsonb
 language sql stable set search_path = ''
 as $$
@@ -31,6 +33,7 @@ as $$
       from lifecycle.erasure_policy p
 $$;
 
+-- Each receipt holds the hash of the one before it: none can be changed or taken away unseen.
 create or replace function lifecycle.receipt_hash(previous bytea, body jsonb) returns bytea
 language sql immutable set search_path = ''
 as $$ select sha256(previous || convert_to(body::text, 'UTF8')) $$;

@@ -18,6 +18,7 @@ as $$
                     where format('%I.%I', n.nspname, c.relname) = table_name)
 $$;
 
+-- The type of a column without its length; null where there is no such column.
 create or replace function lifecycle.type_of_column(relation regclass, column_name text) returns text
 language sql stable set search_path = ''
 as $$
@@ -226,6 +227,7 @@ begin
     return 'held';
 end $$;
 
+-- What somebody held is queued again. What a rule holds is released by the rule alone.
 create or replace function public.release_deletion_request(request_id text) returns text
 language plpgsql set search_path = ''
 as $$
@@ -334,6 +336,8 @@ begin
     end if;
 end $$;
 
+-- These jobs wait longer after each failure. People are told at once; of what passes by itself only when the tries are
+-- used up.
 create or replace function lifecycle.fail_deletion_jobs(jobs bigint[], error text, transient boolean) returns void
 language plpgsql set search_path = ''
 as $$
@@ -363,6 +367,7 @@ create or replace function lifecycle.is_transient(code text) returns boolean
 language sql immutable set search_path = ''
 as $$ select code in ('55P03', '40P01', '40001', '57014') or left(code, 2) in ('08', '57') $$;
 
+-- What is left of a batch that failed with this SQLSTATE.
 create or replace function lifecycle.fail_erasure_batch(batch uuid, error text, code text) returns void
 language sql set search_path = ''
 as $$

@@ -118,6 +118,7 @@ begin
     return needles;
 end $$;
 
+-- A column as the text that is searched.
 create or replace function lifecycle.searched_expression(column_name text, type_name text) returns text
 language sql immutable set search_path = ''
 as $$

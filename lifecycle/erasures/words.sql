@@ -6,6 +6,7 @@ create or replace function lifecycle.address_pattern() returns text
 language sql immutable parallel safe set search_path = ''
 as $$ select '(\\u[0-9A-Fa-f]{4}|\\[bfnrt]|%[0-9A-Fa-f]{2})?([A-Za-z0-9_](?:[A-Za-z0-9_.+-]|%2[Bb])*(?:@|%40)[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)+)' $$;
 
+-- A uuid, in whatever case.
 create or replace function lifecycle.id_pattern() returns text
 language sql immutable parallel safe set search_path = ''
 as $$ select '[0-9A-Fa-f]{8}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{12}' $$;
@@ -93,6 +94,7 @@ as $$
      cross join lateral (select m[2] as found union all select substr(m[1], 2) || m[2] where m[1] is not null) v
 $$;
 
+-- A pattern that finds exactly this word.
 create or replace function lifecycle.escaped_pattern(word text) returns text
 language sql immutable parallel safe set search_path = ''
 as $$ select regexp_replace(word, '([^[:alnum:]_])', '\\\1', 'g') $$;
@@ -119,6 +121,7 @@ begin
     return content;
 end $$;
 
+-- The same in JSON, text by text and key by key, so that JSON is left behind.
 create or replace function lifecycle.document_without_words(document jsonb, words text[], odd_words text[], session_pattern text) returns jsonb
 language plpgsql immutable set search_path = ''
 as $$

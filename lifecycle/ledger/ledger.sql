@@ -89,21 +89,27 @@ create or replace function lifecycle.ledger() returns regclass
 language sql stable set search_path = ''
 as $$ select pg_catalog.to_regclass(pg_catalog.format('%I.%I', p.schema_name, p.table_name)) from lifecycle.ledger_policy p $$;
 
+-- A statement over the application's ledger (1: table, 2: kind, 3: subject, 4: event, 5: payload, 6: written at), written
+-- with format's numbered places; null without a ledger.
+create or replace function lifecycle.ledger_statement(template text) returns text
+language sql stable set search_path = ''
+as $$
+    select format(template, l.ledger, p.kind_column, p.subject_column, p.event_column, p.payload_column, p.at_column)
+      from lifecycle.ledger_policy p cross join lifecycle.ledger() l(ledger)
+     where l.ledger is not null
+$$;
+
 -- One row of the ledger. Without a ledger nothing is lost but history: what fails is told all the same.
 create or replace function lifecycle.write_ledger(job text, success boolean, payload jsonb) returns void
 language plpgsql set search_path = ''
 as $$
 declare
-    policy lifecycle.ledger_policy;
-    ledger constant regclass := lifecycle.ledger();
+    statement constant text := lifecycle.ledger_statement(
+        'insert into %1$s (%2$I, %3$I, %4$I, %5$I) values (''job'', $1, $2, $3)');
 begin
-    if ledger is null then
-        return;
+    if statement is not null then
+        execute statement using job, case when success then 'job_success' else 'job_failure' end, payload;
     end if;
-    select p.* into policy from lifecycle.ledger_policy p;
-    execute format('insert into %s (%I, %I, %I, %I) values (''job'', $1, $2, $3)', ledger, policy.kind_column,
-                   policy.subject_column, policy.event_column, policy.payload_column)
-      using job, case when success then 'job_success' else 'job_failure' end, payload;
 end $$;
 
 -- What jobs wrote there since a moment, under names of ours.
@@ -112,20 +118,16 @@ returns table (job text, event text, payload jsonb, written_at timestamptz)
 language plpgsql stable set search_path = ''
 as $$
 declare
-    policy lifecycle.ledger_policy;
-    ledger constant regclass := lifecycle.ledger();
+    statement constant text := lifecycle.ledger_statement(
+        'select l.%3$I::text, l.%4$I::text, l.%5$I::jsonb, l.%6$I::timestamptz from %1$s l
+          where l.%2$I = ''job'' and l.%4$I in (''job_success'', ''job_failure'') and l.%6$I >= $1 and l.%6$I < $2');
 begin
-    if ledger is null then
-        return;
+    if statement is not null then
+        return query execute statement using since, until;
     end if;
-    select p.* into policy from lifecycle.ledger_policy p;
-    return query execute format(
-        'select l.%1$I::text, l.%2$I::text, l.%3$I::jsonb, l.%4$I::timestamptz from %5$s l
-          where l.%6$I = ''job'' and l.%2$I in (''job_success'', ''job_failure'') and l.%4$I >= $1 and l.%4$I < $2',
-        policy.subject_column, policy.event_column, policy.payload_column, policy.at_column, ledger, policy.kind_column)
-      using since, until;
 end $$;
 
+-- By the clock on the wall, not by the time of the transaction.
 create or replace function lifecycle.milliseconds_since(started timestamptz) returns bigint
 language sql volatile set search_path = ''
 as $$ select pg_catalog.round(extract(epoch from pg_catalog.clock_timestamp() - started) * 1000)::bigint $$;

@@ -21,6 +21,7 @@ as $$
      order by 5, 3, 2
 $$;
 
+-- The declared table; null while the application does not have it.
 create or replace function lifecycle.event_table(policy lifecycle.event_table_policies) returns regclass
 language sql stable set search_path = ''
 as $$ select pg_catalog.to_regclass(pg_catalog.format('%I.%I', policy.schema_name, policy.table_name)) $$;

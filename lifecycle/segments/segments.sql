@@ -298,6 +298,7 @@ begin
     end if;
 end $$;
 
+-- Why segments are incomplete, in one line; null when nothing is missing.
 create or replace function lifecycle.what_segments_lack(target lifecycle.segment_targets) returns text
 language sql stable set search_path = ''
 as $$

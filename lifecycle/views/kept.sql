@@ -331,18 +331,18 @@ as $$
     select count(*) from gone
 $$;
 
+-- Every kept view in the order of refreshing, or those that a name means; an unknown name is refused.
 create or replace function lifecycle.chosen_kept_views(only_view text) returns setof lifecycle.kept_views
 language plpgsql stable set search_path = ''
 as $$
 begin
-    if only_view is not null
-       and not exists (select from lifecycle.kept_views v where only_view in (v.view_name, format('%I.%I', v.schema_name, v.view_name))) then
+    return query select v.* from lifecycle.kept_views v
+                  where only_view is null or lifecycle.is_called(only_view, v.schema_name, v.view_name)
+                  order by v.place;
+    if not found and only_view is not null then
         raise exception 'no view named % is kept', only_view
             using errcode = 'undefined_table', hint = 'Declare it in views.yaml under `kept` and run lifecycle migrate, or correct the name.';
     end if;
-    return query select v.* from lifecycle.kept_views v
-                  where only_view is null or only_view in (v.view_name, format('%I.%I', v.schema_name, v.view_name))
-                  order by v.place;
 end $$;
 
 -- Every kept view that is due, or the named one at once: one row and one row of the ledger a view; one that fails stays
@@ -365,7 +365,7 @@ begin
         started := clock_timestamp(); rows := 0; note := null; error := null;
         if holder is not null then
             outcome := 'busy';
-            error := format('another session refreshes (pid %s); nothing was done, wait for it', holder);
+            error := lifecycle.told_holder(holder);
         else
             begin
                 select r.mode, r.written, r.note into outcome, rows, note from lifecycle.refresh_kept_view(view) r;
@@ -376,9 +376,8 @@ begin
                 outcome := 'failure'; rows := 0; error := lifecycle.first_line(sqlerrm);
             end;
         end if;
-        duration_ms := lifecycle.milliseconds_since(started);
-        perform lifecycle.record_outcome(job, name, error, jsonb_build_object(
-            'outcome', outcome, 'duration_ms', duration_ms, 'rows', rows, 'note', note), outcome <> 'busy');
+        duration_ms := lifecycle.record_refresh(job, name, outcome, error, started,
+            jsonb_build_object('rows', rows, 'note', note));
         return next;
     end loop;
     if holder is null then
@@ -404,7 +403,7 @@ begin
         started := clock_timestamp(); differing := 0; error := null;
         if holder is not null then
             outcome := 'busy';
-            error := format('another session refreshes (pid %s); nothing was done, wait for it', holder);
+            error := lifecycle.told_holder(holder);
         else
             begin
                 differing := coalesce(lifecycle.compare_kept_view(view), 0);
@@ -418,9 +417,8 @@ begin
                 outcome := 'failure'; error := lifecycle.first_line(sqlerrm);
             end;
         end if;
-        duration_ms := lifecycle.milliseconds_since(started);
-        perform lifecycle.record_outcome(job, name, error, jsonb_build_object(
-            'outcome', outcome, 'duration_ms', duration_ms, 'differing', differing), outcome <> 'busy');
+        duration_ms := lifecycle.record_refresh(job, name, outcome, error, started,
+            jsonb_build_object('differing', differing));
         return next;
     end loop;
 end $$;
@@ -432,7 +430,7 @@ language sql stable security definer set search_path = ''
 as $$
     select max(found.at) from (
         select v.refreshed_at as at from lifecycle.kept_views v
-         where view in (v.view_name, format('%I.%I', v.schema_name, v.view_name))
+         where lifecycle.is_called(view, v.schema_name, v.view_name)
            and lifecycle.kept_definition(to_regclass(format('%I.%I', v.schema_name, v.view_name)), v.kept_table) is not null
          union all
         select s.refreshed_at from lifecycle.refresh_states s where s.name = view or s.name = 'public.' || view) found

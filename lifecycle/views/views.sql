@@ -30,6 +30,30 @@ begin
                       limit 1), 0);
 end $$;
 
+-- What a refresh says when another session has the lock.
+create or replace function lifecycle.told_holder(holder int) returns text
+language sql stable set search_path = ''
+as $$ select format('another session refreshes (pid %s); nothing was done, wait for it', holder) $$;
+
+-- Whether somebody who names a view means this one: with its schema or without.
+create or replace function lifecycle.is_called(called text, schema_name text, view_name text) returns boolean
+language sql stable set search_path = ''
+as $$ select called in (view_name, format('%I.%I', schema_name, view_name)) $$;
+
+-- What came of one view: a row of the ledger and, unless a lock was merely taken, a message. How long it took, in ms.
+create or replace function lifecycle.record_refresh(job text, view_name text, outcome text, error text, started timestamptz,
+                                                    details jsonb)
+returns bigint
+language plpgsql set search_path = ''
+as $$
+declare
+    duration_ms constant bigint := lifecycle.milliseconds_since(started);
+begin
+    perform lifecycle.record_outcome(job, view_name, error,
+        details || jsonb_build_object('outcome', outcome, 'duration_ms', duration_ms), outcome <> 'busy');
+    return duration_ms;
+end $$;
+
 -- Every relation that a view reads, views inside of views looked through. `through_materialized` looks through
 -- materialized views, too: what they hold is as old as their refresh.
 create or replace function lifecycle.relations_read(view regclass, through_materialized boolean default false)
@@ -64,6 +88,7 @@ as $$
                          select p.relid from pg_partition_tree(s.relid::regclass) p where p.isleaf) t
 $$;
 
+-- The same of all tables and materialized views that a view reads.
 create or replace function lifecycle.source_changes(view regclass) returns numeric
 language sql stable set search_path = ''
 as $$
@@ -151,7 +176,7 @@ language sql stable set search_path = ''
 as $$
     select p.* from lifecycle.materialized_view_policies p
      cross join lateral (select to_regclass(format('%I.%I', p.schema_name, p.view_name)) as relid) v
-     where (only_view is null or only_view in (p.view_name, format('%I.%I', p.schema_name, p.view_name)))
+     where (only_view is null or lifecycle.is_called(only_view, p.schema_name, p.view_name))
        and (v.relid is not null or not p.optional)
      order by (select count(*) from lifecycle.relations_read(v.relid, true) r where r.relkind = 'm'),
               p.schema_name, p.view_name
@@ -172,14 +197,14 @@ declare
 begin
     if only_view is not null
        and not exists (select from lifecycle.materialized_view_policies p
-                        where only_view in (p.view_name, format('%I.%I', p.schema_name, p.view_name))) then
+                        where lifecycle.is_called(only_view, p.schema_name, p.view_name)) then
         raise exception 'no view named % in lifecycle.materialized_view_policies', only_view
             using errcode = 'undefined_table', hint = 'Declare it in views.yaml and run lifecycle migrate, or correct the name.';
     end if;
     holder := lifecycle.lock_analytics();
     if holder is not null then
         return query select format('%I.%I', p.schema_name, p.view_name), 'busy', 0::bigint, 0::bigint,
-            format('another session refreshes (pid %s); nothing was done, wait for it', holder)
+            lifecycle.told_holder(holder)
           from lifecycle.materialized_views(only_view) p;
         return;
     end if;
@@ -192,11 +217,9 @@ begin
         exception when others then
             outcome := 'failure'; rows := 0; error := lifecycle.first_line(sqlerrm);
         end;
-        duration_ms := lifecycle.milliseconds_since(started);
         failed := case when outcome in ('busy', 'failure') then error end;
-        perform lifecycle.record_outcome(job, name, failed, jsonb_build_object(
-            'outcome', outcome, 'duration_ms', duration_ms, 'rows', rows, 'note', case when failed is null then error end),
-            outcome <> 'busy');
+        duration_ms := lifecycle.record_refresh(job, name, outcome, failed, started,
+            jsonb_build_object('rows', rows, 'note', case when failed is null then error end));
         return next;
     end loop;
 end $$;
