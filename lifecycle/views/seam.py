@@ -192,10 +192,19 @@ def inner_definition(text: str) -> str | None:
 
     It names the archived tables without their schema.
     """
-    begin, end = text.find(f"{MARK}."), text.rfind(f") {MARK}")
-    if begin < 0 or end < 0:
+    end = text.rfind(f") {MARK}")
+    if end < 0:
         return None
-    return text[text.index("FROM (", begin) + len("FROM (") : end].strip()
+    open_brackets: list[int] = []
+    for token in Postgres.Tokenizer().tokenize(text):
+        if token.start == end:
+            # What PostgreSQL prints before the bracket differs from version to version.
+            return text[open_brackets[-1] + 1 : end].strip()
+        if token.token_type is TokenType.L_PAREN:
+            open_brackets.append(token.start)
+        elif token.token_type is TokenType.R_PAREN:
+            open_brackets.pop()
+    return None
 
 
 def _unqualified(body: str, table: QualifiedName) -> str:
