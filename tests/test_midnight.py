@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Final
 
 import pytest
@@ -41,13 +42,14 @@ class Clock:
 
 
 @pytest.fixture
-def clock(tmp_path: Path) -> Clock:
+def clock() -> Iterator[Clock]:
     """A clock that stands an hour before midnight."""
-    found = Clock(tmp_path / "clock")
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(0o755)
-    found.set(MIDNIGHT - timedelta(hours=1))
-    return found
+    # pytest's own folders are closed to the account that the server runs as.
+    with TemporaryDirectory(dir="/var/tmp") as folder:
+        Path(folder).chmod(0o755)
+        found = Clock(Path(folder) / "clock")
+        found.set(MIDNIGHT - timedelta(hours=1))
+        yield found
 
 
 @pytest.fixture
