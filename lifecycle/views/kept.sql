@@ -44,14 +44,19 @@ declare
     row_after  jsonb;
 begin
     if tg_op <> 'INSERT' then
-        select coalesce(jsonb_object_agg(c, to_jsonb(old) -> c), '{}') into row_before from unnest(columns) c;
+        row_before := to_jsonb(old);
+        row_before := (select coalesce(jsonb_object_agg(c, row_before -> c), '{}') from unnest(columns) c);
     end if;
     if tg_op <> 'DELETE' then
-        select coalesce(jsonb_object_agg(c, to_jsonb(new) -> c), '{}') into row_after from unnest(columns) c;
+        row_after := to_jsonb(new);
+        row_after := (select coalesce(jsonb_object_agg(c, row_after -> c), '{}') from unnest(columns) c);
     end if;
-    insert into lifecycle.changed_rows (source_schema, source_name, held)
-    select distinct tg_argv[0], tg_argv[1], h.held
-      from (values (row_before), (row_after)) h(held) where h.held is not null;
+    if row_before is not null then
+        insert into lifecycle.changed_rows (source_schema, source_name, held) values (tg_argv[0], tg_argv[1], row_before);
+    end if;
+    if row_after is not null and row_after is distinct from row_before then
+        insert into lifecycle.changed_rows (source_schema, source_name, held) values (tg_argv[0], tg_argv[1], row_after);
+    end if;
     return null;
 end $$;
 
@@ -95,15 +100,39 @@ as $$
                   source)
 $$;
 
--- The definition restricted to the rows of `keys`. Key by key a condition reaches every table inside; all at once the
--- planner does not pass it through an outer join into a grouped sub-query, but many keys are cheaper so.
-create or replace function lifecycle.rows_of_keys(view lifecycle.kept_views, definition text, keys bigint) returns text
-language sql immutable set search_path = ''
+-- What the planner expects a query to cost.
+create or replace function lifecycle.expected_cost(query text) returns double precision
+language plpgsql set search_path = ''
 as $$
-    select case when keys <= 30
-                then format('keys cross join lateral (select l.* from (%s) l where l.%I = keys.key) d', definition, view.key_column)
-                else format('(%s) d where d.%I = any (array(select key from keys))', definition, view.key_column) end
-$$;
+declare
+    plan json;
+begin
+    execute 'explain (format json) ' || query into plan;
+    return plan #>> '{0,Plan,Total Cost}';
+end $$;
+
+-- The definition restricted to the rows of `keys`: key by key, or all at once where the planner expects that to be
+-- cheaper. A single key reaches every table inside. All at once it does not pass an outer join into a grouped sub-query,
+-- but computes once what is the same for each key.
+create or replace function lifecycle.rows_of_keys(view lifecycle.kept_views, definition text, keys bigint) returns text
+language plpgsql set search_path = ''
+as $$
+declare
+    key_type constant text := (select format_type(a.atttypid, a.atttypmod) from pg_attribute a
+                                where a.attrelid = to_regclass(format('%I.%I', view.schema_name, view.view_name))
+                                  and a.attname = view.key_column);
+    of_one   constant text := format('(%s) d where d.%I = (select null::%s)', definition, view.key_column, key_type);
+    of_all   constant text := format('(%s) d where d.%I = any (array(select key from keys))', definition, view.key_column);
+    no_keys  constant text := format('with keys as (select null::%s as key) ', key_type);
+begin
+    if keys * lifecycle.expected_cost('select * from ' || of_one)
+       <= lifecycle.expected_cost(no_keys || 'select * from ' || of_all) then
+        -- Without its OFFSET the sub-query would be taken apart, and the key not passed into the definition.
+        return format('keys cross join lateral (select l.* from (%s) l where l.%I = keys.key offset 0) d',
+                      definition, view.key_column);
+    end if;
+    return of_all;
+end $$;
 
 -- Write what differs between the table and the fresh rows; `source` and `of_kept` choose the rows that are looked at.
 create or replace function lifecycle.write_kept_rows(view lifecycle.kept_views, with_first text, source text,

@@ -1,0 +1,76 @@
+"""A refresh by key reads the rows of its keys and not the history: key by key, or all at once where that is cheaper."""
+
+import re
+
+import pytest
+
+from lifecycle.database import Connection, connect, rows, value
+from lifecycle.declarations.views import KeptView
+from tests.conftest import MakeApplicationDb
+from tests.kept import keep
+
+VIEWS = """
+create table owners (id int primary key);
+create table items (id int primary key, owner int references owners, at timestamptz not null default now());
+insert into owners select generate_series(1, 5000);
+insert into items select i, 1 + i % 5000, now() - interval '1 day' from generate_series(1, 50000) i;
+create index on items (owner);
+create view items_per_owner as
+    select o.id, coalesce(i.items, 0) as items
+      from owners o left join (select owner, count(*) as items from items group by owner) i on i.owner = o.id;
+create view owners_among_all as
+    with counted as (select owner, count(*) as items from items group by owner)
+    select c.owner as id, c.items, (select max(items) from counted) as most from counted c;
+analyze owners; analyze items
+"""
+READ = "select sum(seq_tup_read + coalesce(idx_tup_fetch, 0))::bigint from pg_stat_xact_user_tables where relname = %s"
+KEYED = (
+    "select (r).* from (select lifecycle.refresh_kept_view(v) as r from lifecycle.kept_views v where view_name = %s) x"
+)
+QUERY = """
+select lifecycle.rows_of_keys(v, lifecycle.kept_definition(to_regclass(v.view_name), v.kept_table), %s)
+  from lifecycle.kept_views v where v.view_name = %s
+"""
+
+
+@pytest.fixture
+def conn(make_application_db: MakeApplicationDb) -> Connection:
+    url = make_application_db(rows=False, migrated=True)
+    with connect(url) as made:
+        made.execute(VIEWS)
+    told = keep(
+        url,
+        items_per_owner=KeptView(key="id"),
+        owners_among_all=KeptView.model_validate({"key": "id", "by": {"public.items": "owner"}, "why": "a test"}),
+    )
+    assert "items_per_owner answers from" in told
+    assert "owners_among_all answers from" in told
+    return connect(url)
+
+
+def test_a_changed_key_costs_the_rows_of_that_key(conn: Connection) -> None:
+    with conn, conn.transaction():
+        before = value(conn, READ, ("items",))
+        conn.execute("update items set at = at + interval '1 s' where id = 7")
+        conn.execute("delete from items where id = 4999 + 8")
+        changed = value(conn, READ, ("items",))
+        ((mode, written, _),) = rows(conn, KEYED, ("items_per_owner",))
+        assert (mode, written) == ("keyed", 2)
+        assert value(conn, "select items from items_per_owner where id = 8") == 9
+        # Ten rows of each of two owners, and not 50,000.
+        assert value(conn, READ, ("items",)) - changed <= 60
+        assert changed - before < 10
+
+
+def way(conn: Connection, keys: int, view: str) -> str:
+    """How these keys of a view would be read."""
+    text = str(value(conn, QUERY, (keys, view)))
+    return "key by key" if re.match(r"keys cross join lateral .* offset 0\) d$", text, re.DOTALL) else "all at once"
+
+
+def test_what_is_the_same_for_every_key_is_computed_once(conn: Connection) -> None:
+    with conn:
+        assert way(conn, 1, "items_per_owner") == "key by key"
+        assert way(conn, 5, "items_per_owner") == "key by key"
+        assert way(conn, 100_000, "items_per_owner") == "all at once"
+        assert way(conn, 20, "owners_among_all") == "all at once"
