@@ -6,6 +6,7 @@ import pytest
 
 from lifecycle.database import connect, rows, value
 from lifecycle.views.archived import archive_layouts, hide_archive, show_archives
+from lifecycle.views.seam import Both, needs_old_texts
 from tests.archived import archive, restore
 from tests.conftest import MakeApplicationDb
 from tests.declared import APPLICATION
@@ -61,3 +62,31 @@ def test_the_materialized_view_over_the_archive_is_dressed_as_it_was(make_applic
         assert list(show_archives(conn, layouts))
         assert "chat_messages_archive" in definition_of(conn, "account_function_usage")
         assert [row for row in rows(conn, CATALOG) if row[0] == "account_function_usage"] == before
+
+
+LATELY = "s.started_at >= (CURRENT_DATE - '{}'::interval)"
+JOINED = "public.chat_sessions s JOIN public.chat_messages m ON ((m.session_id = s.id))"
+
+
+def test_a_view_sees_the_archive_only_where_it_needs_no_text_that_is_packed(
+    make_application_db: MakeApplicationDb,
+) -> None:
+    """Rows of a conversation move 92 days after it began at the earliest; midnights differ by up to a day."""
+    with connect(make_application_db(rows=False, migrated=True)) as conn:
+        (layout,) = archive_layouts(conn, APPLICATION).values()
+    both = Both(layout, ("session_id", "content", "created_at"))
+    for rows_read, needs in {
+        f"{JOINED} WHERE ({LATELY.format('90 days')})": None,
+        f"{JOINED} WHERE ({LATELY.format('91 days')})": "content",
+        f"{JOINED} WHERE ({LATELY.format('23:00:00')})": None,
+        f"{JOINED} WHERE ({LATELY.format('1 mon')})": "content",  # of how many days?
+        f"{JOINED} WHERE (({LATELY.format('7 days')}) AND (m.role = 'user'::text))": None,
+        f"{JOINED} WHERE (({LATELY.format('7 days')}) OR (m.role = 'user'::text))": "content",
+        f"{JOINED} WHERE (s.last_activity_at >= (CURRENT_DATE - '7 days'::interval))": "content",
+        f"{JOINED} WHERE (m.created_at >= (CURRENT_DATE - '7 days'::interval))": "content",
+        f"{JOINED} WHERE (s.started_at <= (CURRENT_DATE - '7 days'::interval))": "content",
+        f"public.chat_sessions s CROSS JOIN public.chat_messages m WHERE ({LATELY.format('7 days')})": "content",
+        f"{JOINED.replace('s.id', 's.account_id')} WHERE ({LATELY.format('7 days')})": "content",
+    }.items():
+        assert needs_old_texts(f"SELECT length(m.content) AS n FROM {rows_read}", both) == needs, rows_read
+        assert needs_old_texts(f"SELECT m.session_id FROM {rows_read}", both) is None, rows_read

@@ -92,6 +92,15 @@ def refresh_in_another_zone(conn: Connection) -> None:
         assert differences(conn) == {}
 
 
+def difference_found_in_another_zone(conn: Connection) -> int:
+    """Rows of a tampered table that a comparison finds, asked for where it is another day than in the declared zone."""
+    with conn.transaction():
+        conn.execute("set local timezone = 'Asia/Tokyo'")
+        conn.execute("update lifecycle.kept_user_engagement_scores set total_sessions = total_sessions + 1")
+        compare = "select lifecycle.compare_kept_view(v) from lifecycle.kept_views v where view_name = %s"
+        return int(value(conn, compare, ("user_engagement_scores",)))
+
+
 def test_kept_views_follow_the_clock_through_midnight_and_full_hours(url: str, clock: Clock) -> None:
     """A view that reads the day is stale a second after midnight and not before; one refresh cures it."""
     with connect(url) as conn:
@@ -113,6 +122,8 @@ def test_kept_views_follow_the_clock_through_midnight_and_full_hours(url: str, c
         assert turned <= by_day
         assert at(MIDNIGHT + timedelta(minutes=59, seconds=55)) == set()
         assert at(MIDNIGHT + timedelta(hours=1, seconds=1)) == set()
+        clock.set(MIDNIGHT + timedelta(hours=15))
+        assert difference_found_in_another_zone(conn) > 0
         assert at(MIDNIGHT + timedelta(hours=15, seconds=1)) == set(), "midnight in Tokyo"
         turned = at(MIDNIGHT + timedelta(days=1, seconds=1))
         assert len(turned) > 10

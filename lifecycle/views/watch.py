@@ -1,8 +1,9 @@
 """Triggers on tables that keyed views read: they note late, corrected and deleted rows, and cost new rows nothing.
 
 A table whose new rows carry the present time in a declared column is looked at again from the last refresh on, two
-hours of overlap included; only a row outside of these two hours, one whose key changes and one that goes fires a
-trigger. Of a table without such a column every change is noted. A trigger names key and time columns and no others.
+hours of overlap included; only a row that is outside of these two hours then, one whose key changes and one that goes
+fires a trigger. Of a table without such a column every change is noted. A trigger names key and time columns and no
+others.
 """
 
 from collections.abc import Container, Iterator, Mapping, Sequence, Set
@@ -80,12 +81,8 @@ def trigger_statements(table: QualifiedName, columns: Sequence[str], time: str |
         at = sql.Identifier(time)
         moved = [sql.SQL("old.{c} is distinct from new.{c}").format(c=sql.Identifier(c)) for c in columns]
         conditions["insert"] = sql.SQL("(new.{} >= {}) is not true").format(at, recent)
-        conditions["update"] = sql.SQL(" or ").join(
-            [
-                sql.SQL("(old.{at} >= {recent} and new.{at} >= {recent}) is not true").format(at=at, recent=recent),
-                *moved,
-            ]
-        )
+        # What was late and is recent now is found as a recent row, where its key is still the same.
+        conditions["update"] = sql.SQL(" or ").join([conditions["insert"], *moved])
     arguments = sql.SQL(", ").join(map(sql.Literal, (table.schema, table.name, *columns)))
     for verb in ("insert", "update", "delete"):
         yield sql.SQL(
