@@ -57,6 +57,7 @@ def test_the_materialized_view_over_the_archive_is_dressed_as_it_was(make_applic
         ((source, layout),) = layouts.items()
         assert list(hide_archive(conn, source, layout.archive.declared.archive))
         conn.execute("grant select on account_function_usage to authenticator with grant option")
+        conn.execute("revoke all on account_function_usage from anon")  # to whom new relations are open by default
         conn.execute("comment on column account_function_usage.usage_count is 'how often'")
         before = [row for row in rows(conn, CATALOG) if row[0] == "account_function_usage"]
         assert list(show_archives(conn, layouts))

@@ -256,3 +256,17 @@ def test_a_publication_of_all_tables_refuses_no_refresh(url: str, server: Server
         conn.execute("delete from chat_sessions where id = %s", (session,))
         refresh_and_compare(conn)
         assert one(conn, "select lifecycle.forget_changed_rows()") > 0
+
+
+def test_a_note_stays_until_every_view_has_seen_it(url: str) -> None:
+    with connect(url) as conn:
+        refresh(conn)
+        session, _ = old_session(conn)
+        conn.execute("delete from chat_messages where session_id = %s", (session,))
+        outcomes = rows(conn, "select outcome from refresh_derived_statistics('session_details')")
+        assert outcomes == [("keyed",)]
+        assert value(conn, "select message_count from session_details where session_id = %s", (session,)) == 0
+        done = refresh_and_compare(conn)
+        assert done["chat_usage_by_account"][:2] == ("keyed", 2)
+        conn.execute("select lifecycle.forget_changed_rows()")
+        assert value(conn, "select count(*) from lifecycle.changed_rows") == 0
