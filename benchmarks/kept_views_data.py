@@ -8,9 +8,9 @@ from benchmarks.data import copy_database, create_filled_database
 from benchmarks.declared import APPLICATION
 from lifecycle.database import Connection, connect_directly
 from lifecycle.migrating.migrate import upgrade
+from lifecycle.partitions.months import add_months, month_start
 from sandbox.server import SUPERUSER, Server
 
-MONTHS: Final = 12
 MESSAGES_A_SESSION: Final = 10
 PLAIN, KEPT = "plain", "kept"
 CONVERSATIONS: Final = """
@@ -59,9 +59,10 @@ def fill_conversations(conn: Connection, messages: int, first: datetime, last: d
     conn.execute(SEARCHES.encode(), {**spread, "rows": max(1, messages // 6)})
 
 
-def create_databases(server: Server, events: int, messages: int, now: datetime, first: datetime) -> tuple[str, str]:
+def create_databases(server: Server, events: int, messages: int, now: datetime, months: int) -> tuple[str, str]:
     """The application as it is, and with kept views, of the same rows; the owner's URLs."""
-    plain = create_filled_database(server, PLAIN, events, MONTHS, now)
+    first = add_months(month_start(now), 1 - months)
+    plain = create_filled_database(server, PLAIN, events, months, now)
     with connect_directly(server.url(PLAIN, user=SUPERUSER), application_name="benchmark") as admin:
         admin.execute("set session_replication_role = replica")
         fill_conversations(admin, messages, first, now)
