@@ -6,11 +6,14 @@ import pytest
 
 from lifecycle.database import connect, rows, value
 from lifecycle.declarations.views import KeptView
+from lifecycle.errors import RefusedError
 from lifecycle.migrating.migrate import upgrade
 from lifecycle.names import QualifiedName
+from lifecycle.views.archived import replace_view
+from lifecycle.views.catalog import read_view
 from tests.conftest import MakeApplicationDb
 from tests.declared import APPLICATION
-from tests.kept import A_MESSAGE, old_session, refresh, refresh_and_compare
+from tests.kept import A_MESSAGE, definition_of, old_session, refresh, refresh_and_compare
 
 
 @pytest.fixture
@@ -98,3 +101,20 @@ def test_migrate_waits_for_no_reader_for_long_and_goes_on_afterwards(make_applic
         assert "view public.hourly answers from lifecycle.kept_hourly" in upgrade(url, declared, sleep=sleep).changes
         assert slept
         refresh_and_compare(conn)
+
+
+def test_a_view_that_is_replaced_between_being_read_and_being_exchanged_stays_the_applications(url: str) -> None:
+    name = QualifiedName("public", "hourly")
+    with connect(url) as conn:
+        conn.execute("create view hourly as select date_trunc('hour', started_at) as hour from chat_sessions")
+        with conn.transaction():
+            conn.execute("set local search_path = ''")
+            read = read_view(conn, name)
+        assert read is not None
+        conn.execute("create or replace view hourly as select date_trunc('hour', closed_at) as hour from chat_sessions")
+        replaced = definition_of(conn, "hourly")
+        with conn.transaction():
+            conn.execute("set local search_path = ''")
+            with pytest.raises(RefusedError, match="replaced it at this moment"):
+                replace_view(conn, read, read.plain)
+        assert definition_of(conn, "hourly") == replaced

@@ -2,10 +2,12 @@
 
 import re
 
+import psycopg
 import pytest
 
 from lifecycle.database import Connection, connect, rows, value
 from lifecycle.declarations.views import KeptView
+from sandbox.server import SUPERUSER, Server
 from tests.conftest import MakeApplicationDb
 from tests.kept import keep
 
@@ -18,6 +20,7 @@ create index on items (owner);
 create view items_per_owner as
     select o.id, coalesce(i.items, 0) as items
       from owners o left join (select owner, count(*) as items from items group by owner) i on i.owner = o.id;
+create view items_by_owner as select owner, count(*) as items from items group by owner;
 create view owners_among_all as
     with counted as (select owner, count(*) as items from items group by owner)
     select c.owner as id, c.items, (select max(items) from counted) as most from counted c;
@@ -41,6 +44,7 @@ def conn(make_application_db: MakeApplicationDb) -> Connection:
     told = keep(
         url,
         items_per_owner=KeptView(key="id"),
+        items_by_owner=KeptView(key="owner"),
         owners_among_all=KeptView.model_validate({"key": "id", "by": {"public.items": "owner"}, "why": "a test"}),
     )
     assert "items_per_owner answers from" in told
@@ -60,6 +64,32 @@ def test_a_changed_key_costs_the_rows_of_that_key(conn: Connection) -> None:
         # Ten rows of each of two owners, and not 50,000.
         assert value(conn, READ, ("items",)) - changed <= 60
         assert changed - before < 10
+
+
+def test_rows_without_a_key_are_a_key_of_their_own(conn: Connection) -> None:
+    of_nobody = "select items from items_by_owner where owner is null"
+    with conn:
+        assert value(conn, of_nobody) is None
+        for change, items in (("owner = null where id <= 3", 3), ("owner = 1 where id = 1", 2)):
+            conn.execute(f"update items set {change}".encode())
+            ((mode, written, _),) = rows(conn, KEYED, ("items_by_owner",))
+            assert mode == "keyed"
+            assert written > 0
+            assert value(conn, of_nobody) == items
+        conn.execute("delete from items where owner is null")
+        rows(conn, KEYED, ("items_by_owner",))
+        assert value(conn, of_nobody) is None
+
+
+def test_a_refresh_that_row_level_security_would_blind_fails_and_takes_no_row(conn: Connection, server: Server) -> None:
+    with conn, connect(server.url(conn.info.dbname, user=SUPERUSER)) as admin, admin.transaction(force_rollback=True):
+        conn.execute("update items set at = at - interval '3 hours' where id = 7")
+        admin.execute("alter table items enable row level security, force row level security")
+        # Who is not above the policies as postgres is at Supabase.
+        admin.execute("create role owner_elsewhere in role postgres; set local role owner_elsewhere")
+        with pytest.raises(psycopg.errors.InsufficientPrivilege, match="row-level security"), admin.transaction():
+            rows(admin, KEYED, ("items_per_owner",))
+        assert value(admin, "select sum(items) from items_per_owner") == 50_000
 
 
 def way(conn: Connection, keys: int, view: str) -> str:
