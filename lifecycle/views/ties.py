@@ -136,8 +136,6 @@ def _require_pushable(select: exp.Select, key: Place) -> None:
         raise RefusedError("DISTINCT ON chooses between rows of different keys")
     group = select.args.get("group")
     if group is not None:
-        if any(group.args.get(kind) for kind in ("rollup", "cube", "grouping_sets", "totals", "all")):
-            raise RefusedError("grouping sets add rows of all keys")
         same = always_equal(select, key)
         if not any(_is_one_of(item, same) for item in _grouped(select, group)):
             raise RefusedError(f"{key[0]}.{key[1]} is not grouped by")
@@ -146,6 +144,7 @@ def _require_pushable(select: exp.Select, key: Place) -> None:
 
 
 def _grouped(select: exp.Select, group: exp.Group) -> Iterator[exp.Expr]:
+    """What every row of the result is grouped by, which nothing within ROLLUP, CUBE and GROUPING SETS is."""
     for item in group.expressions:
         if isinstance(item, exp.Literal) and item.is_int:
             yield select.expressions[int(item.name) - 1].unalias()
