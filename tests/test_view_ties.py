@@ -6,7 +6,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from psycopg.types.json import Jsonb
 
@@ -162,6 +162,12 @@ def change(conn: Connection, table: str, verb: str, number: int, row: tuple[int 
     query=queries(),
     filled=st.tuples(*[st.lists(ROWS, max_size=4)] * 3),
     changes=st.lists(CHANGES, min_size=1, max_size=3),
+)
+# Rows whose part of a window is NULL are a part together.
+@example(
+    query="select a.k, rank() over (partition by a.x order by a.y) as x, a.y from kt.a",
+    filled=([(1, None, 1), (2, None, 2)], [], []),
+    changes=[("a", "update", 1, (2, None, 0))],
 )
 def test_every_key_whose_rows_differ_is_named(
     small: Connection, query: str, filled: tuple[list[Any], ...], changes: list[Any]
