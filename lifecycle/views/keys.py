@@ -62,11 +62,13 @@ def require_one_answer(definition: str, functions: Sequence[str]) -> None:
     """RefusedError where each reader may get another answer: the table would show one of them to everybody."""
     tree = parse_definition(definition)
     names = {node.name.lower() for node in tree.find_all(exp.Anonymous)} & OF_THE_READER
-    names |= {node.key for node in tree.find_all(exp.CurrentUser, exp.SessionUser)}
     names |= {
-        column.name
+        node.key for node in tree.find_all(exp.CurrentUser, exp.SessionUser, exp.CurrentSchema, exp.CurrentSchemas)
+    }
+    names |= {
+        column.name.lower()
         for column in tree.find_all(exp.Column)
-        if column.name in {"user", "current_role"} and not column.table and not column.this.args.get("quoted")
+        if column.name in {"USER", "CURRENT_ROLE"} and not column.table and not column.this.args.get("quoted")
     }
     if found := [*sorted(names), *functions]:
         raise RefusedError(f"{found[0]} in it may answer each reader differently")
@@ -74,7 +76,7 @@ def require_one_answer(definition: str, functions: Sequence[str]) -> None:
 
 def _is_moment(cast: exp.Cast) -> bool:
     """'now'::text::date: read as a date when the definition runs."""
-    text = cast.this
+    text = cast.this.unnest()
     return (
         cast.to.is_type(*exp.DataType.TEMPORAL_TYPES)
         and isinstance(text, exp.Cast)
