@@ -24,8 +24,11 @@ from sandbox.supervise import SupervisedProcess, supervised
 
 ROOT = Path(__file__).parents[1]
 IS_ROOT = os.geteuid() == 0
+# A shell's background job ignores SIGINT, a worker of pytest may ignore SIGTERM; both would be inherited.
 SERVER_SCRIPT = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGTERM, signal.SIG_DFL)
 from pathlib import Path
 from sandbox.server import Server
 try:
