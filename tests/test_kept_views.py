@@ -169,3 +169,20 @@ def test_a_view_that_is_declared_no_longer_is_given_back(url: str) -> None:
         assert kept_names(conn) == {"session_details"}
         assert "lifecycle_kept" not in definition_of(conn, "chat_usage_by_account")
         refresh_and_compare(conn)
+
+
+def test_triggers_that_an_older_release_made_are_made_anew(url: str) -> None:
+    condition = (
+        "select pg_get_triggerdef(oid) from pg_trigger"
+        " where tgrelid = 'chat_messages'::regclass and tgname = 'lifecycle_changed_update'"
+    )
+    with connect(url) as conn:
+        made = value(conn, condition)
+        conn.execute(
+            "create or replace trigger lifecycle_changed_update after update on chat_messages for each row"
+            " when (false) execute function lifecycle.note_changed_rows('public', 'chat_messages', 'session_id');"
+            "update lifecycle.watched_tables set made_by = 'other statements' where source_name = 'chat_messages'"
+        )
+        assert "table public.chat_messages: changed rows are noted" in migrate(url)
+        assert value(conn, condition) == made
+        assert "changed rows are noted" not in migrate(url)

@@ -19,7 +19,7 @@ RECENT: Final = "pg_catalog.now() - interval '2 hours'"
 LOCK_TIMEOUT: Final = "set local lock_timeout = '500ms'"
 # A row that goes to the archive or comes back changes no figure.
 NO_MOVE: Final = "pg_catalog.current_setting('lifecycle.moves_rows', true) is distinct from 'yes'"
-WATCHED: Final = "select source_schema, source_name, time_column, column_names from lifecycle.watched_tables"
+WATCHED: Final = "select source_schema, source_name, column_names, made_by from lifecycle.watched_tables"
 COLUMNS: Final = """
 select attname::text from pg_attribute where attrelid = to_regclass(%s) and attnum > 0 and not attisdropped
 """
@@ -28,9 +28,9 @@ select count(*) from pg_trigger
  where tgrelid = to_regclass(%s) and tgname like 'lifecycle\\_changed\\_%%' and tgparentid = 0
 """
 WRITE: Final = """
-insert into lifecycle.watched_tables as w values (%s, %s, %s, %s)
+insert into lifecycle.watched_tables as w values (%s, %s, %s, %s, %s)
 on conflict (source_schema, source_name) do update
-   set time_column = excluded.time_column, column_names = excluded.column_names
+   set time_column = excluded.time_column, column_names = excluded.column_names, made_by = excluded.made_by
 """
 UNREAD: Final = """
 select w.source_schema, w.source_name from lifecycle.watched_tables w
@@ -48,22 +48,21 @@ def watch_tables(
 
     Waits for nobody longer than the lock timeout.
     """
-    known = {QualifiedName(schema, name): (time, tuple(columns)) for schema, name, time, columns in rows(conn, WATCHED)}
+    known = {QualifiedName(schema, name): (columns, made_by) for schema, name, columns, made_by in rows(conn, WATCHED)}
     for table in sorted({*known, *watched}):
-        found = {*watched.get(table, ()), *(known[table][1] if table in known else ())}
+        noted, made_by = known.get(table, ((), None))
         if not value(conn, "select to_regclass(%s) is not null", (str(table),)):
             continue
         # The application may have renamed one since.
         there = {column for (column,) in rows(conn, COLUMNS, (str(table),))}
-        columns, time = tuple(sorted(found & there)), times_of(times, table, there)
-        stand = value(conn, TRIGGERS, (str(table),)) == len(NAMES)
-        if stand and known.get(table) == (time, columns):
+        columns, time = tuple(sorted({*watched.get(table, ()), *noted} & there)), times_of(times, table, there)
+        statements = sql.SQL("; ").join(trigger_statements(table, columns, time)).as_string(conn)
+        if statements == made_by and value(conn, TRIGGERS, (str(table),)) == len(NAMES):
             continue
         with conn.transaction():
             conn.execute(LOCK_TIMEOUT)
-            for statement in trigger_statements(table, columns, time):
-                conn.execute(statement)
-            conn.execute(WRITE.encode(), (table.schema, table.name, time, list(columns)))
+            conn.execute(statements.encode())
+            conn.execute(WRITE.encode(), (table.schema, table.name, time, list(columns), statements))
         yield f"table {table}: changed rows are noted"
 
 

@@ -65,6 +65,8 @@ create table lifecycle.watched_tables (
     source_name   text not null,
     time_column   text,
     column_names  text[] not null,
+    made_by       text not null,
     primary key (source_schema, source_name)
 );
 comment on table lifecycle.watched_tables is 'Tables with triggers of ours that note changed rows, and by which columns.';
+comment on column lifecycle.watched_tables.made_by is 'The statements that made the triggers, to see whether this release would make others.';
