@@ -18,12 +18,17 @@ from sensors.run_outcomes import run_outcomes
 
 
 def interrupted(result: dg.ExecuteInProcessResult) -> bool:
-    """Whether a signal ended a step of the run: Dagster catches the signals that arrive during a run."""
-    return any(
-        event.event_type is dg.DagsterEventType.STEP_FAILURE
-        and event.step_failure_data.error_source.value == "INTERRUPT"
-        for event in result.all_events
-    )
+    """Whether a signal ended the run, within a step or between two: Dagster catches what arrives during a run."""
+    return any(_is_interrupt(event) for event in result.all_events)
+
+
+def _is_interrupt(event: dg.DagsterEvent) -> bool:
+    if event.event_type is dg.DagsterEventType.STEP_FAILURE:
+        return event.step_failure_data.error_source.value == "INTERRUPT"
+    if event.event_type is dg.DagsterEventType.RUN_FAILURE:
+        reason = event.job_failure_data.failure_reason
+        return reason is not None and reason.value == "UNEXPECTED_TERMINATION"
+    return False
 
 
 def failures(result: dg.ExecuteInProcessResult) -> list[str]:
