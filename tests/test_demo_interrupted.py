@@ -24,7 +24,7 @@ class Interrupt(logging.Handler):
             os.kill(os.getpid(), signal.SIGTERM)
 
 
-@pytest.mark.parametrize("told", ["STEP_START", "at work", "STEP_SUCCESS", ""])
+@pytest.mark.parametrize("told", ["RUN_START", "ENGINE_EVENT", "STEP_START", "at work", "STEP_SUCCESS", ""])
 def test_a_run_that_a_signal_ended_is_no_failure(told: str) -> None:
     @dg.logger
     def console(_: dg.InitLoggerContext) -> logging.Logger:
