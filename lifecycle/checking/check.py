@@ -13,6 +13,7 @@ from lifecycle.checking.indexes import needed_indexed_tables
 from lifecycle.checking.migrated import not_migrated
 from lifecycle.checking.mismatch import Mismatch
 from lifecycle.checking.needed import Needed, gone
+from lifecycle.checking.person_export import explained_and_on_no_map
 from lifecycle.checking.segments import lost_sources, needed_segment_tables, no_target
 from lifecycle.checking.views import kept_mismatches, needed_views, view_mismatches
 from lifecycle.database import Connection
@@ -49,5 +50,6 @@ def _compared(conn: Connection, application: Application, catalog: Catalog) -> I
     yield from no_target(application, catalog)
     yield from lost_sources(conn, application)
     yield from undeclared_personal_data(conn, application, catalog)
+    yield from explained_and_on_no_map(application)
     yield from access_mismatches(conn, application)
     yield from not_migrated(conn, application)

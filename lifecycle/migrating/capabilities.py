@@ -12,6 +12,7 @@ from lifecycle.indexes.capability import INDEXES
 from lifecycle.ledger.capability import LEDGER
 from lifecycle.migrating.capability import Capability
 from lifecycle.partitions.capability import PARTITIONS
+from lifecycle.person_export.capability import PERSON_EXPORT
 from lifecycle.review.capability import REVIEW
 from lifecycle.segments.capability import SEGMENTS
 from lifecycle.views.capability import VIEWS
@@ -30,6 +31,7 @@ CAPABILITIES: Final = (
     EXPIRY,
     SEGMENTS,
     ERASURES,
+    PERSON_EXPORT,
     INDEXES,
     ACCESS,
     REVIEW,

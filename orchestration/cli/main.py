@@ -12,6 +12,7 @@ from orchestration.cli.demo import demo
 from orchestration.cli.docs import docs
 from orchestration.cli.erasure import erasure
 from orchestration.cli.migrate import migrate, undo
+from orchestration.cli.person import person
 from orchestration.cli.plan import plan
 from orchestration.cli.views import views
 
@@ -45,4 +46,5 @@ for command in (migrate, undo, plan, check, schema, demo, docs):
 app.add_typer(access, name="access")
 app.add_typer(chat, name="chat")
 app.add_typer(erasure, name="erasure")
+app.add_typer(person, name="person")
 app.add_typer(views, name="views")
