@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from lifecycle.declarations.access import AccessDeclarations
 from lifecycle.declarations.archive import ArchivedTable, ArchivedTables
+from lifecycle.declarations.consent import Consent
 from lifecycle.declarations.database import Database
 from lifecycle.declarations.event_tables import EventTable, EventTables
 from lifecycle.declarations.expiry import ExpiringRows, Expiry
@@ -41,6 +42,7 @@ class Application(BaseModel):
     event_table_file: EventTables = Field(default_factory=EventTables, alias="event_tables")
     personal_data: PersonalData | None = None
     person_export: Explanations = Field(default_factory=Explanations)
+    consent: Consent | None = None
     archive: ArchivedTables = Field(default_factory=ArchivedTables)
     expiry: Expiry = Field(default_factory=Expiry)
     views: Views = Field(default_factory=Views)

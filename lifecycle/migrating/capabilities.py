@@ -5,6 +5,7 @@ from typing import Final
 
 from lifecycle.access.capability import ACCESS
 from lifecycle.archive.capability import ARCHIVE
+from lifecycle.consent.capability import CONSENT
 from lifecycle.declarations.application import Application
 from lifecycle.erasures.capability import ERASURES
 from lifecycle.expiry.capability import EXPIRY
@@ -32,6 +33,7 @@ CAPABILITIES: Final = (
     SEGMENTS,
     ERASURES,
     PERSON_EXPORT,
+    CONSENT,
     INDEXES,
     ACCESS,
     REVIEW,
