@@ -8,6 +8,7 @@ from lifecycle.release import release
 from orchestration.cli.access import access
 from orchestration.cli.chat import chat
 from orchestration.cli.check import check, schema
+from orchestration.cli.consent import consent
 from orchestration.cli.demo import demo
 from orchestration.cli.docs import docs
 from orchestration.cli.erasure import erasure
@@ -45,6 +46,7 @@ for command in (migrate, undo, plan, check, schema, demo, docs):
     app.command()(command)
 app.add_typer(access, name="access")
 app.add_typer(chat, name="chat")
+app.add_typer(consent, name="consent")
 app.add_typer(erasure, name="erasure")
 app.add_typer(person, name="person")
 app.add_typer(views, name="views")
