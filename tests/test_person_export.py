@@ -28,6 +28,7 @@ from sandbox.server import SUPERUSER, Server
 from tests.archived import CHAT, LONG, archive, make_session, say
 from tests.conftest import MakeApplicationDb
 from tests.declared import APPLICATION
+from tests.docs_pages import ROOT, blocks
 from tests.erasing import ask, claim
 from tests.erasure_requests import ordinary_accounts, settle_old_requests
 from tests.people import Person, add_account, add_catalogue, add_person, add_visit, insert
@@ -307,6 +308,9 @@ def test_the_log_names_nobody(conn: Connection, tmp_path: Path) -> None:
     payload = value(conn, entry)
     assert (payload["rows"], payload["exported_by"]) == (done.rows, "postgres, tester")
     assert [word for word in (*AKI.words, subject) if word in json.dumps(payload)] == []
+    log, of_one = blocks(ROOT / "docs/how-to/export-a-persons-data.md", "sql")
+    assert len(rows(conn, log)) == 1
+    assert rows(conn, of_one) == []
     # Nothing of the person's keys stays behind, and nobody waits to be erased.
     assert (
         value(
