@@ -206,7 +206,14 @@ def test_one_who_is_being_erased_or_unknown_gets_nothing(conn: Connection, tmp_p
     with pytest.raises(RefusedError, match="has asked to be erased"):
         export(conn, AKI, tmp_path / "aki")
     conn.execute("select hold_deletion_request(%s, 'a lawsuit')", (str(request),))
+    conn.execute(
+        "insert into lifecycle.erasure_keys select id, 'web_session', %s from lifecycle.deletion_jobs", (SHARED,)
+    )
     export(conn, AKI, tmp_path / "held")
+    # What an erasure had collected before it was held is not followed.
+    assert "public.session_replay_events" not in exported(tmp_path / "held")
+    assert value(conn, "select state from lifecycle.deletion_jobs") == "held"
+    assert value(conn, "select count(*) from lifecycle.erasure_keys") == 1
     conn.execute("select release_deletion_request(%s)", (str(request),))
     for _ in ("queued", "running"):
         with pytest.raises(RefusedError, match="is being erased"):

@@ -48,8 +48,17 @@ declare
     keys   text[];
 begin
     begin
-        insert into lifecycle.deletion_jobs (request_id, account_key, state, requested_at, not_before, due_at)
-        values ('export ' || gen_random_uuid(), person, 'running', now(), now(), now()) returning id into job;
+        -- Whose request is held has a job, perhaps with keys that an erasure had collected, claimed ones among them.
+        with leaving as (
+            update lifecycle.deletion_jobs j set state = 'running', hold_reason = null
+             where j.account_key = person and j.state not in ('verified', 'cancelled') returning j.id
+        )
+        select min(l.id) into job from leaving l;
+        if job is null then
+            insert into lifecycle.deletion_jobs (request_id, account_key, state, requested_at, not_before, due_at)
+            values ('export ' || gen_random_uuid(), person, 'running', now(), now(), now()) returning id into job;
+        end if;
+        delete from lifecycle.erasure_keys k where k.job_id = job;
         insert into lifecycle.erasure_keys (job_id, kind, key) values (job, 'person', person);
         for wanted in select k.* from lifecycle.erasure_key_kinds k order by k.position loop
             for source in select s.* from lifecycle.erasure_key_sources s
