@@ -13,8 +13,11 @@ from lifecycle.consent.apply import AgainstConsent, apply_consents, rows_against
 from lifecycle.database import Connection, connect, rows, value
 from lifecycle.declarations.application import Application
 from lifecycle.declarations.consent import Consent
+from lifecycle.declarations.segments import Watch
 from lifecycle.errors import BusyError, RefreshError
 from lifecycle.migrating.migrate import upgrade
+from lifecycle.names import QualifiedName
+from lifecycle.segments.refresh import refresh_segments
 from tests.conftest import MakeApplicationDb
 from tests.declared import APPLICATION, WITHOUT_KEPT_VIEWS
 from tests.docs_pages import ROOT, blocks
@@ -174,6 +177,42 @@ def test_purposes_do_not_touch_each_other_and_stop_changes_no_row(conn: Connecti
     }
     with pytest.raises(psycopg.DataError, match="no purpose advertising"):
         conn.execute(asked, ("advertising", str(AKI.account)))
+
+
+def test_stop_ends_processing_that_asks_the_record(conn: Connection, url: str) -> None:
+    """As the how-to page says: the condition of the segments asks it, and a source of theirs watches it."""
+    declared = APPLICATION.segments
+    target = declared.targets[0].model_copy(
+        update={"consent": "not lifecycle.has_withdrawn('personalization', target.account_id::text)"}
+    )
+    (name, taste), *others = declared.tastes.items()
+    record = QualifiedName("public", "consent_history")
+    watching = taste.model_copy(update={"watches": {**taste.watches, record: Watch(account="account_id")}})
+    segments = declared.model_copy(update={"targets": (target,), "tastes": {name: watching, **dict(others)}})
+    upgrade(url, APPLICATION.model_copy(update={"segments": segments}))
+    insert(conn, "activity_tags", slug="vegan", name="Vegan")
+    quiz = AKI.id("quiz")
+    insert(conn, "quiz_sessions", id=quiz, account_id=AKI.account, status="completed")
+    insert(
+        conn,
+        "quiz_results",
+        session_id=quiz,
+        account_id=AKI.account,
+        result_type="travel_type",
+        dietary_preferences=["vegan"],
+    )
+    insert(conn, "account_profiles", account_id=AKI.account)
+    held = "select preferences #>> '{segments,tags,0,slug}' from account_profiles"
+    decide(conn, AKI, 20, personalization=True)
+    refresh_segments(conn)
+    assert value(conn, held) == "vegan"
+    decide(conn, AKI, 10, personalization=False)
+    assert apply_consents(conn).withdrawn == {"personalization": 1}
+    refresh_segments(conn)
+    assert value(conn, held) is None
+    decide(conn, AKI, 5, personalization=True)
+    refresh_segments(conn)
+    assert value(conn, held) == "vegan"
 
 
 def test_who_never_decided_and_a_record_that_says_nothing_of_a_purpose(conn: Connection) -> None:
