@@ -22,7 +22,10 @@ from tests.conftest import MakeApplicationDb
 from tests.declared import APPLICATION, WITHOUT_KEPT_VIEWS
 from tests.docs_pages import ROOT, blocks
 from tests.erasing import ask, job, process
+from tests.partitioned import MakePartitionedDb
 from tests.people import Person, add_account, add_catalogue, insert
+
+pytest_plugins = ("tests.partitioned_fixtures",)
 
 AKI, BEN, CHO = Person("aki"), Person("ben"), Person("cho")
 NOW = datetime.now(UTC).replace(microsecond=0)
@@ -380,6 +383,20 @@ def test_the_december_application(make_application_db: MakeApplicationDb) -> Non
         assert run.people > 0
         assert sum(run.cleared.values()) == sum(each.rows for each in held) > 0
         assert rows_against_consent(conn) == ()
+
+
+def test_converted_event_tables(make_partitioned_db: MakePartitionedDb) -> None:
+    with connect(make_partitioned_db()) as conn:
+        conn.execute("delete from user_behavior_events")
+        add_account(conn, AKI)
+        decide(conn, AKI, 20, analytics=False)
+        for hours in (30, 10):
+            visit(conn, AKI, hours)
+        conn.execute("update user_behavior_events set event_timestamp = created_at - interval '1 month'")
+        assert rows_against_consent(conn) == (AgainstConsent("analytics", "public.user_behavior_events", 1),)
+        assert apply_consents(conn).cleared == {"public.user_behavior_events": 1}
+        assert seen(conn) == {"/aki/010": None, "/aki/030": AKI.account}
+        assert apply_consents(conn).cleared == NOTHING
 
 
 def test_nothing_declared_gets_nothing(make_application_db: MakeApplicationDb) -> None:
