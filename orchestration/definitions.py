@@ -14,6 +14,7 @@ from assets import (
     access,
     archive,
     checking,
+    consent,
     erasures,
     expiry,
     indexes,
@@ -55,6 +56,7 @@ from sensors.run_outcomes import run_outcomes
 BUNDLES: Final[Mapping[str, Callable[[Application], Bundle]]] = {
     "partitions": partitions.bundle,
     "erasures": erasures.bundle,
+    "consent": consent.bundle,
     "archive": archive.bundle,
     "expiry": expiry.bundle,
     "indexes": indexes.bundle,

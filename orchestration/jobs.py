@@ -66,6 +66,11 @@ ASSET_JOBS: Final = (
         "Erase the most urgent batch of people who asked for it, search for what is left, write receipts; then check.",
     ),
     AssetJob(
+        "apply_consents",
+        "consent",
+        "Carry out what people consented to or took back, by purpose; then count the rows that stand against it.",
+    ),
+    AssetJob(
         "compare_access",
         "access",
         "Read who may see what and compare it with what is declared and accepted. Changes nothing.",

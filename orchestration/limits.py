@@ -15,6 +15,7 @@ MOST_SECONDS_OF: Final[Mapping[str, int]] = {
     "refresh_analytics_hourly": 2 * HOUR,
     "refresh_derived_statistics": 2 * HOUR,
     "refresh_account_segments": 2 * HOUR,
+    "apply_consents": 2 * HOUR,
     # The next batch of people waits behind it.
     "erase_personal_data": 3 * HOUR,
     "compare_access": HOUR,

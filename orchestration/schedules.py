@@ -56,6 +56,12 @@ TIMETABLE: Final = (
         "Recommendations follow what people did within the hour; costs what changed.",
     ),
     Start(
+        "apply_consents_hourly",
+        "apply_consents",
+        "55 * * * *",
+        "A withdrawal is carried out within the hour; costs a look at those who ever decided.",
+    ),
+    Start(
         "rotate_event_partitions_monthly",
         "rotate_event_partitions",
         "30 0 1 * *",

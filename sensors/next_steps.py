@@ -14,6 +14,7 @@ NEXT_STEPS: Final = {
     "refresh_analytics_hourly": "The views keep their last contents. Cure what the error names, launch it again.",
     "refresh_derived_statistics": "The statistics keep their last rows. Cure what the error names, launch it again.",
     "refresh_account_segments": "Recommendations use the last segments. Cure what the error names, launch it again.",
+    "apply_consents": "Withdrawals wait, none is lost. Cure what the error names, launch it again.",
     "archive_chat_messages": "Old messages wait; none is lost. Cure what the error names, launch it again.",
     "delete_expired_vouchers": "Vouchers are kept too long. Cure what the error names, launch it again.",
     "build_hot_query_indexes": "Some queries are slower. Cure what the error names, launch it again.",

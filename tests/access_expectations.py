@@ -109,6 +109,7 @@ ROUTINES: Final[Mapping[str, frozenset[str]]] = {
     ),
     **dict.fromkeys(
         (
+            "public.apply_consents",
             "public.cancel_deletion_request",
             "public.cleanup_old_tracking_events",
             "public.delete_expired_vouchers",

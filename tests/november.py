@@ -85,6 +85,14 @@ def november(folder: Path) -> Path:
             declared["keys"] = {kind: key for kind, key in declared["keys"].items() if key["from"]}
             for name, table in declared["tables"].items():
                 _narrow(table, columns.get(name))
+        if file.stem == "person_export":
+            declared = {name: words for name, words in declared.items() if _known(name, columns)}
+        if file.stem == "consent":
+            for purpose in declared["purposes"].values():
+                for name, table in purpose.get("tables", {}).items():
+                    _narrow(table, columns.get(name))
+                if "tables" in purpose:
+                    purpose["tables"] = {name: table for name, table in purpose["tables"].items() if table["set"]}
         write(folder, file.name, declared)
     return folder
 

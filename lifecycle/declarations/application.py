@@ -7,11 +7,13 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from lifecycle.declarations.access import AccessDeclarations
 from lifecycle.declarations.archive import ArchivedTable, ArchivedTables
+from lifecycle.declarations.consent import Consent
 from lifecycle.declarations.database import Database
 from lifecycle.declarations.event_tables import EventTable, EventTables
 from lifecycle.declarations.expiry import ExpiringRows, Expiry
 from lifecycle.declarations.indexes import IndexDeclarations
 from lifecycle.declarations.operations import Operations
+from lifecycle.declarations.person_export import Explanations
 from lifecycle.declarations.personal_data import PersonalData
 from lifecycle.declarations.relations import Relation
 from lifecycle.declarations.segments import Segments
@@ -39,6 +41,8 @@ class Application(BaseModel):
     database: Database = Field(default_factory=Database)
     event_table_file: EventTables = Field(default_factory=EventTables, alias="event_tables")
     personal_data: PersonalData | None = None
+    person_export: Explanations = Field(default_factory=Explanations)
+    consent: Consent | None = None
     archive: ArchivedTables = Field(default_factory=ArchivedTables)
     expiry: Expiry = Field(default_factory=Expiry)
     views: Views = Field(default_factory=Views)

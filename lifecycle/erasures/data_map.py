@@ -37,6 +37,9 @@ OWN_TABLES: Final = {
     QualifiedName("lifecycle", "deletion_jobs"): PersonalTable(
         why="the queue", exempt={"account_key": "ties the proof to the request, to find what comes back"}
     ),
+    QualifiedName("lifecycle", "person_exports"): PersonalTable(
+        why="the log of exports", exempt={"exported_by": "who took the data out: a role, and a login of the staff"}
+    ),
     QualifiedName("lifecycle", "changed_segment_accounts"): PersonalTable(
         optional=True,
         why="persons whose segments wait; one who was erased has none",

@@ -5,6 +5,7 @@ from typing import Final
 
 from lifecycle.access.capability import ACCESS
 from lifecycle.archive.capability import ARCHIVE
+from lifecycle.consent.capability import CONSENT
 from lifecycle.declarations.application import Application
 from lifecycle.erasures.capability import ERASURES
 from lifecycle.expiry.capability import EXPIRY
@@ -12,6 +13,7 @@ from lifecycle.indexes.capability import INDEXES
 from lifecycle.ledger.capability import LEDGER
 from lifecycle.migrating.capability import Capability
 from lifecycle.partitions.capability import PARTITIONS
+from lifecycle.person_export.capability import PERSON_EXPORT
 from lifecycle.review.capability import REVIEW
 from lifecycle.segments.capability import SEGMENTS
 from lifecycle.views.capability import VIEWS
@@ -30,6 +32,8 @@ CAPABILITIES: Final = (
     EXPIRY,
     SEGMENTS,
     ERASURES,
+    PERSON_EXPORT,
+    CONSENT,
     INDEXES,
     ACCESS,
     REVIEW,

@@ -8,10 +8,12 @@ from lifecycle.release import release
 from orchestration.cli.access import access
 from orchestration.cli.chat import chat
 from orchestration.cli.check import check, schema
+from orchestration.cli.consent import consent
 from orchestration.cli.demo import demo
 from orchestration.cli.docs import docs
 from orchestration.cli.erasure import erasure
 from orchestration.cli.migrate import migrate, undo
+from orchestration.cli.person import person
 from orchestration.cli.plan import plan
 from orchestration.cli.views import views
 
@@ -44,5 +46,7 @@ for command in (migrate, undo, plan, check, schema, demo, docs):
     app.command()(command)
 app.add_typer(access, name="access")
 app.add_typer(chat, name="chat")
+app.add_typer(consent, name="consent")
 app.add_typer(erasure, name="erasure")
+app.add_typer(person, name="person")
 app.add_typer(views, name="views")

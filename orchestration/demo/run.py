@@ -42,6 +42,8 @@ from sandbox.server import Server
 STOPPED: Final = 130
 # What the timetable starts within a day, in an order in which each finds what it reads.
 JOBS: Final = (
+    # What it clears changes figures.
+    "apply_consents",
     "refresh_derived_statistics",
     "refresh_analytics_hourly",
     "refresh_account_segments",

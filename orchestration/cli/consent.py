@@ -1,0 +1,45 @@
+"""`lifecycle consent`: what people decided, carried out without Dagster, and what still stands against it."""
+
+import json
+from dataclasses import asdict
+from typing import Annotated, Final
+
+import typer
+
+from orchestration.cli.session import command_session
+
+GROUP: Final = "consent"
+consent = typer.Typer(help="Carry out what people consent to or take back.", no_args_is_help=True)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@consent.command()
+def status(as_json: AsJson = False) -> None:
+    """Count the rows that stand against consent now: what `apply` would clear. Changes nothing."""
+    from lifecycle.consent.apply import rows_against_consent
+
+    with command_session(GROUP) as conn:
+        found = rows_against_consent(conn)
+    if as_json:
+        typer.echo(json.dumps([asdict(each) for each in found], indent=2))
+        return
+    for each in found:
+        typer.echo(f"{each.purpose}: {each.rows:,} rows of {each.table}")
+    if not found:
+        typer.echo("No row stands against consent.")
+
+
+@consent.command()
+def apply() -> None:
+    """Carry out every decision, as the hourly job does."""
+    from lifecycle.consent.apply import apply_consents
+
+    with command_session(GROUP) as conn:
+        run = apply_consents(conn)
+    for word, counted in (("withdrawn", run.withdrawn), ("granted", run.granted)):
+        for purpose, people in counted.items():
+            typer.echo(f"{purpose}: {word} by {people:,} people since the last run")
+    for table, cleared in run.cleared.items():
+        typer.echo(f"{cleared:,} rows of {table} cleared")
+    typer.echo(f"{run.people:,} people have decided something.")
