@@ -1,9 +1,10 @@
 """personal_data.yaml: who a person is, where their data stands, and what becomes of it when they ask to be erased."""
 
+import re
 from collections.abc import Iterator
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import Field, StringConstraints, WithJsonSchema, model_validator
+from pydantic import Field, StringConstraints, WithJsonSchema, field_validator, model_validator
 
 from lifecycle.declarations.model import Column, Declared, DeclaredObject, Interval
 from lifecycle.names import QualifiedName
@@ -125,15 +126,63 @@ class Limit(DeclaredObject):
         return self
 
 
+# What anybody types somewhere: a form that one of these has would reach other people's rows and texts.
+TYPED: Final = (
+    "",
+    "a",
+    "@",
+    "%",
+    ".*",
+    "https://",
+    "2026-01-01",
+    "1700000000000",
+    "refresh_all_views",
+    "some words",
+    "me@here.example",
+)
+
+
 class Key(Declared):
     """A kind of key by which rows of a person are found. `form` says what it looks like, `search` whether texts are
-    searched for it after an erasure. One that is `remembered` is known for so long as a hash, to find late rows."""
+    searched for it after an erasure. One that is `remembered` is known for so long as a hash, to find late rows.
+
+    A key from a source that is not `bound` was typed by a client. A name is followed only when the whole of it
+    `matches`; an id is looked for in texts only when nothing else has it; an address is no evidence at all.
+    """
 
     form: Literal["id", "address", "name", "machine"] = "id"
+    matches: str | None = Field(
+        default=None,
+        description="regular expression of the whole of a name that a client typed: so long and random that it can be "
+        "nothing else's",
+    )
     search: bool = False
     sources: tuple[Source, ...] = Field(alias="from", min_length=1)
     unless: tuple[Limit, ...] = ()
     remembered: bool = False
+
+    @model_validator(mode="after")
+    def _vouched_for(self) -> "Key":
+        typed = any(source.table is not None and not source.bound for source in self.sources)
+        if typed and self.form == "address":
+            raise ValueError(
+                "an address that a client typed is no evidence: take confirmed ones, and `bound` ones only"
+            )
+        if typed and self.form == "name" and self.matches is None:
+            raise ValueError("a name that a client typed needs `matches`: the form that makes it nobody else's")
+        return self
+
+    @field_validator("matches")
+    @classmethod
+    def _narrow(cls, pattern: str | None) -> str | None:
+        if pattern is not None:
+            try:
+                wide = [word for word in TYPED if re.fullmatch(pattern, word)]
+            except re.error as error:
+                raise ValueError(f"{pattern!r} is no regular expression: {error}") from error
+            if wide:
+                raise ValueError(f"{pattern!r} also fits {wide[0]!r}, which anybody may type somewhere")
+        return pattern
 
 
 class Replacement(Declared):

@@ -52,7 +52,8 @@ as $$
 declare
     key_type constant text := lifecycle.type_of_column(relation, step.key_column);
     keys     text := format('unnest($1::text[]::%s[]) k(key)', key_type);
-    chosen   text := format('t.%I = k.key', step.key_column) || case when step.unowned_column is null then '' else format(' and t.%I is null', step.unowned_column) end;
+    chosen   text := format('t.%I = k.key', step.key_column) || case when step.unowned_column is null then '' else format(' and t.%I is null', step.unowned_column) end
+        || lifecycle.but_what_jobs_wrote(relation);
     changes  text;
     held     text;
     wanted   text;

@@ -27,6 +27,8 @@ it.
 |---|---|---|---|
 {keys}
 
+What a client typed or chose is a claim. A name is followed when it has the form above, an id into columns of ids, and
+into texts when it is nothing else's. [What that means](../explanation/erasure.md#bound-and-claimed-keys).
 Keys are collected before the first row goes, and kept until the receipt is written.
 
 ## What is done to a person's rows, in this order
@@ -76,6 +78,7 @@ def _source(source: Source) -> str:
         return f"every {kinds}"
     conditions = [f"`{source.given}` given"] if source.given else []
     conditions += [f"`{source.unowned}` empty"] if source.unowned else []
+    conditions += [] if source.bound else ["claimed"]
     only = f" ({', '.join(conditions)})" if conditions else ""
     return f"`{source.table}.{source.take}` by `{source.by}`: {kinds}{only}"
 
@@ -87,8 +90,13 @@ def _limit(limit: Limit) -> str:
     return f"{who} it in `{limit.table}.{limit.column}`"
 
 
+def _form(key: Key) -> Iterator[str]:
+    if key.matches is not None:
+        yield "it is not of the form `" + key.matches.replace("|", "\\|") + "`"
+
+
 def _key(kind: str, key: Key) -> str:
-    sources, limits = "; ".join(map(_source, key.sources)), "; ".join(map(_limit, key.unless))
+    sources, limits = "; ".join(map(_source, key.sources)), "; ".join((*_form(key), *map(_limit, key.unless)))
     return f"| {kind.replace('_', ' ')} | {sources} | {limits} | {key.why} |"
 
 

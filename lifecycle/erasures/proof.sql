@@ -5,12 +5,23 @@ create or replace function lifecycle.keyed_hash(content text) returns bytea
 language sql stable strict set search_path = ''
 as $$ select sha256(s.outer_pad || sha256(s.inner_pad || convert_to(content, 'UTF8'))) from lifecycle.erasure_secret s $$;
 
+-- Keys of a job that were not followed, counted, without a word of what they are.
+create or replace function lifecycle.unfollowed_keys(job_id bigint) returns jsonb
+language sql stable set search_path = ''
+as $$
+    select coalesce(jsonb_agg(jsonb_build_object('kind', u.kind, 'reason', u.unfollowed, 'keys', u.keys) order by u.kind, u.unfollowed), '[]')
+      from (select k.kind, k.unfollowed, count(*) as keys from lifecycle.erasure_keys k
+             where k.job_id = unfollowed_keys.job_id and k.unfollowed is not null group by 1, 2) u
+$$;
+
 -- What a receipt says of a job: when, how many rows went from where, what stayed and why, what was searched.
 create or replace function lifecycle.receipt_body(job lifecycle.deletion_jobs, outside jsonb) returns jsonb
 language sql stable set search_path = ''
 as $$
     select jsonb_build_object(
         'request_id', job.request_id,
+        'result', case when lifecycle.unfollowed_keys(job.id) = '[]' then 'verified' else 'verified, with exceptions' end,
+        'not_followed', lifecycle.unfollowed_keys(job.id),
         'subject', encode(lifecycle.keyed_hash(job.account_key), 'hex'),
         'policy_version', p.version,
         'requested_at', job.requested_at, 'due_at', job.due_at, 'in_time', clock_timestamp() <= job.due_at,
@@ -81,7 +92,7 @@ begin
         select k.kind, lifecycle.keyed_hash(k.key), job.request_id, now(),
                case k.kind when 'person' then null else now() + policy.late_window end
           from lifecycle.erasure_keys k
-         where k.job_id = job.id
+         where k.job_id = job.id and k.unfollowed is null
            and (k.kind = 'person' or k.kind in (select r.kind from lifecycle.erasure_key_kinds r where r.remembered))
         on conflict (kind, hash) do update set erased_at = excluded.erased_at, expires_at = excluded.expires_at;
         delete from lifecycle.erasure_keys k where k.job_id = job.id;

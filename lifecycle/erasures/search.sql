@@ -109,11 +109,8 @@ begin
            coalesce(array_agg(distinct w.key::uuid) filter (where w.form <> 'machine' and w.key ~ id), '{}'),
            coalesce(array_agg(distinct w.key) filter (where w.form = 'machine'), '{}'),
            min(length(w.key)) filter (where w.form = 'name' and w.key collate "C" ~ plain and w.key !~ id)
-      from (select k.key, coalesce(kinds.form, 'id') as form
-              from lifecycle.erasure_keys k
-              left join lifecycle.erasure_key_kinds kinds on kinds.kind = k.kind
-             where k.job_id = any (jobs) and (kinds.searched or k.kind = 'person')
-               and not (kinds.form is not distinct from 'name' and k.key = any (shared))) w
+      from (select k.key, k.form from lifecycle.searched_keys(jobs) k
+             where not (k.form = 'name' and k.key = any (shared))) w
     returning * into needles;
     return needles;
 end $$;
@@ -138,7 +135,7 @@ as $$
 $$;
 
 -- The rows of a relation that hold a word in one of these columns, as a query of (relation, place, content): $1 are
--- words, $2 those that are ids, $3 addresses of machines, $4 patterns of odd words. All columns of text are looked at as
+-- words, $2 those that are ids, $3 addresses of machines, $4 odd words. All columns of text are looked at as
 -- one, made once per row: a pattern costs more to start than to go on. What could hold a word is chosen below, where
 -- parallel workers can; which words those are is asked of the few rows that remain.
 create or replace function lifecycle.search_rows(relation regclass, names text[], types text[], needles lifecycle.erasure_needles) returns text
@@ -150,6 +147,7 @@ declare
     body     text;
     hints    text := 'false';
     odd      text := '';
+    odd_hint text := '';
 begin
     select string_agg(format(', t.%I as c%s', c.name, c.place), '' order by c.place),
            string_agg(format(case when c.type = 'uuid' then 'r.c%s = any ($2)'
@@ -165,7 +163,8 @@ begin
      where cardinality(names) = 1
         or c.type not in ('uuid', 'uuid[]', 'inet', 'cidr') and not (c.type = 'text' and lifecycle.holds_names(c.name));
     if needles.odd_words <> '{}' then
-        odd := ' or lower(r.content collate "default") like any ($4)';
+        odd_hint := ' or exists (select from unnest($4) o where strpos(lower(r.content collate "default"), o) > 0)';
+        odd := ' or exists (select from unnest($4) o where c.content collate "default" ~* lifecycle.whole_word_pattern(o))';
     end if;
     -- What every id and every address has is found by simple means at a fifth of the price of a pattern.
     if exists (select from unnest(types) t where t not in ('uuid', 'uuid[]', 'inet', 'cidr')) then
@@ -178,13 +177,13 @@ begin
     -- an offset it neither makes the text twice nor a table of the values in each partition. An offset that is an integer
     -- would first have to become a bigint, and keep the workers out.
     return format('with c as materialized (
-                       select r.relation, r.place, r.content, (coalesce(%1$s, false)%2$s) as hit
-                         from (select t.tableoid as relation, t.ctid as place, %3$s as content%4$s from %5$s t offset bigint ''0'') r
+                       select r.relation, r.place, r.content, coalesce(%1$s, false) as hit
+                         from (select t.tableoid as relation, t.ctid as place, %3$s as content%4$s from %5$s t where true%8$s offset bigint ''0'') r
                         where coalesce(%1$s, false)%2$s or %6$s)
                    select c.relation, c.place, c.content from c
-                    where c.hit or exists (select from lifecycle.words_in(c.content, %7$L) w where coalesce(w.word = any ($1), false))',
-                  coalesce(alone, 'false'), odd, coalesce(body, 'null::text'), columns, relation, hints,
-                  lifecycle.session_pattern(needles.session_length));
+                    where c.hit%9$s or exists (select from lifecycle.words_in(c.content, %7$L) w where coalesce(w.word = any ($1), false))',
+                  coalesce(alone, 'false'), odd_hint, coalesce(body, 'null::text'), columns, relation, hints,
+                  lifecycle.session_pattern(needles.session_length), lifecycle.but_what_jobs_wrote(relation), odd);
 end $$;
 
 -- One relation: where do the people of this batch still stand? Per job and column, never what was found. It is read
@@ -210,11 +209,9 @@ declare
     col       record;
     rule      lifecycle.personal_data_columns;
     matching  text;
-    odd       text[];
 begin
     perform lifecycle.renew_erasure_lease(batch);
     needles := lifecycle.needles_of(batch);
-    odd := array(select '%' || regexp_replace(w, '([%_\\])', '\\\1', 'g') || '%' from unnest(needles.odd_words) w);
     select array_agg(s.column_name order by s.column_name), array_agg(s.type_name order by s.column_name), min(s.table_name)
       into names, types, searched
       from lifecycle.searched_columns(search_relation.relation) s;
@@ -224,7 +221,7 @@ begin
     delete from lifecycle.erasure_findings f where f.batch_id = batch and f.table_name = searched;
     execute format('select (select count(*) from %s), count(*) from (%s) r', relation,
                    lifecycle.search_rows(relation, names, types, needles))
-       into total, hits using needles.words, needles.ids, needles.addresses, odd;
+       into total, hits using needles.words, needles.ids, needles.addresses, needles.odd_words;
     if hits > 0 then
         for col in select c.name, c.type from unnest(names, types) c(name, type) loop
             matching := lifecycle.search_rows(relation, array[col.name], array[col.type], needles);
@@ -236,16 +233,15 @@ begin
                            union
                           select h.number, lower(h.content) from held h where octet_length(h.content) <= 320
                            union
-                          select h.number, o.word from held h join unnest($11) o(word) on position(o.word in lower(h.content collate "default")) > 0)
+                          select h.number, o.word from held h join unnest($4) o(word) on h.content collate "default" ~* lifecycle.whole_word_pattern(o.word))
                  insert into lifecycle.erasure_findings (batch_id, job_id, table_name, column_name, treatment, rows)
                  select $7, k.job_id, $8, $9, $10, count(distinct w.number)
-                   from word w join lifecycle.erasure_keys k on lower(k.key) = w.word and k.job_id = any ($5)
+                   from word w join lifecycle.searched_keys($5) k on lower(k.key) = w.word
                   group by k.job_id',
                 matching)
-              using needles.words, needles.ids, needles.addresses, odd, jobs, lifecycle.session_pattern(needles.session_length),
+              using needles.words, needles.ids, needles.addresses, needles.odd_words, jobs, lifecycle.session_pattern(needles.session_length),
                     batch, searched, col.name,
-                    case rule.treatment when 'exempt' then 'exempt' when 'redacted' then 'redacted' else 'residual' end,
-                    needles.odd_words;
+                    case rule.treatment when 'exempt' then 'exempt' when 'redacted' then 'redacted' else 'residual' end;
             get diagnostics hits = row_count;
             found := found + hits;
             if hits > 0 and rule.treatment = 'redacted' then
@@ -257,16 +253,16 @@ begin
                 execute format('update %s t set %I = %s from (%s) r where t.tableoid = r.relation and t.ctid = r.place', relation, col.name,
                                (select format(case when col.type = 'uuid' then 'null'
                                                    when a.atttypid in ('json'::regtype, 'jsonb'::regtype)
-                                                   then 'lifecycle.document_without_words(t.%I::jsonb, $1, $5, $6)::%s'
-                                                   else 'lifecycle.without_words(t.%I::text, $1, $5, $6)::%s' end,
+                                                   then 'lifecycle.document_without_words(t.%I::jsonb, $1, $4, $5)::%s'
+                                                   else 'lifecycle.without_words(t.%I::text, $1, $4, $5)::%s' end,
                                               col.name, format_type(a.atttypid, a.atttypmod))
                                   from pg_attribute a
                                  where a.attrelid = relation and a.attname = col.name),
                                matching)
-                  using needles.words, needles.ids, needles.addresses, odd, needles.odd_words,
+                  using needles.words, needles.ids, needles.addresses, needles.odd_words,
                         lifecycle.session_pattern(needles.session_length);
                 execute format('select count(*) from (%s) r', matching)
-                   into hits using needles.words, needles.ids, needles.addresses, odd;
+                   into hits using needles.words, needles.ids, needles.addresses, needles.odd_words;
                 if hits > 0 then  -- came back while we looked, or stands there in a way that cannot be taken out
                     insert into lifecycle.erasure_findings (batch_id, job_id, table_name, column_name, treatment, rows)
                     select batch, f.job_id, f.table_name, f.column_name, 'residual', hits from lifecycle.erasure_findings f

@@ -94,10 +94,14 @@ as $$
      cross join lateral (select m[2] as found union all select substr(m[1], 2) || m[2] where m[1] is not null) v
 $$;
 
--- A pattern that finds exactly this word.
-create or replace function lifecycle.escaped_pattern(word text) returns text
+-- A pattern that finds exactly this word: a longer one that ends or begins like it is another's. Part 1 is what stands
+-- before it.
+create or replace function lifecycle.whole_word_pattern(word text) returns text
 language sql immutable parallel safe set search_path = ''
-as $$ select regexp_replace(word, '([^[:alnum:]_])', '\\\1', 'g') $$;
+as $$
+    select '(^|[^A-Za-z0-9_.+%-]|\\u[0-9A-Fa-f]{4}|\\[bfnrt]|%[0-9A-Fa-f]{2})'
+        || regexp_replace(word, '([^[:alnum:]_])', '\\\1', 'g') || '(?![A-Za-z0-9_]|[.-]+[A-Za-z0-9_])'
+$$;
 
 -- Exactly these words give way, in whatever case; a longer word that ends or begins like one of them stays.
 create or replace function lifecycle.without_words(content text, words text[], odd_words text[], session_pattern text) returns text
@@ -111,12 +115,10 @@ begin
     end if;
     for hit in select distinct w.found from lifecycle.words_in(content, session_pattern) w where w.word = any (words) loop
         content := case when hit ~ ('^' || lifecycle.id_pattern() || '$') then replace(content, hit, 'erased')
-            else regexp_replace(content collate "C",
-                '(^|[^A-Za-z0-9_.+%-]|\\u[0-9A-Fa-f]{4}|\\[bfnrt]|%[0-9A-Fa-f]{2})' || lifecycle.escaped_pattern(hit)
-                || '(?![A-Za-z0-9_]|[.-]+[A-Za-z0-9_])', '\1erased', 'g') end;
+            else regexp_replace(content collate "C", lifecycle.whole_word_pattern(hit), '\1erased', 'g') end;
     end loop;
     foreach hit in array odd_words loop
-        content := regexp_replace(content, lifecycle.escaped_pattern(hit), 'erased', 'gi');
+        content := regexp_replace(content, lifecycle.whole_word_pattern(hit), '\1erased', 'gi');
     end loop;
     return content;
 end $$;

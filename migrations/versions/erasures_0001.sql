@@ -47,6 +47,7 @@ create table lifecycle.erasure_key_kinds (
     position   int not null,
     kind       text primary key,
     form       text not null check (form in ('id', 'address', 'name', 'machine')),
+    pattern    text,
     searched   boolean not null,
     remembered boolean not null
 );
@@ -76,6 +77,7 @@ create table lifecycle.erasure_key_limits (
     primary key (kind, position)
 );
 comment on table lifecycle.erasure_key_kinds is 'Kinds of keys by which a person''s rows are found, in the order in which they are collected: copy of personal_data.yaml.';
+comment on column lifecycle.erasure_key_kinds.pattern is 'What a key that a client typed must look like to be followed.';
 comment on table lifecycle.erasure_key_sources is 'Where the keys of each kind come from; without a table, from the keys of other kinds as they are.';
 comment on table lifecycle.erasure_key_limits is 'Which keys are not followed, because somebody else has them, too.';
 
@@ -139,11 +141,15 @@ comment on column lifecycle.deletion_jobs.held_by_rule is 'Held by the applicati
 comment on column lifecycle.deletion_jobs.recurrences is 'How often data of the person came back after it was erased, and was erased again.';
 
 create table lifecycle.erasure_keys (
-    job_id bigint not null,
-    kind   text not null,
-    key    text not null,
-    primary key (job_id, kind, key)
+    job_id     bigint not null,
+    kind       text not null,
+    key        text not null,
+    key_hash   bigint generated always as (hashtextextended(key, 0)) stored,
+    unfollowed text check (unfollowed in ('form', 'shared', 'ambiguous')),
+    primary key (job_id, kind, key_hash)
 );
+comment on column lifecycle.erasure_keys.key_hash is 'A key may be longer than what an index takes.';
+comment on column lifecycle.erasure_keys.unfollowed is 'Why it is not: a client typed it in a form that could be anything, somebody who stays has it, too, or it is also the id of something else (then it is followed into columns of ids, not into texts). Null when it is followed.';
 comment on table lifecycle.erasure_keys is 'What a person''s rows are found by. Kept from before the first row goes until the receipt is written: afterwards they could not be derived again.';
 
 create table lifecycle.erasure_counts (
