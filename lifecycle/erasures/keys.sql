@@ -199,20 +199,26 @@ as $$
      where k.job_id = any (jobs) and (kinds.searched or k.kind = 'person') and k.unfollowed is null
 $$;
 
+-- The keys of these jobs, which run.
+create or replace function lifecycle.collect_keys_of_jobs(jobs bigint[]) returns void
+language plpgsql set search_path = ''
+as $$
+begin
+    perform lifecycle.collect_keys(j.jobs, j.people)
+       from (select array_agg(d.id order by d.id) as jobs, array_agg(d.account_key order by d.id) as people
+               from lifecycle.deletion_jobs d where d.id = any (collect_keys_of_jobs.jobs)) j;
+    update lifecycle.deletion_jobs j set collected_at = coalesce(j.collected_at, now()) where j.id = any (jobs);
+end $$;
+
 -- The keys of all jobs of a batch that run.
 create or replace function lifecycle.collect_erasure_keys(batch uuid) returns void
 language plpgsql set search_path = ''
 as $$
 declare
-    jobs   bigint[];
-    people text[];
+    jobs bigint[];
 begin
     perform lifecycle.renew_erasure_lease(batch);
-    select array_agg(j.id order by j.id), array_agg(j.account_key order by j.id) into jobs, people
-      from lifecycle.deletion_jobs j where j.batch_id = batch and j.state = 'running';
-    if jobs is not null then
-        perform lifecycle.collect_keys(jobs, people);
-        analyze lifecycle.erasure_keys;  -- each step joins them
-    end if;
-    update lifecycle.deletion_jobs j set collected_at = coalesce(j.collected_at, now()) where j.id = any (jobs);
+    jobs := array(select j.id from lifecycle.deletion_jobs j where j.batch_id = batch and j.state = 'running' order by j.id);
+    perform lifecycle.do_with_jobs('collect_keys_of_jobs', jobs);
+    analyze lifecycle.erasure_keys;  -- each step joins them
 end $$;

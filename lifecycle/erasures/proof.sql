@@ -14,13 +14,23 @@ as $$
              where k.job_id = unfollowed_keys.job_id and k.unfollowed is not null group by 1, 2) u
 $$;
 
+-- Where a word of the person's stands by others' doing, and cannot be taken away from them.
+create or replace function lifecycle.left_with_others(job lifecycle.deletion_jobs) returns jsonb
+language sql stable set search_path = ''
+as $$
+    select coalesce(jsonb_agg(jsonb_build_object('column', f.table_name || '.' || f.column_name, 'rows', f.rows)
+                              order by f.table_name, f.column_name), '[]')
+      from lifecycle.erasure_findings f where f.batch_id = job.batch_id and f.job_id = job.id and f.treatment = 'claimed'
+$$;
+
 -- What a receipt says of a job: when, how many rows went from where, what stayed and why, what was searched.
 create or replace function lifecycle.receipt_body(job lifecycle.deletion_jobs, outside jsonb) returns jsonb
 language sql stable set search_path = ''
 as $$
     select jsonb_build_object(
         'request_id', job.request_id,
-        'result', case when lifecycle.unfollowed_keys(job.id) = '[]' then 'verified' else 'verified, with exceptions' end,
+        'result', case when lifecycle.unfollowed_keys(job.id) = '[]' and lifecycle.left_with_others(job) = '[]'
+                       then 'verified' else 'verified, with exceptions' end,
         'not_followed', lifecycle.unfollowed_keys(job.id),
         'subject', encode(lifecycle.keyed_hash(job.account_key), 'hex'),
         'policy_version', p.version,
@@ -36,6 +46,7 @@ as $$
                          from lifecycle.erasure_findings f
                         cross join lateral (select * from lifecycle.treatment_of(f.table_name, f.column_name)) d
                         where f.batch_id = job.batch_id and f.job_id = job.id and f.treatment = 'exempt'),
+        'left_with_others', lifecycle.left_with_others(job),
         'search', (select jsonb_build_object('relations', count(*), 'columns', sum(s.columns), 'rows', sum(s.rows),
                                              'milliseconds', sum(s.duration_ms), 'left', 0)
                      from lifecycle.erasure_scans s where s.batch_id = job.batch_id) || outside,
@@ -49,15 +60,13 @@ create or replace function lifecycle.receipt_hash(previous bytea, body jsonb) re
 language sql immutable set search_path = ''
 as $$ select sha256(previous || convert_to(body::text, 'UTF8')) $$;
 
--- Jobs of which nothing is left get their receipt and lose their keys; the others fail, with the table and the column.
--- `outside` says who searched compressed text, and how much of it.
-create or replace function lifecycle.conclude_erasure(batch uuid, outside jsonb default '{"compressed": "not unpacked: the database cannot"}')
-returns table (verified int, failed int)
+-- Of these jobs those of which nothing is left get their receipt and lose their keys; the others fail, with the table and
+-- the column.
+create or replace function lifecycle.conclude_jobs(jobs bigint[], outside jsonb) returns void
 language plpgsql set search_path = ''
 as $$
 #variable_conflict use_variable
 declare
-    jobs     bigint[];
     policy   lifecycle.erasure_policy;
     guilty   record;
     job      lifecycle.deletion_jobs;
@@ -66,13 +75,11 @@ declare
     done     text[];
 begin
     select p.* into policy from lifecycle.erasure_policy p;
-    perform lifecycle.renew_erasure_lease(batch);
-    verified := 0; failed := 0;
-    jobs := array(select j.id from lifecycle.deletion_jobs j where j.batch_id = batch and j.state = 'erased' order by j.id for update);
     for guilty in
         select l.job_id, string_agg(distinct l.place, ', ' order by l.place) as places
           from (select f.job_id, format('%s.%s', f.table_name, f.column_name) as place
-                  from lifecycle.erasure_findings f where f.batch_id = batch and f.treatment = 'residual'
+                  from lifecycle.erasure_findings f join lifecycle.deletion_jobs d on d.id = f.job_id and d.batch_id = f.batch_id
+                 where f.job_id = any (jobs) and f.treatment = 'residual'
                  union
                 select r.job_id, format('%s (rows by %s)', s.table_name, s.key_column)
                   from lifecycle.rows_to_erase(jobs) r join lifecycle.erasure_steps s on s.step = r.step where r.rows > 0) l
@@ -80,7 +87,6 @@ begin
     loop
         perform lifecycle.fail_deletion_jobs(array[guilty.job_id],
             format('something of the person is left in %s; correct the map of personal data or the rows, it is tried again', guilty.places), false);
-        failed := failed + 1;
     end loop;
     perform pg_advisory_xact_lock(hashtextextended('lifecycle.erasure_receipts', 0));  -- one chain, one link at a time
     for job in select j.* from lifecycle.deletion_jobs j where j.id = any (jobs) and j.state = 'erased' order by j.due_at, j.id loop
@@ -100,16 +106,27 @@ begin
             jsonb_build_object('rows', (select sum(c.rows) from lifecycle.erasure_counts c where c.job_id = job.id),
                                'duration_ms', round(extract(epoch from now() - job.started_at) * 1000)));
         done := done || job.request_id;
-        verified := verified + 1;
     end loop;
-    delete from lifecycle.erasure_needles n where n.batch_id = batch;
     if done is not null then
         perform lifecycle.tell_requests(done, 'completed');
     end if;
     update lifecycle.deletion_jobs j
        set state = 'verified', verified_at = now(), lease_until = null, last_error = null
      where j.id = any (jobs) and j.state = 'erased';
-    return next;
+end $$;
+
+-- The end of a batch. `outside` says who searched compressed text, and how much of it.
+create or replace function lifecycle.conclude_erasure(batch uuid, outside jsonb default '{"compressed": "not unpacked: the database cannot"}')
+returns void
+language plpgsql set search_path = ''
+as $$
+declare
+    jobs bigint[];
+begin
+    perform lifecycle.renew_erasure_lease(batch);
+    jobs := array(select j.id from lifecycle.deletion_jobs j where j.batch_id = batch and j.state = 'erased' order by j.id for update);
+    perform lifecycle.do_with_jobs('conclude_jobs', jobs, outside);
+    delete from lifecycle.erasure_needles n where n.batch_id = batch;
 end $$;
 
 -- Receipts that do not fit the one before them, that were changed, or that an erasure lacks. Expected: none.

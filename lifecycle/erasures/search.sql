@@ -186,9 +186,78 @@ begin
                   lifecycle.session_pattern(needles.session_length), lifecycle.but_what_jobs_wrote(relation), odd);
 end $$;
 
+-- Who stands in one column, per job, noted under this treatment; how many people do.
+create or replace function lifecycle.note_findings(batch uuid, relation regclass, col text, type_name text, treatment text,
+                                                   needles lifecycle.erasure_needles) returns bigint
+language plpgsql set search_path = '' set row_security = off set plan_cache_mode = 'force_custom_plan' set jit = off
+as $$
+declare
+    people bigint;
+begin
+    execute format(
+        'with held as materialized (select row_number() over () as number, r.content from (%s) r),
+         word as (select distinct h.number, w.word from held h cross join lateral lifecycle.words_in(h.content, $5) w
+                   union
+                  select h.number, lower(h.content) from held h where octet_length(h.content) <= 320
+                   union
+                  select h.number, o.word from held h join unnest($4) o(word) on h.content collate "default" ~* lifecycle.whole_word_pattern(o.word))
+         insert into lifecycle.erasure_findings (batch_id, job_id, table_name, column_name, treatment, rows)
+         select $6, k.job_id, s.table_name, s.column_name, $7, count(distinct w.number)
+           from word w
+           join lifecycle.searched_keys(array(select j.id from lifecycle.deletion_jobs j where j.batch_id = $6 and j.state = ''erased'')) k
+             on lower(k.key) = w.word
+           join lifecycle.searched_columns($8) s on s.column_name = $9
+          group by k.job_id, s.table_name, s.column_name',
+        lifecycle.search_rows(relation, array[col], array[type_name], needles))
+      using needles.words, needles.ids, needles.addresses, needles.odd_words, lifecycle.session_pattern(needles.session_length),
+            batch, treatment, relation, col;
+    get diagnostics people = row_count;
+    return people;
+end $$;
+
+-- The words found in one column give way. A row that does not take it (a check, a trigger of the application's) keeps
+-- nobody else's word in another row.
+create or replace function lifecycle.take_words_out(relation regclass, col text, type_name text, needles lifecycle.erasure_needles)
+returns void
+language plpgsql set search_path = '' set row_security = off set plan_cache_mode = 'force_custom_plan' set jit = off
+as $$
+declare
+    matching constant text := lifecycle.search_rows(relation, array[col], array[type_name], needles);
+    session  constant text := lifecycle.session_pattern(needles.session_length);
+    change   text;
+    place    record;
+begin
+    select format('update %s t set %I = ', relation, col)
+        || format(case when type_name = 'uuid' then 'null'
+                       when a.atttypid in ('json'::regtype, 'jsonb'::regtype)
+                       then 'lifecycle.document_without_words(t.%I::jsonb, $1, $4, $5)::%s'
+                       else 'lifecycle.without_words(t.%I::text, $1, $4, $5)::%s' end, col, format_type(a.atttypid, a.atttypmod))
+      into change from pg_attribute a where a.attrelid = relation and a.attname = col;
+    begin
+        execute format('%s from (%s) r where t.tableoid = r.relation and t.ctid = r.place', change, matching)
+          using needles.words, needles.ids, needles.addresses, needles.odd_words, session;
+    exception when others then
+        if lifecycle.is_transient(sqlstate) then
+            raise;
+        end if;
+        for place in execute format('select r.relation, r.place from (%s) r', matching)
+                       using needles.words, needles.ids, needles.addresses, needles.odd_words loop
+            begin
+                execute change || ' where t.tableoid = $6 and t.ctid = $7'
+                  using needles.words, needles.ids, needles.addresses, needles.odd_words, session, place.relation, place.place;
+            exception when others then
+                if lifecycle.is_transient(sqlstate) then
+                    raise;
+                end if;
+            end;
+        end loop;
+    end;
+end $$;
+
 -- One relation: where do the people of this batch still stand? Per job and column, never what was found. It is read
--- once when nothing is left. A word in a column of others' free form (treatment 'redacted') is taken out of it.
--- Searched again, the relation's earlier findings give way.
+-- once when nothing is left. A word in a column of others' free form (treatment 'redacted') is taken out of it; where it
+-- cannot be, somebody else wrote it so, and that is told ('claimed') and fails nobody. Searched again, the relation's
+-- earlier findings give way.
 create or replace function lifecycle.search_relation(batch uuid, relation regclass) returns bigint
 language plpgsql set search_path = '' set row_security = off set plan_cache_mode = 'force_custom_plan'
     -- The planner expects every row to come back from the workers. The plan looks dear, and compiling it would take
@@ -198,7 +267,6 @@ as $$
 #variable_conflict use_variable
 declare
     started   constant timestamptz := clock_timestamp();
-    jobs      constant bigint[] := array(select j.id from lifecycle.deletion_jobs j where j.batch_id = batch and j.state = 'erased');
     needles   lifecycle.erasure_needles;
     names     text[];
     types     text[];
@@ -207,8 +275,7 @@ declare
     hits      bigint;
     found     bigint := 0;
     col       record;
-    rule      lifecycle.personal_data_columns;
-    matching  text;
+    treatment text;
 begin
     perform lifecycle.renew_erasure_lease(batch);
     needles := lifecycle.needles_of(batch);
@@ -224,51 +291,34 @@ begin
        into total, hits using needles.words, needles.ids, needles.addresses, needles.odd_words;
     if hits > 0 then
         for col in select c.name, c.type from unnest(names, types) c(name, type) loop
-            matching := lifecycle.search_rows(relation, array[col.name], array[col.type], needles);
-            rule := lifecycle.treatment_of(searched, col.name);
+            treatment := (lifecycle.treatment_of(searched, col.name)).treatment;
             -- The treatment of a column that nobody has said anything about is that of one that must hold nothing.
-            execute format(
-                'with held as materialized (select row_number() over () as number, r.content from (%s) r),
-                 word as (select distinct h.number, w.word from held h cross join lateral lifecycle.words_in(h.content, $6) w
-                           union
-                          select h.number, lower(h.content) from held h where octet_length(h.content) <= 320
-                           union
-                          select h.number, o.word from held h join unnest($4) o(word) on h.content collate "default" ~* lifecycle.whole_word_pattern(o.word))
-                 insert into lifecycle.erasure_findings (batch_id, job_id, table_name, column_name, treatment, rows)
-                 select $7, k.job_id, $8, $9, $10, count(distinct w.number)
-                   from word w join lifecycle.searched_keys($5) k on lower(k.key) = w.word
-                  group by k.job_id',
-                matching)
-              using needles.words, needles.ids, needles.addresses, needles.odd_words, jobs, lifecycle.session_pattern(needles.session_length),
-                    batch, searched, col.name,
-                    case rule.treatment when 'exempt' then 'exempt' when 'redacted' then 'redacted' else 'residual' end;
-            get diagnostics hits = row_count;
+            hits := lifecycle.note_findings(batch, relation, col.name, col.type,
+                case when treatment in ('exempt', 'redacted') then treatment else 'residual' end, needles);
             found := found + hits;
-            if hits > 0 and rule.treatment = 'redacted' then
+            if hits > 0 and treatment = 'refreshed' then
+                -- It shows what its tables hold, and these were searched before it.
+                update lifecycle.erasure_findings f set treatment = 'claimed'
+                 where f.batch_id = batch and f.table_name = searched and f.column_name = col.name and f.treatment = 'residual'
+                   and exists (select from lifecycle.erasure_findings c
+                                where c.batch_id = batch and c.job_id = f.job_id and c.treatment = 'claimed');
+            elsif hits > 0 and treatment = 'redacted' then
+                perform lifecycle.take_words_out(relation, col.name, col.type, needles);
+                -- What is there still was written anew meanwhile, or does not give way.
+                perform lifecycle.take_words_out(relation, col.name, col.type, needles);
+                if lifecycle.note_findings(batch, relation, col.name, col.type, 'claimed', needles) > 0 then
+                    update lifecycle.erasure_findings f set rows = f.rows - c.rows
+                      from lifecycle.erasure_findings c
+                     where f.batch_id = batch and f.table_name = searched and f.column_name = col.name and f.treatment = 'redacted'
+                       and c.batch_id = batch and c.table_name = searched and c.column_name = col.name and c.treatment = 'claimed'
+                       and c.job_id = f.job_id;
+                    delete from lifecycle.erasure_findings f where f.batch_id = batch and f.table_name = searched and f.rows <= 0;
+                end if;
                 insert into lifecycle.erasure_counts as c (job_id, table_name, action, rows)
                 select f.job_id, searched, 'redact', sum(f.rows) from lifecycle.erasure_findings f
                  where f.batch_id = batch and f.table_name = searched and f.column_name = col.name and f.treatment = 'redacted'
                  group by 1
                 on conflict on constraint erasure_counts_pkey do update set rows = c.rows + excluded.rows;
-                execute format('update %s t set %I = %s from (%s) r where t.tableoid = r.relation and t.ctid = r.place', relation, col.name,
-                               (select format(case when col.type = 'uuid' then 'null'
-                                                   when a.atttypid in ('json'::regtype, 'jsonb'::regtype)
-                                                   then 'lifecycle.document_without_words(t.%I::jsonb, $1, $4, $5)::%s'
-                                                   else 'lifecycle.without_words(t.%I::text, $1, $4, $5)::%s' end,
-                                              col.name, format_type(a.atttypid, a.atttypmod))
-                                  from pg_attribute a
-                                 where a.attrelid = relation and a.attname = col.name),
-                               matching)
-                  using needles.words, needles.ids, needles.addresses, needles.odd_words,
-                        lifecycle.session_pattern(needles.session_length);
-                execute format('select count(*) from (%s) r', matching)
-                   into hits using needles.words, needles.ids, needles.addresses, needles.odd_words;
-                if hits > 0 then  -- came back while we looked, or stands there in a way that cannot be taken out
-                    insert into lifecycle.erasure_findings (batch_id, job_id, table_name, column_name, treatment, rows)
-                    select batch, f.job_id, f.table_name, f.column_name, 'residual', hits from lifecycle.erasure_findings f
-                     where f.batch_id = batch and f.table_name = searched and f.column_name = col.name and f.treatment = 'redacted'
-                    on conflict do nothing;
-                end if;
             end if;
         end loop;
     end if;

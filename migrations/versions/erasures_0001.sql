@@ -186,7 +186,7 @@ create table lifecycle.erasure_findings (
     job_id      bigint not null,
     table_name  text not null,
     column_name text not null,
-    treatment   text not null check (treatment in ('residual', 'redacted', 'exempt')),
+    treatment   text not null check (treatment in ('residual', 'redacted', 'exempt', 'claimed')),
     rows        bigint not null,
     primary key (batch_id, job_id, table_name, column_name, treatment)
 );

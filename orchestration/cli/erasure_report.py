@@ -81,7 +81,10 @@ def _receipt_tables(receipt: Receipt) -> list[RenderableType]:
     claimed = _table("Claimed and not followed", "kind of key", "reason", "keys")
     for row in body["not_followed"]:
         claimed.add_row(row["kind"].replace("_", " "), row["reason"], f"{row['keys']:,}")
-    return [facts, done, kept, claimed] if body["not_followed"] else [facts, done, kept]
+    left = _table("Left where others wrote it", "column", "rows")
+    for row in body["left_with_others"]:
+        left.add_row(escape(row["column"]), f"{row['rows']:,}")
+    return [facts, done, kept, *(table for table in (claimed, left) if table.row_count)]
 
 
 def receipts_tables(receipts: Sequence[Receipt], broken: Sequence[BrokenReceipt]) -> list[RenderableType]:
