@@ -15,10 +15,10 @@ PLAN: Final = "select step, table_name, action, found_by, rows, reason from life
 NEWEST_HASH: Final = "select encode(hash, 'hex') from lifecycle.erasure_receipts order by id desc limit 1"
 RECEIPTS: Final = """
 select id, request_id::text, issued_at, body, encode(previous_hash, 'hex'), encode(hash, 'hex')
-  from lifecycle.erasure_receipts where request_id = %s order by id
+  from lifecycle.erasure_receipts where request_id = (select lifecycle.carried_out_under(%s)) order by id
 """
 BROKEN: Final = "select id, fault from lifecycle.broken_receipts()"
-STATE: Final = "select state from lifecycle.deletion_jobs where request_id = %s"
+STATE: Final = "select state from lifecycle.deletion_jobs where request_id = (select lifecycle.carried_out_under(%s))"
 FINGERPRINT: Final = "select left(encode(sha256(inner_pad || outer_pad), 'hex'), 16) from lifecycle.erasure_secret"
 SUPPRESSIONS: Final = """
 select kind, encode(hash, 'hex'), erased_at, expires_at, request_id::text

@@ -34,7 +34,7 @@ as $$
         'not_followed', lifecycle.unfollowed_keys(job.id),
         'subject', encode(lifecycle.keyed_hash(job.account_key), 'hex'),
         'policy_version', p.version,
-        'requested_at', job.requested_at, 'due_at', job.due_at, 'in_time', clock_timestamp() <= job.due_at,
+        'requested_at', job.requested_at, 'seen_at', job.seen_at, 'due_at', job.due_at, 'in_time', clock_timestamp() <= job.due_at,
         'started_at', job.started_at, 'collected_at', job.collected_at, 'erased_at', job.erased_at,
         'verified_at', now(), 'attempts', job.attempts, 'recurrence', job.recurrences,
         'rows', (select coalesce(jsonb_agg(jsonb_build_object('table', c.table_name, 'action', c.action, 'rows', c.rows)
@@ -279,8 +279,12 @@ begin
     update lifecycle.deletion_jobs j
        set state = 'queued', recurrences = j.recurrences + 1, attempts = 0, next_attempt_at = now(),
            batch_id = null,
-           due_at = (now() at time zone policy.calendar + policy.deadline) at time zone policy.calendar, started_at = null, collected_at = null, erased_at = null
-     where j.id = any (again);
+           due_at = (now() at time zone policy.calendar + policy.deadline) at time zone policy.calendar,
+           started_at = null, collected_at = null, erased_at = null
+     where j.id = any (again)
+       -- Whoever asked anew meanwhile is erased anyway.
+       and not exists (select from lifecycle.deletion_jobs o
+                        where o.account_key = j.account_key and o.id <> j.id and o.state not in ('verified', 'cancelled'));
 end $$;
 
 -- What would be done for a request now: its rows by step. Nothing is changed; what had to be written to find out is undone.

@@ -89,7 +89,8 @@ begin
     end if;
 end $$;
 
--- Jobs for the requests that have none; a request set back to pending is tried again. One row per job that changed.
+-- Jobs for the accounts that ask and have no open one; a request set back to pending is tried again. One row per job that
+-- changed. Everything is counted from now: the time in a request is what a client says.
 create or replace function public.enqueue_deletion_jobs()
 returns table (request_id text, job_id bigint, state text, reason text)
 language plpgsql set search_path = ''
@@ -102,26 +103,37 @@ declare
     part    bigint[];
 begin
     select * into policy from lifecycle.erasure_policy;
+    -- Somebody asks anew. First, so that another request of the same account finds this job open.
+    execute lifecycle.request_statement(
+        'with again as (
+             update lifecycle.deletion_jobs j
+                set state = ''queued'', next_attempt_at = now(), attempts = 0, last_error = null
+              where j.id in (
+                  select max(d.id) from %1$s r join lifecycle.deletion_jobs d on d.request_id = r.%2$I::text
+                   where r.%4$I = %10$L and d.state in (''failed'', ''cancelled'', ''verified'')
+                     and not exists (select from lifecycle.deletion_jobs o
+                                      where o.account_key = d.account_key and o.id <> d.id and o.state not in (''verified'', ''cancelled''))
+                   group by d.account_key)
+             returning j.id
+         )
+         select array(select id from again)') into changed;
     -- A month is one of the people who count it, whatever the session's time zone.
     execute lifecycle.request_statement(
         'with made as (
              insert into lifecycle.deletion_jobs (request_id, account_key, requested_at, not_before, due_at)
-             select r.%2$I::text, r.%3$I::text, r.%5$I, r.%5$I + $1, (r.%5$I at time zone $2 + $3) at time zone $2
+             select distinct on (r.%3$I) r.%2$I::text, r.%3$I::text, r.%5$I, now() + $1, (now() at time zone $2 + $3) at time zone $2
                from %1$s r
               where r.%4$I in (%10$L, %11$L) and r.%3$I is not null
                 and not exists (select from lifecycle.deletion_jobs j where j.request_id = r.%2$I::text)
-              order by r.%5$I, r.%2$I
-             on conflict (request_id) do nothing
+                and not exists (select from lifecycle.deletion_jobs j
+                                 where j.account_key = r.%3$I::text and j.state not in (''verified'', ''cancelled''))
+              order by r.%3$I, r.%5$I, r.%2$I
+             on conflict do nothing
              returning id
-         ), again as (  -- somebody asks anew
-             update lifecycle.deletion_jobs j
-                set state = ''queued'', next_attempt_at = now(), attempts = 0, last_error = null
-               from %1$s r
-              where r.%2$I::text = j.request_id and r.%4$I = %10$L and j.state in (''failed'', ''cancelled'', ''verified'')
-             returning j.id
          )
-         select array(select id from made union all select id from again)')
-       into changed using policy.grace, policy.calendar, policy.deadline;
+         select array(select id from made)')
+       into part using policy.grace, policy.calendar, policy.deadline;
+    changed := changed || part;
     with released as (
         update lifecycle.deletion_jobs j
            set state = 'queued', hold_reason = null, hold_until = null, held_by_rule = false, next_attempt_at = now()
@@ -153,7 +165,7 @@ begin
                   where j.id = any (changed) order by j.due_at, j.id;
 end $$;
 
--- Requests that nobody has made a job of yet.
+-- Requests of accounts for which nobody has made a job yet.
 create or replace function lifecycle.requests_without_job() returns bigint
 language plpgsql stable set search_path = ''
 as $$
@@ -162,7 +174,9 @@ declare
 begin
     execute lifecycle.request_statement(
         'select count(*) from %1$s r
-          where r.%4$I = %10$L and not exists (select from lifecycle.deletion_jobs j where j.request_id = r.%2$I::text)')
+          where r.%4$I = %10$L and not exists (select from lifecycle.deletion_jobs j where j.request_id = r.%2$I::text)
+            and not exists (select from lifecycle.deletion_jobs j
+                             where j.account_key = r.%3$I::text and j.state not in (''verified'', ''cancelled''))')
        into found;
     return found;
 end $$;
@@ -188,6 +202,27 @@ begin
      where c.wanted and c.name is not null;
     execute lifecycle.request_statement('update %1$s r set ') || changes
          || lifecycle.request_statement(' where r.%2$I = any ($1::%6$s[])') using requests;
+    -- Whoever asked more than once was answered with it.
+    if word = 'completed' or note is not null then
+        execute lifecycle.request_statement('update %1$s r set ') || changes || lifecycle.request_statement(
+                ' where r.%4$I in (%10$L, %11$L)
+                    and r.%3$I::text in (select j.account_key from lifecycle.deletion_jobs j where j.request_id = any ($1))') using requests;
+    end if;
+end $$;
+
+-- The request under which this one is carried out: its own, or another of the same account. Null when there is none.
+create or replace function lifecycle.carried_out_under(request_id text) returns text
+language plpgsql stable set search_path = ''
+as $$
+declare
+    found text;
+begin
+    execute lifecycle.request_statement(
+        'select j.request_id from lifecycle.deletion_jobs j
+          where j.request_id = $1 or j.account_key in (select r.%3$I::text from %1$s r where r.%2$I::text = $1)
+          order by j.request_id = $1 desc, j.state in (''verified'', ''cancelled''), j.id desc limit 1')
+       into found using request_id;
+    return found;
 end $$;
 
 -- The job of a request, locked; an error that says what to do when there is none.
@@ -198,7 +233,8 @@ declare
     job lifecycle.deletion_jobs;
 begin
     perform from public.enqueue_deletion_jobs();
-    select * into job from lifecycle.deletion_jobs j where j.request_id = job_of_request.request_id for update;
+    select * into job from lifecycle.deletion_jobs j
+     where j.request_id = (select lifecycle.carried_out_under(job_of_request.request_id)) for update;
     if not found then
         raise exception 'no deletion request % in %', request_id, lifecycle.request_statement('%1$s')
             using errcode = 'no_data_found', hint = 'Name the id of the request, not of the person.';
@@ -263,8 +299,8 @@ begin
     update lifecycle.deletion_jobs j
        set state = 'cancelled', hold_reason = null, hold_until = null, held_by_rule = false, collected_at = null
      where j.id = job.id;
-    perform lifecycle.tell_requests(array[request_id], 'failed', 'cancelled before it started: ' || reason);
-    perform lifecycle.report_outcome('erase_personal_data', 'request ' || request_id, null);
+    perform lifecycle.tell_requests(array[job.request_id], 'failed', 'cancelled before it started: ' || reason);
+    perform lifecycle.report_outcome('erase_personal_data', 'request ' || job.request_id, null);
     return 'cancelled';
 end $$;
 

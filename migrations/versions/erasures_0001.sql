@@ -114,6 +114,7 @@ create table lifecycle.deletion_jobs (
     state           text not null default 'queued' check (state in
         ('queued', 'held', 'running', 'erased', 'verified', 'failed', 'cancelled')),
     requested_at    timestamptz not null,
+    seen_at         timestamptz not null default now(),
     not_before      timestamptz not null,
     due_at          timestamptz not null,
     hold_reason     text,
@@ -134,8 +135,12 @@ create table lifecycle.deletion_jobs (
 );
 create index deletion_jobs_waiting_idx on lifecycle.deletion_jobs (due_at, id) where state not in ('verified', 'cancelled');
 create index deletion_jobs_account_key_idx on lifecycle.deletion_jobs (account_key);
+-- However often somebody asks, it is one erasure, and nobody waits behind the others.
+create unique index deletion_jobs_one_open_idx on lifecycle.deletion_jobs (account_key) where state not in ('verified', 'cancelled');
 create index deletion_jobs_batch_id_idx on lifecycle.deletion_jobs (batch_id);
-comment on table lifecycle.deletion_jobs is 'One job per deletion request, with the finer states that the request''s own status has no word for.';
+comment on table lifecycle.deletion_jobs is 'One open job per account, under the first of its deletion requests, with the finer states that the request''s own status has no word for. Further requests of the account are carried out with it.';
+comment on column lifecycle.deletion_jobs.requested_at is 'As the request says, which the client may have set; nothing is counted from it.';
+comment on column lifecycle.deletion_jobs.seen_at is 'When the queue first saw the request. The order, the grace period and the deadline count from here.';
 comment on column lifecycle.deletion_jobs.account_key is 'The person''s key, as text.';
 comment on column lifecycle.deletion_jobs.held_by_rule is 'Held by the application''s own rule, not by a person; asked again at each enqueue_deletion_jobs().';
 comment on column lifecycle.deletion_jobs.recurrences is 'How often data of the person came back after it was erased, and was erased again.';

@@ -24,6 +24,7 @@ FACTS: Final = (
         "subject",
         "policy_version",
         "requested_at",
+        "seen_at",
         "due_at",
         "in_time",
         "started_at",
