@@ -213,3 +213,92 @@ def test_a_declaration_that_would_follow_what_anybody_types_is_refused(
     source = {"table": "app.visits", "by": "account", "key": "person", "take": "name", "bound": False}
     with pytest.raises(ValueError, match=re.escape(says)):
         Key.model_validate({"form": form, "matches": matches, "from": [source]})
+
+
+# What mallory or the application's server on mallory's behalf may write, each with a word of the victim's where nobody
+# else expects it.
+PLANTED: dict[str, dict[str, Any]] = {
+    "chat_sessions": {"id": VICTIM.account, "account_id": MALLORY.account},
+    "chat_messages": {"session_id": VICTIM.account, "role": "user", "content": "x", "sequence": 1},
+    "quiz_sessions": {"id": VICTIM.user, "account_id": MALLORY.account},
+    "quiz_answers": {"session_id": VICTIM.user, "question_ref": "x", "answer_value": []},
+    "recommendation_runs": {"id": VICTIM.account, "account_id": MALLORY.account, "trigger": "manual"},
+    "recommendation_items": {"run_id": VICTIM.account, "activity_id": ACTIVITY, "rank": 1},
+    "form_submissions": {"id": VICTIM.account, "account_id": MALLORY.account, "email": MALLORY.email},
+    "user_behavior_events": {
+        "account_id": MALLORY.account,
+        "session_id": str(VICTIM.account),
+        "page_url": "/",
+        "user_agent": VICTIM.email,
+        "language": str(VICTIM.user),
+    },
+    "business_metrics_events": {
+        "account_id": MALLORY.account,
+        "session_id": VICTIM.email,
+        "page_url": "/",
+        "experience_title": VICTIM.email,
+    },
+    "search_queries": {"account_id": MALLORY.account, "session_id": str(VICTIM.user), "search_query": "x"},
+    "session_replay_events": {
+        "session_id": VICTIM.email,
+        "timestamp": "now",
+        "event_type": VICTIM.email,
+        "event_data": {},
+    },
+    "quiz_forms": {"definition": {"ask": VICTIM.email}},
+    "activities": {"slug": "planted", "title": f"Ask {VICTIM.email}"},
+    "audit_events": {"entity_type": "note", "entity_id": f"of {VICTIM.email}", "event_type": "seen"},
+}
+
+
+def test_nobody_keeps_anybody_from_leaving_by_writing_their_name_somewhere(conn: Connection) -> None:
+    for table, columns in PLANTED.items():
+        insert(conn, table, **columns)
+    found = leave(conn, VICTIM)
+    assert (found["state"], found["last_error"], found["attempts"]) == ("verified", None, 1)
+    told = receipt(conn)
+    assert told["result"] == "verified, with exceptions"
+    left = {place["column"] for place in told["left_with_others"]}
+    assert left >= {
+        "public.activities.title",
+        "public.chat_messages.session_id",
+        "public.form_submissions.id",
+        "public.quiz_forms.definition",
+        "public.user_behavior_events.session_id",
+    }
+    # Free form is cleaned; keys and the catalogue are told and nothing else. Plain views show what their tables hold.
+    views = {name for (name,) in rows(conn, "select relname::text from pg_class where relkind = 'v'")}
+    for word in (VICTIM.email, str(VICTIM.account)):
+        assert {relation for relation, words in traces(conn, VICTIM).items() if word in words} <= {
+            *EXEMPT,
+            *views,
+            *(place.removeprefix("public.").rsplit(".", 1)[0] for place in left),
+        }
+    found = leave(conn, MALLORY)
+    assert (found["state"], found["last_error"]) == ("verified", None)
+    assert rows(conn, "select id from chat_sessions where id = %s", (VICTIM.account,)) == []
+
+
+def test_a_map_that_forgot_a_column_is_still_found_out(conn: Connection) -> None:
+    """What names a person by a key that is theirs fails the request: a table's own keys alone are others' choice."""
+    insert(conn, "vendors", name=f"House of {VICTIM.email}")
+    conn.execute("create table friends (id uuid primary key, friend uuid references accounts)")
+    conn.execute("insert into friends values (%s, %s)", (MALLORY.id("friends"), VICTIM.account))
+    found = leave(conn, VICTIM)
+    assert found["state"] == "failed"
+    assert "public.friends.friend, public.vendors.name" in found["last_error"]
+
+
+@pytest.mark.parametrize("failures", [1, 2])
+def test_a_second_failure_of_one_request_alerts_a_person(conn: Connection, failures: int) -> None:
+    """Even when it may pass by itself."""
+    asked = ask(conn, VICTIM)
+    conn.execute("select enqueue_deletion_jobs()")
+    for _ in range(failures):
+        conn.execute("update lifecycle.deletion_jobs set next_attempt_at = now()")
+        conn.execute(
+            "select lifecycle.fail_erasure_batch(lifecycle.claim_deletion_jobs(), 'a lock stayed taken', '55P03')"
+        )
+    assert job(conn, asked)["attempts"] == failures
+    told = "select cause from lifecycle.open_problems"
+    assert rows(conn, told) == ([(f"request {asked}",)] if failures > 1 else [])

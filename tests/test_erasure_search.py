@@ -120,19 +120,17 @@ def test_it_is_named_by_table_and_column(conn: Connection) -> None:
         preferences={},
         ip_address="192.0.2.44",
     )
-    insert(conn, "quiz_forms", definition={"asked_by": TARO.email})
+    insert(conn, "vendors", name=f"House of {TARO.email}")
     assert_fails_by(
         conn,
         "crm.contacts.owner",
         "crm.contacts.seen_from",
         "public.mirror.who",
-        "public.quiz_forms.definition",
+        "public.vendors.name",
     )
     assert ("crm.contacts.owner", "residual", 1) in rows(conn, FINDINGS, (["residual"],))
     # Once the cause is gone it goes through.
-    conn.execute(
-        "drop materialized view public.mirror; drop table crm.contacts; update quiz_forms set definition = '{}'"
-    )
+    conn.execute("drop materialized view public.mirror; drop table crm.contacts; update vendors set name = 'House'")
     conn.execute("update lifecycle.deletion_jobs set next_attempt_at = now()")
     process(conn)
     assert set(states(conn).values()) == {"verified"}

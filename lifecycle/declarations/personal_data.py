@@ -12,7 +12,7 @@ from lifecycle.names import QualifiedName
 # The key that every person has: the one in `person.table`.
 PERSON: Final = "person"
 Kind = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$", max_length=63)]
-Treatment = Literal["deleted", "cleared", "redacted", "refreshed", "exempt", "clean"]
+Treatment = Literal["deleted", "cleared", "redacted", "refreshed", "exempt", "clean", "chosen"]
 
 
 class Tombstone(Declared):
@@ -236,7 +236,9 @@ class PersonalTable(DeclaredObject):
 
     `redacted`: free form of others' rows, of which exactly the person's ids and addresses give way to a word. `exempt`:
     may name the person, for the reason given. `clean`: holds nothing of a person, so that a find is a fault;
-    `clean_why` says why where that is not the table's own reason. `time`: when a row came, to look for late ones.
+    `clean_why` says why where that is not the table's own reason. `chosen`: others choose the value, so a find that is
+    none of the person's rows is told and fails nobody; keys of a table are by themselves. `time`: when a row came, to
+    look for late ones.
     """
 
     why: str = Field(min_length=3)
@@ -246,6 +248,7 @@ class PersonalTable(DeclaredObject):
     exempt: dict[Column, Annotated[str, StringConstraints(min_length=10)]] = Field(default_factory=dict)
     clean: tuple[Column, ...] = ()
     clean_why: str = ""
+    chosen: tuple[Column, ...] = ()
     optional_columns: tuple[Column, ...] = Field(default=(), description="columns that the table may lack")
 
     def treatments(self) -> dict[str, tuple[Treatment, str]]:
@@ -257,10 +260,12 @@ class PersonalTable(DeclaredObject):
             found["*"] = ("deleted", self.why)
         found |= dict.fromkeys(self.redacted, ("redacted", OTHERS_FREE_FORM))
         found |= dict.fromkeys(self.clean, ("clean", self.clean_why or self.why))
+        found |= dict.fromkeys(self.chosen, ("chosen", OTHERS_CHOICE))
         found |= {column: ("exempt", reason) for column, reason in self.exempt.items()}
         return found
 
 
+OTHERS_CHOICE: Final = "others choose what stands there, so a person's id or address in it is their doing"
 # Residues in them must not fail a job: whoever wrote somebody's address into their own form could hold up that
 # person's erasure for ever.
 OTHERS_FREE_FORM: Final = "free form of others' rows, in which somebody's address may have been written down"

@@ -48,7 +48,10 @@ Keys are collected before the first row goes, and kept until the receipt is writ
 | cleared | fails the request: the column should have been replaced |
 | redacted | is taken out: others' free form, of which exactly the person's ids and addresses give way to a word |
 | exempt | may stay, for the reason given; counted in the receipt |
+| chosen | is told in the receipt and fails nobody: others chose the value |
 | clean | fails the request: the column should hold nothing of a person |
+
+A table's own key, and one that refers to such a key, are like `chosen` where they name no person.
 
 Not listed again: tables all of whose rows of a person are deleted, and this project's own settings and ledgers in
 schema `lifecycle`; a find in them fails the request. Materialized views that read what was erased, or in which the
@@ -69,7 +72,7 @@ search finds somebody, are made anew.
 | schemas that are not searched: the platform's own | {managed_schemas} |
 """
 # Of the treatments those that a person asks about. The others say that nothing may be found, for whole tables.
-SHOWN: Final = ("cleared", "redacted", "exempt", "clean")
+SHOWN: Final = ("cleared", "redacted", "exempt", "chosen", "clean")
 
 
 def _source(source: Source) -> str:

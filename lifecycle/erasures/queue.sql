@@ -372,8 +372,7 @@ begin
     end if;
 end $$;
 
--- These jobs wait longer after each failure. People are told at once; of what passes by itself only when the tries are
--- used up.
+-- These jobs wait longer after each failure. People are told at once; of what passes by itself when it did not.
 create or replace function lifecycle.fail_deletion_jobs(jobs bigint[], error text, transient boolean) returns void
 language plpgsql set search_path = ''
 as $$
@@ -394,7 +393,7 @@ begin
             case when failed.attempts >= policy.tries_until_failed then 'failed' else 'processing' end);
         perform lifecycle.record_outcome('erase_personal_data', 'request ' || failed.request_id, error,
             jsonb_build_object('attempts', failed.attempts, 'next_attempt_at', failed.next_attempt_at),
-            not transient or failed.attempts >= policy.tries_until_failed);
+            not transient or failed.attempts > 1);
     end loop;
 end $$;
 

@@ -186,6 +186,26 @@ begin
                   lifecycle.session_pattern(needles.session_length), lifecycle.but_what_jobs_wrote(relation), odd);
 end $$;
 
+-- Whether a column of this table holds ids that a client may choose: its own primary key, or one that refers to such a key.
+-- Not where it names a person: those are the keys by which a person's rows are found.
+create or replace function lifecycle.is_chosen_key(relation regclass, table_name text, column_name text) returns boolean
+language sql stable set search_path = ''
+as $$
+    select exists (
+        select from pg_constraint c
+          join pg_attribute a on a.attrelid = c.conrelid and a.attnum = any (c.conkey) and a.attname = is_chosen_key.column_name
+          left join pg_constraint p on c.contype = 'f' and p.conrelid = c.confrelid and p.contype = 'p'
+           and p.conkey[1] = c.confkey[array_position(c.conkey, a.attnum)]
+         cross join lifecycle.erasure_policy policy
+         where c.conrelid = relation and (c.contype = 'p' or p.oid is not null)
+           and not exists (select from pg_constraint f
+                            where f.conrelid = relation and f.contype = 'f' and a.attnum = any (f.conkey)
+                              and f.confrelid in (lifecycle.reachable(policy.person_table), lifecycle.reachable(policy.sign_in_table)))
+           and not exists (select from lifecycle.erasure_steps s
+                            where s.table_name = is_chosen_key.table_name and s.key_column = is_chosen_key.column_name
+                              and s.key_kind in ('person', policy.sign_in_kind)))
+$$;
+
 -- Who stands in one column, per job, noted under this treatment; how many people do.
 create or replace function lifecycle.note_findings(batch uuid, relation regclass, col text, type_name text, treatment text,
                                                    needles lifecycle.erasure_needles) returns bigint
@@ -292,9 +312,13 @@ begin
     if hits > 0 then
         for col in select c.name, c.type from unnest(names, types) c(name, type) loop
             treatment := (lifecycle.treatment_of(searched, col.name)).treatment;
-            -- The treatment of a column that nobody has said anything about is that of one that must hold nothing.
+            -- The treatment of a column that nobody has said anything about is that of one that must hold nothing. The
+            -- person's own rows are found by bound keys, and proved gone by rows_to_erase().
             hits := lifecycle.note_findings(batch, relation, col.name, col.type,
-                case when treatment in ('exempt', 'redacted') then treatment else 'residual' end, needles);
+                case when treatment in ('exempt', 'redacted') then treatment
+                     when treatment = 'chosen' then 'claimed'
+                     when treatment in ('deleted', 'cleared', 'clean') and lifecycle.is_chosen_key(relation, searched, col.name) then 'claimed'
+                     else 'residual' end, needles);
             found := found + hits;
             if hits > 0 and treatment = 'refreshed' then
                 -- It shows what its tables hold, and these were searched before it.

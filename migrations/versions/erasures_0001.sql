@@ -101,7 +101,7 @@ comment on column lifecycle.erasure_steps.replacements is 'Column to {"with": "n
 create table lifecycle.personal_data_columns (
     table_name  text not null,
     column_name text not null,
-    treatment   text not null check (treatment in ('deleted', 'cleared', 'redacted', 'refreshed', 'exempt', 'clean')),
+    treatment   text not null check (treatment in ('deleted', 'cleared', 'redacted', 'refreshed', 'exempt', 'clean', 'chosen')),
     reason      text not null,
     primary key (table_name, column_name)
 );
