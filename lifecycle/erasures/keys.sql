@@ -221,4 +221,5 @@ begin
     jobs := array(select j.id from lifecycle.deletion_jobs j where j.batch_id = batch and j.state = 'running' order by j.id);
     perform lifecycle.do_with_jobs('collect_keys_of_jobs', jobs);
     analyze lifecycle.erasure_keys;  -- each step joins them
+    perform lifecycle.hold_far_reaching((select jsonb_agg(to_jsonb(r)) from lifecycle.reach_of_names(jobs) r));
 end $$;

@@ -66,6 +66,7 @@ search finds somebody, are made anew.
 | lease: a worker not heard of for so long has lost its requests | {lease} |
 | requests that share one search | {batch_size} |
 | requests in one transaction | {chunk_size} |
+| rows beyond the person's own that a request may touch before somebody confirms it | {reach} |
 | first pause after a failure, doubled up to | {first_pause}, {longest_pause} |
 | tries until the request says `failed` (it is tried further) | {tries_until_failed} |
 | how long late data of a closed session is looked for | {late_window} |

@@ -50,7 +50,7 @@ as $$
         'search', (select jsonb_build_object('relations', count(*), 'columns', sum(s.columns), 'rows', sum(s.rows),
                                              'milliseconds', sum(s.duration_ms), 'left', 0)
                      from lifecycle.erasure_scans s where s.batch_id = job.batch_id) || outside,
-        'sign_in_user', job.sign_in_user,
+        'sign_in_user', job.sign_in_user, 'reach_confirmed', job.reach_confirmed,
         'space', 'deleted bytes stay in the data files until VACUUM, in backups until these expire')
       from lifecycle.erasure_policy p
 $$;
@@ -278,7 +278,7 @@ begin
     delete from lifecycle.erasure_counts c where c.job_id = any (again);
     update lifecycle.deletion_jobs j
        set state = 'queued', recurrences = j.recurrences + 1, attempts = 0, next_attempt_at = now(),
-           batch_id = null,
+           batch_id = null, reach_confirmed = false,
            due_at = (now() at time zone policy.calendar + policy.deadline) at time zone policy.calendar,
            started_at = null, collected_at = null, erased_at = null
      where j.id = any (again)
@@ -287,9 +287,10 @@ begin
                         where o.account_key = j.account_key and o.id <> j.id and o.state not in ('verified', 'cancelled'));
 end $$;
 
--- What would be done for a request now: its rows by step. Nothing is changed; what had to be written to find out is undone.
+-- What would be done for a request now: its rows by step; `beyond` are those that are the person's by a name alone, which
+-- somebody typed. Nothing is changed; what had to be written to find out is undone.
 create or replace function lifecycle.plan_erasure(request_id text)
-returns table (step int, table_name text, action text, found_by text, rows bigint, reason text)
+returns table (step int, table_name text, action text, found_by text, rows bigint, reason text, beyond boolean)
 language plpgsql set search_path = ''
 as $$
 #variable_conflict use_column
@@ -300,7 +301,7 @@ begin
     begin
         job := lifecycle.job_of_request(plan_erasure.request_id);
         update lifecycle.deletion_jobs j
-           set state = 'running', hold_reason = null, batch_id = gen_random_uuid() where j.id = job.id returning * into job;
+           set state = 'running', hold_reason = null, reach_confirmed = true, batch_id = gen_random_uuid() where j.id = job.id returning * into job;
         perform lifecycle.collect_erasure_keys(job.batch_id);
         select jsonb_object_agg(r.step, r.rows) into counts from (
             select r.step, sum(r.rows) as rows from lifecycle.rows_to_erase(array[job.id]) r group by 1) r;
@@ -308,6 +309,7 @@ begin
     exception when sqlstate 'LCPLN' then null;
     end;
     return query
-        select s.step, s.table_name, s.action, s.key_column, coalesce((counts ->> s.step::text)::bigint, 0), s.reason
+        select s.step, s.table_name, s.action, s.key_column, coalesce((counts ->> s.step::text)::bigint, 0), s.reason,
+               exists (select from lifecycle.erasure_key_kinds k where k.kind = s.key_kind and k.form = 'name')
           from lifecycle.erasure_steps s order by s.step;
 end $$;

@@ -258,13 +258,15 @@ begin
             using errcode = 'object_not_in_prerequisite_state';
     end if;
     update lifecycle.deletion_jobs j
-       set state = 'held', hold_reason = reason, hold_until = until, held_by_rule = false
+       set state = 'held', hold_reason = case when job.held_by_reach then concat_ws('; ', reason, job.hold_reason) else reason end,
+           hold_until = case when not job.held_by_reach then until end, held_by_rule = false
      where j.id = job.id;
     return 'held';
 end $$;
 
--- What somebody held is queued again. What a rule holds is released by the rule alone.
-create or replace function public.release_deletion_request(request_id text) returns text
+-- What somebody held is queued again. What a rule holds is released by the rule alone, what reaches far only by somebody who
+-- says that they have looked.
+create or replace function public.release_deletion_request(request_id text, confirm boolean default false) returns text
 language plpgsql set search_path = ''
 as $$
 declare
@@ -273,12 +275,18 @@ begin
     if job.state <> 'held' then
         raise exception 'request % is not held but %', request_id, job.state
             using errcode = 'object_not_in_prerequisite_state';
-    elsif job.held_by_rule then
+    elsif job.held_by_rule or job.held_by_reach and not confirm then
         raise exception 'request % is held because: %', request_id, job.hold_reason
-            using errcode = 'object_not_in_prerequisite_state', hint = 'It is released by itself once that is no longer so.';
+            using errcode = 'object_not_in_prerequisite_state',
+                  hint = case when job.held_by_rule then 'It is released by itself once that is no longer so.' else 'Confirm it.' end;
     end if;
     update lifecycle.deletion_jobs j
-       set state = 'queued', hold_reason = null, hold_until = null, next_attempt_at = now() where j.id = job.id;
+       set state = 'queued', hold_reason = null, hold_until = null, next_attempt_at = now(), held_by_reach = false,
+           reach_confirmed = j.reach_confirmed or job.held_by_reach
+     where j.id = job.id;
+    if job.held_by_reach then
+        perform lifecycle.report_outcome('erase_personal_data', 'request ' || job.request_id, null);
+    end if;
     return 'queued';
 end $$;
 
@@ -297,7 +305,8 @@ begin
     end if;
     delete from lifecycle.erasure_keys k where k.job_id = job.id;
     update lifecycle.deletion_jobs j
-       set state = 'cancelled', hold_reason = null, hold_until = null, held_by_rule = false, collected_at = null
+       set state = 'cancelled', hold_reason = null, hold_until = null, held_by_rule = false, held_by_reach = false,
+           collected_at = null
      where j.id = job.id;
     perform lifecycle.tell_requests(array[job.request_id], 'failed', 'cancelled before it started: ' || reason);
     perform lifecycle.report_outcome('erase_personal_data', 'request ' || job.request_id, null);

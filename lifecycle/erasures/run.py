@@ -97,7 +97,8 @@ class Proof:
 
 @dataclass(frozen=True)
 class BatchResult:
-    """What became of a batch's requests. `taken_over` ones belong to another worker by now: this one was too slow.
+    """What became of a batch's requests. `taken_over` ones belong to another worker by now, since this one was
+    too slow, or are held because they reach far.
 
     `rows` maps (table, action) to rows. `seconds` maps each step to the time it took. The search counts relations,
     columns and rows.

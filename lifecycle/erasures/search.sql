@@ -326,6 +326,12 @@ begin
                  where f.batch_id = batch and f.table_name = searched and f.column_name = col.name and f.treatment = 'residual'
                    and exists (select from lifecycle.erasure_findings c
                                 where c.batch_id = batch and c.job_id = f.job_id and c.treatment = 'claimed');
+            elsif hits > 0 and treatment = 'redacted'
+                  and lifecycle.hold_far_reaching(lifecycle.reach_in_texts(batch, searched, col.name)) > 0 then
+                -- Whoever is left goes on without the words of those who are held.
+                delete from lifecycle.erasure_needles n where n.batch_id = batch;
+                return case when exists (select from lifecycle.deletion_jobs j where j.batch_id = batch and j.state = 'erased')
+                            then lifecycle.search_relation(batch, relation) else found end;
             elsif hits > 0 and treatment = 'redacted' then
                 perform lifecycle.take_words_out(relation, col.name, col.type, needles);
                 -- What is there still was written anew meanwhile, or does not give way.

@@ -9,6 +9,7 @@ create table lifecycle.erasure_policy (
     lease              interval not null check (lease > interval '0'),
     batch_size         int not null check (batch_size > 0),
     chunk_size         int not null check (chunk_size > 0),
+    reach              int not null check (reach > 0),
     first_pause        interval not null,
     longest_pause      interval not null,
     tries_until_failed int not null,
@@ -120,6 +121,8 @@ create table lifecycle.deletion_jobs (
     hold_reason     text,
     hold_until      timestamptz,
     held_by_rule    boolean not null default false,
+    held_by_reach   boolean not null default false,
+    reach_confirmed boolean not null default false,
     batch_id        uuid,
     lease_until     timestamptz,
     attempts        int not null default 0,
@@ -143,6 +146,7 @@ comment on column lifecycle.deletion_jobs.requested_at is 'As the request says, 
 comment on column lifecycle.deletion_jobs.seen_at is 'When the queue first saw the request. The order, the grace period and the deadline count from here.';
 comment on column lifecycle.deletion_jobs.account_key is 'The person''s key, as text.';
 comment on column lifecycle.deletion_jobs.held_by_rule is 'Held by the application''s own rule, not by a person; asked again at each enqueue_deletion_jobs().';
+comment on column lifecycle.deletion_jobs.held_by_reach is 'Held because it would touch more rows beyond the person''s own than the policy lets it unasked; released by who confirms that.';
 comment on column lifecycle.deletion_jobs.recurrences is 'How often data of the person came back after it was erased, and was erased again.';
 
 create table lifecycle.erasure_keys (
