@@ -28,7 +28,7 @@ pytestmark = pytest.mark.one_server
 AKI, BEN = Person("aki"), Person("ben")
 SHARED = browser_session("shared")
 WITHOUT_CLOCK = """
-select r.body - array['requested_at', 'due_at', 'started_at', 'collected_at', 'erased_at', 'verified_at',
+select r.body - array['requested_at', 'seen_at', 'due_at', 'started_at', 'collected_at', 'erased_at', 'verified_at',
                       'attempts', 'search']
   from lifecycle.erasure_receipts r order by r.request_id
 """

@@ -127,19 +127,7 @@ class Limit(DeclaredObject):
 
 
 # What anybody types somewhere: a form that one of these has would reach other people's rows and texts.
-TYPED: Final = (
-    "",
-    "a",
-    "@",
-    "%",
-    ".*",
-    "https://",
-    "2026-01-01",
-    "1700000000000",
-    "refresh_all_views",
-    "some words",
-    "me@here.example",
-)
+TYPED: Final = ("", "a", "@", "%", ".*", "https://", "1700000000000", "refresh_all_views", "some words")
 
 
 class Key(Declared):
