@@ -19,7 +19,16 @@ from lifecycle.database import Connection, value
 NAMES = UUID("6d8f9f0e-3c53-4a3e-9d0c-5f1b1d7a9c11")
 ACTIVITY = uuid5(NAMES, "activity")
 VENDOR = uuid5(NAMES, "vendor")
+BASE_36 = "0123456789abcdefghijklmnopqrstuvwxyz"
 CONFIRMED = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def browser_session(of: str) -> str:
+    """A session's name as the application's browsers make it: milliseconds and nine characters, here of a word."""
+    drawn = uuid5(NAMES, f"session/{of}").int
+    return f"sess_{1_700_000_000_000 + drawn % 10**11}_" + "".join(
+        BASE_36[drawn // 36**place % 36] for place in range(9)
+    )
 
 
 @dataclass(frozen=True)
@@ -46,7 +55,7 @@ class Person:
 
     @property
     def visit(self) -> str:
-        return f"sess_{self.name}_1234"
+        return browser_session(self.name)
 
     @property
     def words(self) -> tuple[str, ...]:

@@ -69,6 +69,8 @@ def test_from_the_plan_to_the_receipt(conn: Connection, erasure: Command) -> Non
     assert document["chain_unbroken"]
     (proof,) = document["receipts"]
     assert proof["hash"] in receipt
+    assert proof["body"]["result"] in receipt
+    assert ("Claimed and not followed" in receipt) == bool(proof["body"]["not_followed"])
     assert {r["table"]: r["rows"] for r in proof["body"]["rows"]}["public.chat_sessions"] == sessions
     assert [name for name in names if name in printed + ran + receipt + str(document)] == []
     conn.execute("update lifecycle.erasure_receipts set body = body || '{\"in_time\": false}'")

@@ -12,11 +12,11 @@ from sandbox.server import Server
 from tests.conftest import MakeApplicationDb, Templates
 from tests.erasing import EXEMPT, Picture, ask, claim, job, picture, process, step, traces
 from tests.partitioned import MakePartitionedDb, plain_session
-from tests.people import ACTIVITY, Person, add_booking, add_catalogue, add_person, add_visit, insert
+from tests.people import ACTIVITY, Person, add_booking, add_catalogue, add_person, add_visit, browser_session, insert
 
 pytest_plugins = ("tests.partitioned_fixtures",)
 
-SHARED = "sess_shared_77"
+SHARED = browser_session("shared")
 FAMILY = "family@mail.example"
 PER_DAY = """
 select event_timestamp::date, count(*), sum((revenue_metrics ->> 'amount')::int) from business_metrics_events group by 1

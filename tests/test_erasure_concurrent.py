@@ -21,14 +21,14 @@ from sandbox.server import Server
 from tests.conftest import MakeApplicationDb, Templates
 from tests.declared import APPLICATION
 from tests.erasing import EXEMPT, Picture, ask, claim, finish, job, picture, process, states, step, traces
-from tests.people import Person, add_account, add_catalogue, add_person, add_visit, insert
+from tests.people import Person, add_account, add_catalogue, add_person, add_visit, browser_session, insert
 
 pytestmark = pytest.mark.one_server
 
 AKI, BEN = Person("aki"), Person("ben")
-SHARED = "sess_shared_77"
+SHARED = browser_session("shared")
 WITHOUT_CLOCK = """
-select r.body - array['requested_at', 'due_at', 'started_at', 'collected_at', 'erased_at', 'verified_at',
+select r.body - array['requested_at', 'seen_at', 'due_at', 'started_at', 'collected_at', 'erased_at', 'verified_at',
                       'attempts', 'search']
   from lifecycle.erasure_receipts r order by r.request_id
 """
@@ -147,7 +147,7 @@ def test_two_workers_share_a_queue(url: str, conn: Connection) -> None:
     people = [Person(f"p{number}") for number in range(12)]
     for number, person in enumerate(people):
         add_account(conn, person)
-        add_visit(conn, person, f"sess_pair_{number // 2:04}")
+        add_visit(conn, person, browser_session(f"pair {number // 2}"))
         ask(conn, person)
     errors: list[Exception] = []
 

@@ -9,11 +9,15 @@ from psycopg.types.json import Jsonb
 from lifecycle.database import Connection, connect, rows, value
 from tests.conftest import MakeApplicationDb
 from tests.erasing import ask, claim, step
-from tests.people import Person, add_account, add_catalogue, add_visit, insert
+from tests.people import Person, add_account, add_catalogue, add_visit, browser_session, insert
 
 TARO, BEN = Person("taro"), Person("ben")
-NAME = "no-storage"
-VISITS = "select kind from lifecycle.erasure_keys where kind ~ 'web_session' and key = %s group by 1 order by 1"
+NAME = "1700000000000-nostorage"
+VISIT = {number: browser_session(f"visit {number}") for number in (1, 2, 3, 4)}
+VISITS = """
+select kind from lifecycle.erasure_keys
+ where kind ~ 'web_session' and key = %s and unfollowed is null group by 1 order by 1
+"""
 
 
 @pytest.fixture
@@ -67,13 +71,15 @@ def test_a_visit_seen_in_any_table_with_somebody_who_stays_is_shared(conn: Conne
         add_account(conn, person)
     for number, table in enumerate(("user_behavior_events", "business_metrics_events", "search_queries"), 1):
         page = {"search_query": "tea"} if table == "search_queries" else {"page_url": "/"}
-        add_visit(conn, TARO, f"visit{number}")
-        insert(conn, table, account_id=BEN.account, session_id=f"visit{number}", **page)
-    add_visit(conn, TARO, "visit4")
+        add_visit(conn, TARO, VISIT[number])
+        insert(conn, table, account_id=BEN.account, session_id=VISIT[number], **page)
+    add_visit(conn, TARO, VISIT[4])
     erase(conn, TARO)
-    found = "select key from lifecycle.erasure_keys where kind = %s order by 1"
-    assert rows(conn, found, ("web_session",)) == [("visit1",), ("visit2",), ("visit3",), ("visit4",)]
-    assert rows(conn, found, ("own_web_session",)) == [("visit4",)]
+    found = "select key from lifecycle.erasure_keys where kind = %s and unfollowed is null order by 1"
+    assert rows(conn, found, ("web_session",)) == [(name,) for name in sorted(VISIT.values())]
+    assert rows(conn, found, ("own_web_session",)) == [(VISIT[4],)]
+    shared = "select kind, key from lifecycle.erasure_keys where unfollowed = 'shared' order by key"
+    assert rows(conn, shared) == [("own_web_session", name) for name in sorted(VISIT.values()) if name != VISIT[4]]
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from sandbox.application import clone_database, drop_database
 from sandbox.server import Server
 from tests.conftest import Templates
 from tests.erasing import Picture, ask, claim, job, picture, step
-from tests.people import Person, add_account, add_booking, add_catalogue, add_visit, insert
+from tests.people import Person, add_account, add_booking, add_catalogue, add_visit, browser_session, insert
 
 pytestmark = pytest.mark.one_server
 
@@ -127,7 +127,7 @@ STORIES = st.builds(
 
 
 def session(number: int) -> str:
-    return f"sess_story_{number:04}"
+    return browser_session(f"story {number}")
 
 
 @pytest.fixture(scope="module")

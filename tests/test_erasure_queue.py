@@ -1,5 +1,6 @@
 """The queue of deletion requests: holds, cancellations, failures, and what the request's own status says."""
 
+import time
 from collections.abc import Iterator
 from typing import Any
 from uuid import UUID, uuid4
@@ -9,6 +10,7 @@ import pytest
 from psycopg import sql
 
 from lifecycle.database import Connection, connect, rows, value
+from lifecycle.erasures.proof import receipts
 from lifecycle.erasures.queue import queue_status
 from tests.conftest import MakeApplicationDb
 from tests.declared import APPLICATION
@@ -194,14 +196,16 @@ def test_a_person_without_rows_two_requests_and_an_account_that_is_gone(conn: Co
     nobody, gone = Person("nobody"), Person("gone")
     for person in (nobody, gone):
         insert(conn, "accounts", id=person.account)
-    requests = [ask(conn, nobody), ask(conn, AKI), ask(conn, AKI, 2)]
+    requests = [ask(conn, nobody), ask(conn, AKI)]
+    again = ask(conn, AKI, 2)
     vanished = ask(conn, gone)
     conn.execute("select enqueue_deletion_jobs()")
     conn.execute("delete from accounts where id = %s", (gone.account,))
     process(conn)
     assert states(conn) == dict.fromkeys([*requests, vanished], "verified")
-    assert {status(conn, asked) for asked in requests} == {"completed"}
-    assert value(conn, "select count(*) from lifecycle.erasure_receipts") == 4
+    assert {status(conn, asked) for asked in (*requests, again)} == {"completed"}
+    assert value(conn, "select count(*) from lifecycle.erasure_receipts") == 3
+    assert [found.request_id for found in receipts(conn, str(again))] == [str(requests[1])]
     assert set(traces(conn, AKI)) <= {"accounts", "data_deletion_requests", "lifecycle.deletion_jobs"}
 
 
@@ -212,7 +216,10 @@ def test_a_request_without_end_does_not_hide_the_others(conn: Connection, moment
     conn.execute(ENQUEUE.encode())
     found = queue_status(conn, APPLICATION)
     assert [request.state for request in found.open] == ["queued", "queued"]
-    assert found.next_deadline in {request.due_at for request in found.open if 2000 < request.due_at.year < 9000}
+    assert found.next_deadline in {request.due_at for request in found.open}
+    month = "now() at time zone 'Asia/Tokyo' + interval '1 month'"
+    late = f"select count(*) from lifecycle.deletion_jobs where due_at at time zone 'Asia/Tokyo' > {month}"
+    assert value(conn, late) == 0
 
 
 def test_the_plan_tells_what_would_be_done_and_does_nothing(conn: Connection) -> None:
@@ -220,7 +227,7 @@ def test_the_plan_tells_what_would_be_done_and_does_nothing(conn: Connection) ->
     asked, before = ask(conn, AKI), picture(conn)
     planned = {
         (table, action): found
-        for _, table, action, _, found, _ in rows(conn, "select * from lifecycle.plan_erasure(%s::text)", (asked,))
+        for _, table, action, _, found, *_ in rows(conn, "select * from lifecycle.plan_erasure(%s::text)", (asked,))
         if found
     }
     assert picture(conn) == before
@@ -235,3 +242,60 @@ def test_the_plan_tells_what_would_be_done_and_does_nothing(conn: Connection) ->
     assert did == planned
     with pytest.raises(psycopg.errors.NoDataFound):
         conn.execute("select lifecycle.plan_erasure(%s::text)", (uuid4(),))
+
+
+def test_who_asks_fifty_thousand_times_is_one_who_asks(conn: Connection) -> None:
+    """And says that it was yesterday; nobody waits behind it, and everything else is told with the one erasure."""
+    flood = (
+        "insert into data_deletion_requests (account_id, requested_at)"
+        " select %s, now() - interval '23 hours' from generate_series(1, 50000)"
+    )
+    first = ask(conn, BEN)
+    conn.execute(ENQUEUE)
+    conn.execute(flood, (AKI.account,))
+    started = time.monotonic()
+    assert [(state, reason) for _, state, reason in rows(conn, ENQUEUE)] == [("queued", None)]
+    assert time.monotonic() - started < 5
+    # The order is that in which they were seen, and so is the deadline.
+    assert rows(conn, "select account_key from lifecycle.deletion_jobs order by due_at, id") == [
+        (str(BEN.account),),
+        (str(AKI.account),),
+    ]
+    assert value(conn, "select bool_and(due_at > now() + interval '27 days') from lifecycle.deletion_jobs")
+    assert queue_status(conn, APPLICATION).without_job == 0
+    assert rows(conn, ENQUEUE) == []
+    process(conn)
+    assert set(states(conn).values()) == {"verified"}
+    assert status(conn, first) == "completed"
+    assert rows(conn, "select status::text, count(*) from data_deletion_requests group by 1") == [("completed", 50001)]
+    assert value(conn, "select count(*) from lifecycle.erasure_receipts") == 2
+    assert rows(conn, ENQUEUE) == []
+
+
+def test_who_is_kept_and_asks_again_is_kept(conn: Connection) -> None:
+    """A hold and a cancellation are of the account, under whichever of its requests they are asked."""
+    first, second = ask(conn, AKI), ask(conn, AKI, 2)
+    conn.execute("select hold_deletion_request(%s::text, 'a lawsuit')", (second,))
+    third = ask(conn, AKI, 3)
+    assert rows(conn, ENQUEUE) == []
+    conn.execute("select cancel_deletion_request(%s::text, 'settled')", (third,))
+    assert [status(conn, asked) for asked in (first, second, third)] == ["failed"] * 3
+    process(conn)
+    assert value(conn, "select count(*) from user_behavior_events where account_id = %s", (AKI.account,)) == 1
+    # Asked anew, in two of them at once, it is one erasure.
+    conn.execute("update data_deletion_requests set status = 'pending' where id = any (%s)", ([first, third],))
+    process(conn)
+    assert list(states(conn).values()) == ["verified"]
+    assert [status(conn, asked) for asked in (first, third)] == ["completed"] * 2
+
+
+def test_data_that_came_back_and_a_new_request_are_one_erasure(conn: Connection) -> None:
+    ask(conn, AKI)
+    process(conn)
+    add_visit(conn, AKI, AKI.visit, number=2)
+    ask(conn, AKI, 2)
+    conn.execute("select enqueue_deletion_jobs()")
+    assert rows(conn, "select distinct table_name from find_returned_personal_data() where table_name ~ 'behavior'")
+    assert sorted(states(conn).values()) == ["queued", "verified"]
+    process(conn)
+    assert set(states(conn).values()) == {"verified"}

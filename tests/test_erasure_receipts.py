@@ -36,7 +36,7 @@ with account as (
     insert into account_linkages (account_id, supabase_user_id) select id, md5(id::text)::uuid from account
 ), visit as (
     insert into user_behavior_events (account_id, session_id, page_url)
-    select id, 'sess_' || lpad((n / 3)::text, 8, '0'), '/' from numbered
+    select id, 'sess_1700000000000_' || lpad((n / 3)::text, 9, '0'), '/' from numbered
 ), booked as (
     insert into form_submissions (account_id, email) select id, 'p' || n || '@mail.example' from numbered
 ), profile as (

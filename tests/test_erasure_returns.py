@@ -8,7 +8,7 @@ import pytest
 from lifecycle.database import Connection, connect, rows, value
 from tests.conftest import MakeApplicationDb
 from tests.erasing import EXEMPT, ask, job, picture, process, states, traces
-from tests.people import Person, add_account, add_booking, add_catalogue, add_person, add_visit, insert
+from tests.people import Person, add_account, add_booking, add_catalogue, add_person, add_visit, browser_session, insert
 
 pytestmark = pytest.mark.one_server
 
@@ -72,7 +72,8 @@ def test_late_beacons_are_erased_and_receipted_again(conn: Connection) -> None:
     add_person(conn, AKI.name)
     asked = erase(conn, AKI)
     assert returned(conn) == set()
-    add_visit(conn, AKI, "sess_after_1234", number=5)
+    after = browser_session("after")
+    add_visit(conn, AKI, after, number=5)
     add_visit(conn, AKI, AKI.visit, signed_in=False, number=6)
     events = value(conn, "select count(*) from user_behavior_events")
     assert returned(conn) == {
@@ -82,7 +83,7 @@ def test_late_beacons_are_erased_and_receipted_again(conn: Connection) -> None:
     process(conn)
     assert set(traces(conn, AKI)) == EXEMPT
     assert value(conn, "select count(*) from user_behavior_events") == events
-    assert value(conn, "select count(*) from session_replay_events where session_id = 'sess_after_1234'") == 0
+    assert value(conn, "select count(*) from session_replay_events where session_id = %s", (after,)) == 0
     assert (job(conn, asked)["state"], job(conn, asked)["recurrences"]) == ("verified", 1)
     first, second = receipts(conn, asked)
     assert (first[0], second) == (0, (1, 8))
@@ -128,12 +129,12 @@ def test_somebody_who_goes_on_in_the_same_browser_is_left_alone(conn: Connection
     """ben signs in where aki was; what is anonymous there may be ben's, whichever table ben is known from."""
     add_account(conn, AKI)
     for table in ("user_behavior_events", "business_metrics_events", "search_queries"):
-        add_visit(conn, AKI, f"sess_{table}")
+        add_visit(conn, AKI, browser_session(table))
     asked = erase(conn, AKI)
     for table in ("user_behavior_events", "business_metrics_events", "search_queries"):
-        add_visit(conn, BEN, f"sess_{table}", signed_in=False, days_ago=0)
+        add_visit(conn, BEN, browser_session(table), signed_in=False, days_ago=0)
         rest = {"page_url": "/"} if table != "search_queries" else {"search_query": "tea"}
-        insert(conn, table, account_id=BEN.account, session_id=f"sess_{table}", **rest)
+        insert(conn, table, account_id=BEN.account, session_id=browser_session(table), **rest)
     before = picture(conn)
     assert returned(conn) == set()
     process(conn)

@@ -1,9 +1,10 @@
 """personal_data.yaml: who a person is, where their data stands, and what becomes of it when they ask to be erased."""
 
+import re
 from collections.abc import Iterator
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import Field, StringConstraints, WithJsonSchema, model_validator
+from pydantic import Field, StringConstraints, WithJsonSchema, field_validator, model_validator
 
 from lifecycle.declarations.model import Column, Declared, DeclaredObject, Interval
 from lifecycle.names import QualifiedName
@@ -11,7 +12,7 @@ from lifecycle.names import QualifiedName
 # The key that every person has: the one in `person.table`.
 PERSON: Final = "person"
 Kind = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$", max_length=63)]
-Treatment = Literal["deleted", "cleared", "redacted", "refreshed", "exempt", "clean"]
+Treatment = Literal["deleted", "cleared", "redacted", "refreshed", "exempt", "clean", "chosen"]
 
 
 class Tombstone(Declared):
@@ -125,15 +126,51 @@ class Limit(DeclaredObject):
         return self
 
 
+# What anybody types somewhere: a form that one of these has would reach other people's rows and texts.
+TYPED: Final = ("", "a", "@", "%", ".*", "https://", "1700000000000", "refresh_all_views", "some words")
+
+
 class Key(Declared):
     """A kind of key by which rows of a person are found. `form` says what it looks like, `search` whether texts are
-    searched for it after an erasure. One that is `remembered` is known for so long as a hash, to find late rows."""
+    searched for it after an erasure. One that is `remembered` is known for so long as a hash, to find late rows.
+
+    A key from a source that is not `bound` was typed by a client. A name is followed only when the whole of it
+    `matches`; an id is looked for in texts only when nothing else has it; an address is no evidence at all.
+    """
 
     form: Literal["id", "address", "name", "machine"] = "id"
+    matches: str | None = Field(
+        default=None,
+        description="regular expression of the whole of a name that a client typed: so long and random that it can be "
+        "nothing else's",
+    )
     search: bool = False
     sources: tuple[Source, ...] = Field(alias="from", min_length=1)
     unless: tuple[Limit, ...] = ()
     remembered: bool = False
+
+    @model_validator(mode="after")
+    def _vouched_for(self) -> "Key":
+        typed = any(source.table is not None and not source.bound for source in self.sources)
+        if typed and self.form == "address":
+            raise ValueError(
+                "an address that a client typed is no evidence: take confirmed ones, and `bound` ones only"
+            )
+        if typed and self.form == "name" and self.matches is None:
+            raise ValueError("a name that a client typed needs `matches`: the form that makes it nobody else's")
+        return self
+
+    @field_validator("matches")
+    @classmethod
+    def _narrow(cls, pattern: str | None) -> str | None:
+        if pattern is not None:
+            try:
+                wide = [word for word in TYPED if re.fullmatch(pattern, word)]
+            except re.error as error:
+                raise ValueError(f"{pattern!r} is no regular expression: {error}") from error
+            if wide:
+                raise ValueError(f"{pattern!r} also fits {wide[0]!r}, which anybody may type somewhere")
+        return pattern
 
 
 class Replacement(Declared):
@@ -187,7 +224,9 @@ class PersonalTable(DeclaredObject):
 
     `redacted`: free form of others' rows, of which exactly the person's ids and addresses give way to a word. `exempt`:
     may name the person, for the reason given. `clean`: holds nothing of a person, so that a find is a fault;
-    `clean_why` says why where that is not the table's own reason. `time`: when a row came, to look for late ones.
+    `clean_why` says why where that is not the table's own reason. `chosen`: others choose the value, so a find that is
+    none of the person's rows is told and fails nobody; keys of a table are by themselves. `time`: when a row came, to
+    look for late ones.
     """
 
     why: str = Field(min_length=3)
@@ -197,6 +236,7 @@ class PersonalTable(DeclaredObject):
     exempt: dict[Column, Annotated[str, StringConstraints(min_length=10)]] = Field(default_factory=dict)
     clean: tuple[Column, ...] = ()
     clean_why: str = ""
+    chosen: tuple[Column, ...] = ()
     optional_columns: tuple[Column, ...] = Field(default=(), description="columns that the table may lack")
 
     def treatments(self) -> dict[str, tuple[Treatment, str]]:
@@ -208,10 +248,12 @@ class PersonalTable(DeclaredObject):
             found["*"] = ("deleted", self.why)
         found |= dict.fromkeys(self.redacted, ("redacted", OTHERS_FREE_FORM))
         found |= dict.fromkeys(self.clean, ("clean", self.clean_why or self.why))
+        found |= dict.fromkeys(self.chosen, ("chosen", OTHERS_CHOICE))
         found |= {column: ("exempt", reason) for column, reason in self.exempt.items()}
         return found
 
 
+OTHERS_CHOICE: Final = "others choose what stands there, so a person's id or address in it is their doing"
 # Residues in them must not fail a job: whoever wrote somebody's address into their own form could hold up that
 # person's erasure for ever.
 OTHERS_FREE_FORM: Final = "free form of others' rows, in which somebody's address may have been written down"

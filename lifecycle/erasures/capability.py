@@ -7,7 +7,17 @@ from lifecycle.migrating.capability import Capability
 ERASURES = Capability(
     "erasures",
     declared=lambda application: application.personal_data is not None,
-    files=("words.sql", "queue.sql", "keys.sql", "erase.sql", "refresh.sql", "search.sql", "proof.sql", "process.sql"),
+    files=(
+        "words.sql",
+        "queue.sql",
+        "keys.sql",
+        "erase.sql",
+        "reach.sql",
+        "refresh.sql",
+        "search.sql",
+        "proof.sql",
+        "process.sql",
+    ),
     policies=map_statements,
     undo=require_no_receipts,
 )

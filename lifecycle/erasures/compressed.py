@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
+from types import MappingProxyType
 from typing import Final
 
 from psycopg import sql
@@ -21,7 +22,10 @@ from lifecycle.database import Connection, rows
 RENEW: Final = "select lifecycle.renew_erasure_lease(%s)"
 # What the database searches with, too.
 NEEDLES: Final = """
-select n.odd_words, lifecycle.id_pattern(), lifecycle.address_pattern(), lifecycle.identifier_hint(),
+select n.odd_words,
+       array(select lifecycle.whole_word_pattern(o.word)
+               from unnest(n.odd_words) with ordinality o(word, place) order by o.place),
+       lifecycle.id_pattern(), lifecycle.address_pattern(), lifecycle.identifier_hint(),
        n.session_length, lifecycle.session_pattern(n.session_length)
   from lifecycle.needles_of(%(batch)s) n
 """
@@ -30,7 +34,7 @@ WORDS: Final = """
 select lower(k.key), array_agg(distinct k.job_id)
   from lifecycle.erasure_needles n
   join lifecycle.deletion_jobs j on j.batch_id = n.batch_id and j.state = 'erased'
-  join lifecycle.erasure_keys k on k.job_id = j.id and lower(k.key) = any (n.words)
+  join lifecycle.searched_keys(array[j.id]) k on lower(k.key) = any (n.words)
  where n.batch_id = %(batch)s group by 1
 """
 COLUMNS: Final = """
@@ -90,7 +94,7 @@ class Words:
     hint: re.Pattern[bytes]
     session: re.Pattern[bytes] | None = None
     long_word: re.Pattern[bytes] | None = None
-    odd: tuple[bytes, ...] = ()
+    odd: Mapping[bytes, re.Pattern[str]] = field(default_factory=dict)
 
     @classmethod
     def compiled(
@@ -99,7 +103,7 @@ class Words:
         patterns: Sequence[str],
         shortest_session: int | None = None,
         session: str | None = None,
-        odd: Sequence[str] = (),
+        odd: Mapping[str, str] = MappingProxyType({}),
     ) -> "Words":
         """Words with the database's patterns of an id, of an address, and of what either cannot be without."""
         id_pattern, address, hint = (pattern.encode() for pattern in patterns)
@@ -110,7 +114,7 @@ class Words:
             hint=re.compile(hint),
             session=re.compile(session.encode()) if session else None,
             long_word=re.compile(b"[A-Za-z0-9_-]{%d,}" % shortest_session) if shortest_session else None,
-            odd=tuple(word.encode() for word in odd),
+            odd={word.encode(): re.compile(pattern) for word, pattern in odd.items()},
         )
 
     def found_in(self, text: bytes) -> set[int]:
@@ -131,8 +135,8 @@ class Words:
                 start = max(run.start() - ESCAPE, 0)
                 found.update(_both_ways(self.session.finditer(text, start, run.end())))
         if self.odd:
-            lowered = text.decode("utf-8", "replace").lower().encode()
-            found |= {word for word in self.odd if word in lowered}
+            lowered = text.decode("utf-8", "replace").lower()
+            found |= {word for word, pattern in self.odd.items() if pattern.search(lowered)}
         return set().union(*(self.jobs[word] for word in found if word in self.jobs))
 
 
@@ -201,9 +205,9 @@ def _both_ways(hits: Iterator[re.Match[bytes]]) -> Iterator[bytes]:
 
 def words_of_batch(conn: Connection, batch: str) -> Words:
     """A batch's words and the patterns that the database searches with; makes them once, as the database does."""
-    odd, *patterns, shortest, session = rows(conn, NEEDLES, {"batch": batch})[0]
+    odd, odd_patterns, *patterns, shortest, session = rows(conn, NEEDLES, {"batch": batch})[0]
     jobs = {word.encode(): frozenset(jobs) for word, jobs in rows(conn, WORDS, {"batch": batch})}
-    return Words.compiled(jobs, patterns, shortest, session, odd)
+    return Words.compiled(jobs, patterns, shortest, session, dict(zip(odd, odd_patterns, strict=True)))
 
 
 def search_compressed(

@@ -147,6 +147,7 @@ def _kinds(data: PersonalData) -> Iterator[dict[str, Any]]:
             "position": position,
             "kind": kind,
             "form": key.form,
+            "pattern": key.matches,
             "searched": key.search,
             "remembered": key.remembered,
         }

@@ -52,7 +52,8 @@ as $$
 declare
     key_type constant text := lifecycle.type_of_column(relation, step.key_column);
     keys     text := format('unnest($1::text[]::%s[]) k(key)', key_type);
-    chosen   text := format('t.%I = k.key', step.key_column) || case when step.unowned_column is null then '' else format(' and t.%I is null', step.unowned_column) end;
+    chosen   text := format('t.%I = k.key', step.key_column) || case when step.unowned_column is null then '' else format(' and t.%I is null', step.unowned_column) end
+        || lifecycle.but_what_jobs_wrote(relation);
     changes  text;
     held     text;
     wanted   text;
@@ -151,37 +152,27 @@ begin
     end loop;
 end $$;
 
--- The next jobs of a batch, in this transaction: all together, and one by one when that fails, so that one which
--- cannot be erased keeps nobody else waiting.
-create or replace function lifecycle.erase_chunk(batch uuid, chunk_size int default null)
-returns table (erased int, failed int, remaining int)
+-- One step for these jobs in this transaction: all together, and one by one when that fails, so that one with which it
+-- cannot be done keeps nobody else waiting. Returns how many failed; these say why.
+create or replace function lifecycle.do_with_jobs(step text, jobs bigint[], outside jsonb default null) returns int
 language plpgsql set search_path = ''
 as $$
-#variable_conflict use_variable
 declare
-    policy lifecycle.erasure_policy;
-    jobs   bigint[];
     job    bigint;
+    failed int := 0;
     code   text;
     error  text;
     context text;
     relation text;
     violated text;
 begin
-    select p.* into policy from lifecycle.erasure_policy p;
-    perform lifecycle.renew_erasure_lease(batch);
-    jobs := array(select j.id from lifecycle.deletion_jobs j
-                   where j.batch_id = batch and j.state = 'running' and j.collected_at is not null
-                   order by j.id limit coalesce(chunk_size, policy.chunk_size) for update);
-    erased := 0; failed := 0;
     begin
-        perform lifecycle.erase_jobs(jobs);
-        erased := cardinality(jobs);
+        execute format('select lifecycle.%I($1%s)', step, case when outside is null then '' else ', $2' end) using jobs, outside;
     exception when others then
         foreach job in array jobs loop
             begin
-                perform lifecycle.erase_jobs(array[job]);
-                erased := erased + 1;
+                execute format('select lifecycle.%I($1%s)', step, case when outside is null then '' else ', $2' end)
+                  using array[job], outside;
             exception when others then
                 get stacked diagnostics code = returned_sqlstate, error = message_text, context = pg_exception_context,
                     relation = table_name, violated = constraint_name;
@@ -191,6 +182,26 @@ begin
             end;
         end loop;
     end;
+    return failed;
+end $$;
+
+-- The next jobs of a batch, in this transaction.
+create or replace function lifecycle.erase_chunk(batch uuid, chunk_size int default null)
+returns table (erased int, failed int, remaining int)
+language plpgsql set search_path = ''
+as $$
+#variable_conflict use_variable
+declare
+    policy lifecycle.erasure_policy;
+    jobs   bigint[];
+begin
+    select p.* into policy from lifecycle.erasure_policy p;
+    perform lifecycle.renew_erasure_lease(batch);
+    jobs := array(select j.id from lifecycle.deletion_jobs j
+                   where j.batch_id = batch and j.state = 'running' and j.collected_at is not null
+                   order by j.id limit coalesce(chunk_size, policy.chunk_size) for update);
+    failed := lifecycle.do_with_jobs('erase_jobs', jobs);
+    erased := cardinality(jobs) - failed;
     update lifecycle.deletion_jobs j set state = 'erased', erased_at = now()
      where j.id = any (jobs) and j.state = 'running';
     remaining := (select count(*) from lifecycle.deletion_jobs j where j.batch_id = batch and j.state = 'running');
@@ -208,6 +219,10 @@ declare
     people regclass;
     users text[];
     left_over text[] := '{}';
+    refused text[] := '{}';
+    sign_in_user text;
+    statement text;
+    refusal text;
     key_type text;
     outcome text;
 begin
@@ -218,24 +233,33 @@ begin
     outcome := format('left: this role may not delete from %s', coalesce(policy.sign_in_table, 'any table of sign-in users'));
     if users is not null and people is not null and has_table_privilege(people, 'delete') then
         key_type := lifecycle.type_of_column(people, policy.sign_in_id);
+        -- An account that stays may share it.
+        statement := format('delete from %1$s u where u.%2$I = any ($1::%3$s[])
+                                and not exists (select from %4$s l where l.%5$I = u.%2$I)',
+                            people, policy.sign_in_id, key_type, policy.sign_in_used_table, policy.sign_in_used_column);
+        outcome := 'deleted';
         begin
-            -- An account that stays may share it.
-            execute format('delete from %1$s u where u.%2$I = any ($1::%3$s[])
-                               and not exists (select from %4$s l where l.%5$I = u.%2$I)',
-                           people, policy.sign_in_id, key_type, policy.sign_in_used_table, policy.sign_in_used_column) using users;
-            execute format('select array(select u.%2$I::text from %1$s u where u.%2$I = any ($1::%3$s[]))',
-                           people, policy.sign_in_id, key_type) into left_over using users;
-            outcome := 'deleted';
+            execute statement using users;
         exception when others then
-            outcome := format('left: the database refused (SQLSTATE %s)', sqlstate);
-            left_over := users;
+            foreach sign_in_user in array users loop
+                begin
+                    execute statement using array[sign_in_user];
+                exception when others then
+                    refused := refused || sign_in_user;
+                    refusal := format('left: the database refused (SQLSTATE %s)', sqlstate);
+                end;
+            end loop;
         end;
+        execute format('select array(select u.%2$I::text from %1$s u where u.%2$I = any ($1::%3$s[]))',
+                       people, policy.sign_in_id, key_type) into left_over using users;
     elsif users is not null then
         left_over := users;
     end if;
     update lifecycle.deletion_jobs j
        set sign_in_user = case
                when not exists (select from lifecycle.erasure_keys k where k.job_id = j.id and k.kind = policy.sign_in_kind) then 'none'
+               when exists (select from lifecycle.erasure_keys k
+                             where k.job_id = j.id and k.kind = policy.sign_in_kind and k.key = any (refused)) then refusal
                when exists (select from lifecycle.erasure_keys k
                              where k.job_id = j.id and k.kind = policy.sign_in_kind and k.key = any (left_over)) and outcome = 'deleted'
                then 'left: another account signs in with it'

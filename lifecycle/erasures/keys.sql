@@ -1,5 +1,13 @@
 -- The keys by which a person's rows are found: collected kind by kind, as personal_data.yaml declares them.
 
+-- Rows that jobs wrote into the ledger are nobody's, whatever a person's key is called.
+create or replace function lifecycle.but_what_jobs_wrote(relation regclass) returns text
+language sql stable set search_path = ''
+as $$
+    select coalesce((select format(' and t.%I::text is distinct from ''job''', p.kind_column)
+                       from lifecycle.ledger_policy p where lifecycle.ledger() = relation), '')
+$$;
+
 -- Keys of one kind from one source, for these jobs. `people` are planned for at hand: with unknown arrays the planner
 -- would read whole tables, and for `column = any (<thousands of values>)` it would compare each with the most common ones.
 create or replace function lifecycle.collect_keys_from(jobs bigint[], kind lifecycle.erasure_key_kinds, source lifecycle.erasure_key_sources)
@@ -19,7 +27,7 @@ begin
     if source.table_name is null then
         insert into lifecycle.erasure_keys (job_id, kind, key)
         select k.job_id, kind.kind, k.key from lifecycle.erasure_keys k
-         where k.job_id = any (jobs) and k.kind = any (source.key_kinds)
+         where k.job_id = any (jobs) and k.kind = any (source.key_kinds) and k.unfollowed is null
         on conflict do nothing;
         return;
     elsif relation is null and (source.optional or not lifecycle.is_there(source.table_name)) then
@@ -33,6 +41,8 @@ begin
       from (select distinct e.job_id, case when source.any_case then lower(e.key) else e.key end as key
               from lifecycle.erasure_keys e
              where e.job_id = any (jobs) and e.kind = any (source.key_kinds)
+               -- A column of ids refers to one table; in a text an id that is also something else's could mean either.
+               and (e.unfollowed is null or e.unfollowed = 'ambiguous' and by_type = 'uuid')
                and (by_type <> 'uuid' or e.key ~ ('^' || lifecycle.id_pattern() || '$'))) k;
     if keys is null then
         return;
@@ -46,12 +56,17 @@ begin
         || case when kind.form = 'name' then format(' and t.%I <> ''erased''', source.taken_column) else '' end
         || case when source.given_column is not null then format(' and t.%I is not null', source.given_column) else '' end
         || case when source.unowned_column is not null then format(' and t.%I is null', source.unowned_column) else '' end;
-    execute format('insert into lifecycle.erasure_keys (job_id, kind, key)
-                    select distinct k.job, %L, %s from unnest($1, $2::%s[]) k(job, key) join %s t on %s where %s
+    -- Of a form that a client may type, only the beginning is kept: it is counted and never compared with anything.
+    execute format('insert into lifecycle.erasure_keys (job_id, kind, key, unfollowed)
+                    select distinct f.job, %L, case when f.fits then f.key else left(f.key, 100) end, case when not f.fits then ''form'' end
+                      from (select k.job, %s as key, %s as fits from unnest($1, $2::%s[]) k(job, key) join %s t on %s where %s%s) f
                     on conflict do nothing',
-                   kind.kind, taken, case when source.any_case then 'text' else by_type end, relation,
+                   kind.kind, taken,
+                   case when source.bound or kind.pattern is null then 'true'
+                        else format('%s ~ %L', taken, '^(?:' || kind.pattern || ')$') end,
+                   case when source.any_case then 'text' else by_type end, relation,
                    format(case when source.any_case then 'lower(btrim(t.%I::text)) = k.key' else 't.%I = k.key' end, source.by_column),
-                   chosen)
+                   chosen, lifecycle.but_what_jobs_wrote(relation))
       using holders, keys;
 end $$;
 
@@ -92,6 +107,41 @@ begin
                    join lifecycle.staying(owners) s(person) on s.person = u.owner);
 end $$;
 
+-- Of these ids of one kind, which a client may have chosen, those that are also the id of something else, or that nobody
+-- drew at random: whoever chose another's id would have it taken out of everybody's texts.
+create or replace function lifecycle.ambiguous_ids(kind text, keys text[]) returns text[]
+language plpgsql stable set search_path = '' set row_security = off set plan_cache_mode = 'force_custom_plan' set jit = off
+as $$
+declare
+    place record;
+    part  text[];
+    ids   constant uuid[] := array(select k::uuid from unnest(keys) k where k ~ ('^' || lifecycle.id_pattern() || '$'));
+    found text[] := array(select k::text from unnest(ids) k
+                           where (select count(distinct d) from regexp_split_to_table(replace(k::text, '-', ''), '') d) < 8);
+begin
+    for place in
+        select c.oid::regclass as relation, a.attname
+          from pg_index i
+          join pg_class c on c.oid = i.indrelid and c.relkind = 'r' and not c.relispartition
+          join pg_namespace n on n.oid = c.relnamespace
+          join pg_attribute a on a.attrelid = c.oid and a.attnum = i.indkey[0] and a.atttypid = 'uuid'::regtype
+         cross join lateral (select format('%I.%I', n.nspname, c.relname) as name) t
+          join lifecycle.erasure_policy p on n.nspname <> all (array_append(p.managed_schemas, 'lifecycle')) or t.name = p.sign_in_table
+         where i.indisunique and i.indnkeyatts = 1 and i.indpred is null and has_table_privilege(c.oid, 'select')
+           -- Rows that belong to one of this kind have its id for their own.
+           and not exists (select from pg_constraint f where f.conrelid = c.oid and f.contype = 'f' and f.conkey = array[a.attnum])
+           and not exists (select from lifecycle.erasure_steps s
+                            where s.table_name = t.name and s.key_column = a.attname and s.key_kind = ambiguous_ids.kind)
+           and not exists (select from lifecycle.erasure_key_sources s
+                            where s.kind = ambiguous_ids.kind and s.table_name = t.name and s.taken_column = a.attname)
+    loop
+        execute format('select array(select k::text from unnest($1) k where exists (select from %s t where t.%I = k))',
+                       place.relation, place.attname) into part using ids;
+        found := found || part;
+    end loop;
+    return found;
+end $$;
+
 -- Everything that a person's rows are found by, for these jobs and their people. What was collected earlier stays: once
 -- the events are scrubbed it cannot be found again.
 create or replace function lifecycle.collect_keys(jobs bigint[], people text[]) returns void
@@ -111,36 +161,65 @@ begin
         for source in select s.* from lifecycle.erasure_key_sources s where s.kind = kind.kind order by s.position loop
             perform lifecycle.collect_keys_from(jobs, kind, source);
         end loop;
+        -- Whoever shared it may have left since. Where owners are counted, this person is no longer one in a second run.
+        update lifecycle.erasure_keys k set unfollowed = null
+         where k.job_id = any (jobs) and k.kind = kind.kind and k.unfollowed = 'shared'
+           and not exists (select from lifecycle.erasure_key_limits l where l.kind = kind.kind and l.more_than is not null);
         for bound in select l.* from lifecycle.erasure_key_limits l where l.kind = kind.kind order by l.position loop
             others := lifecycle.keys_of_others(bound, lifecycle.keys_of(jobs, kind.kind));
-            delete from lifecycle.erasure_keys k
+            update lifecycle.erasure_keys k set unfollowed = 'shared'
              where k.job_id = any (jobs) and k.kind = kind.kind
                -- As a condition, not as a join: of keys that were made just now the planner expects one, and would go
                -- through the others for each of thousands.
                and (k.key in (select unnest(others))) is true;
         end loop;
+        if kind.searched and kind.form = 'id'
+           and exists (select from lifecycle.erasure_key_sources s where s.kind = kind.kind and not s.bound) then
+            others := lifecycle.ambiguous_ids(kind.kind, lifecycle.keys_of(jobs, kind.kind));
+            update lifecycle.erasure_keys k set unfollowed = 'ambiguous'
+             where k.job_id = any (jobs) and k.kind = kind.kind and (k.key in (select unnest(others))) is true;
+        end if;
     end loop;
 end $$;
 
--- Keys of one kind that were collected for these jobs; null where there is none.
+-- Keys of one kind that were collected for these jobs and are followed; null where there is none.
 create or replace function lifecycle.keys_of(jobs bigint[], kind text) returns text[]
 language sql stable set search_path = ''
-as $$ select array_agg(distinct k.key) from lifecycle.erasure_keys k where k.job_id = any (jobs) and k.kind = keys_of.kind $$;
+as $$
+    select array_agg(distinct k.key) from lifecycle.erasure_keys k
+     where k.job_id = any (jobs) and k.kind = keys_of.kind and (k.unfollowed is null or k.unfollowed = 'ambiguous')
+$$;
+
+-- What these jobs' people are recognised by in texts.
+create or replace function lifecycle.searched_keys(jobs bigint[]) returns table (job_id bigint, kind text, form text, key text)
+language sql stable set search_path = ''
+as $$
+    select k.job_id, k.kind, coalesce(kinds.form, 'id'), k.key
+      from lifecycle.erasure_keys k left join lifecycle.erasure_key_kinds kinds on kinds.kind = k.kind
+     where k.job_id = any (jobs) and (kinds.searched or k.kind = 'person') and k.unfollowed is null
+$$;
+
+-- The keys of these jobs, which run.
+create or replace function lifecycle.collect_keys_of_jobs(jobs bigint[]) returns void
+language plpgsql set search_path = ''
+as $$
+begin
+    perform lifecycle.collect_keys(j.jobs, j.people)
+       from (select array_agg(d.id order by d.id) as jobs, array_agg(d.account_key order by d.id) as people
+               from lifecycle.deletion_jobs d where d.id = any (collect_keys_of_jobs.jobs)) j;
+    update lifecycle.deletion_jobs j set collected_at = coalesce(j.collected_at, now()) where j.id = any (jobs);
+end $$;
 
 -- The keys of all jobs of a batch that run.
 create or replace function lifecycle.collect_erasure_keys(batch uuid) returns void
 language plpgsql set search_path = ''
 as $$
 declare
-    jobs   bigint[];
-    people text[];
+    jobs bigint[];
 begin
     perform lifecycle.renew_erasure_lease(batch);
-    select array_agg(j.id order by j.id), array_agg(j.account_key order by j.id) into jobs, people
-      from lifecycle.deletion_jobs j where j.batch_id = batch and j.state = 'running';
-    if jobs is not null then
-        perform lifecycle.collect_keys(jobs, people);
-        analyze lifecycle.erasure_keys;  -- each step joins them
-    end if;
-    update lifecycle.deletion_jobs j set collected_at = coalesce(j.collected_at, now()) where j.id = any (jobs);
+    jobs := array(select j.id from lifecycle.deletion_jobs j where j.batch_id = batch and j.state = 'running' order by j.id);
+    perform lifecycle.do_with_jobs('collect_keys_of_jobs', jobs);
+    analyze lifecycle.erasure_keys;  -- each step joins them
+    perform lifecycle.hold_far_reaching((select jsonb_agg(to_jsonb(r)) from lifecycle.reach_of_names(jobs) r));
 end $$;

@@ -27,6 +27,8 @@ it.
 |---|---|---|---|
 {keys}
 
+What a client typed or chose is a claim. A name is followed when it has the form above, an id into columns of ids, and
+into texts when it is nothing else's. [What that means](../explanation/erasure.md#bound-and-claimed-keys).
 Keys are collected before the first row goes, and kept until the receipt is written.
 
 ## What is done to a person's rows, in this order
@@ -46,7 +48,10 @@ Keys are collected before the first row goes, and kept until the receipt is writ
 | cleared | fails the request: the column should have been replaced |
 | redacted | is taken out: others' free form, of which exactly the person's ids and addresses give way to a word |
 | exempt | may stay, for the reason given; counted in the receipt |
+| chosen | is told in the receipt and fails nobody: others chose the value |
 | clean | fails the request: the column should hold nothing of a person |
+
+A table's own key, and one that refers to such a key, are like `chosen` where they name no person.
 
 Not listed again: tables all of whose rows of a person are deleted, and this project's own settings and ledgers in
 schema `lifecycle`; a find in them fails the request. Materialized views that read what was erased, or in which the
@@ -61,13 +66,14 @@ search finds somebody, are made anew.
 | lease: a worker not heard of for so long has lost its requests | {lease} |
 | requests that share one search | {batch_size} |
 | requests in one transaction | {chunk_size} |
+| rows beyond the person's own that a request may touch before somebody confirms it | {reach} |
 | first pause after a failure, doubled up to | {first_pause}, {longest_pause} |
 | tries until the request says `failed` (it is tried further) | {tries_until_failed} |
 | how long late data of a closed session is looked for | {late_window} |
 | schemas that are not searched: the platform's own | {managed_schemas} |
 """
 # Of the treatments those that a person asks about. The others say that nothing may be found, for whole tables.
-SHOWN: Final = ("cleared", "redacted", "exempt", "clean")
+SHOWN: Final = ("cleared", "redacted", "exempt", "chosen", "clean")
 
 
 def _source(source: Source) -> str:
@@ -76,6 +82,7 @@ def _source(source: Source) -> str:
         return f"every {kinds}"
     conditions = [f"`{source.given}` given"] if source.given else []
     conditions += [f"`{source.unowned}` empty"] if source.unowned else []
+    conditions += [] if source.bound else ["claimed"]
     only = f" ({', '.join(conditions)})" if conditions else ""
     return f"`{source.table}.{source.take}` by `{source.by}`: {kinds}{only}"
 
@@ -87,8 +94,13 @@ def _limit(limit: Limit) -> str:
     return f"{who} it in `{limit.table}.{limit.column}`"
 
 
+def _form(key: Key) -> Iterator[str]:
+    if key.matches is not None:
+        yield "it is not of the form `" + key.matches.replace("|", "\\|") + "`"
+
+
 def _key(kind: str, key: Key) -> str:
-    sources, limits = "; ".join(map(_source, key.sources)), "; ".join(map(_limit, key.unless))
+    sources, limits = "; ".join(map(_source, key.sources)), "; ".join((*_form(key), *map(_limit, key.unless)))
     return f"| {kind.replace('_', ' ')} | {sources} | {limits} | {key.why} |"
 
 

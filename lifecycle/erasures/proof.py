@@ -11,14 +11,18 @@ from typing import Any, Final
 from lifecycle.database import Connection, rows, value, without_statement_timeout
 from lifecycle.errors import RefusedError
 
-PLAN: Final = "select step, table_name, action, found_by, rows, reason from lifecycle.plan_erasure(%s)"
+PLAN: Final = "select step, table_name, action, found_by, rows, reason, beyond from lifecycle.plan_erasure(%s)"
+HELD: Final = """
+select hold_reason from lifecycle.deletion_jobs where request_id = (select lifecycle.carried_out_under(%s))
+"""
+REACH: Final = "select reach from lifecycle.erasure_policy"
 NEWEST_HASH: Final = "select encode(hash, 'hex') from lifecycle.erasure_receipts order by id desc limit 1"
 RECEIPTS: Final = """
 select id, request_id::text, issued_at, body, encode(previous_hash, 'hex'), encode(hash, 'hex')
-  from lifecycle.erasure_receipts where request_id = %s order by id
+  from lifecycle.erasure_receipts where request_id = (select lifecycle.carried_out_under(%s)) order by id
 """
 BROKEN: Final = "select id, fault from lifecycle.broken_receipts()"
-STATE: Final = "select state from lifecycle.deletion_jobs where request_id = %s"
+STATE: Final = "select state from lifecycle.deletion_jobs where request_id = (select lifecycle.carried_out_under(%s))"
 FINGERPRINT: Final = "select left(encode(sha256(inner_pad || outer_pad), 'hex'), 16) from lifecycle.erasure_secret"
 SUPPRESSIONS: Final = """
 select kind, encode(hash, 'hex'), erased_at, expires_at, request_id::text
@@ -46,7 +50,8 @@ FIELDS: Final = ("kind", "hash", "erased_at", "expires_at", "request_id")
 
 @dataclass(frozen=True)
 class PlannedStep:
-    """What would be done to the rows of one table that are found by one column. `rows` is their number now."""
+    """What would be done to the rows of one table that are found by one column. `rows` is their number now; `beyond`
+    says that they are the person's by the name of a session alone."""
 
     step: int
     table: str
@@ -54,6 +59,7 @@ class PlannedStep:
     found_by: str
     rows: int
     reason: str
+    beyond: bool
 
 
 @dataclass(frozen=True)
@@ -102,6 +108,14 @@ def plan_erasure(conn: Connection, request_id: str) -> tuple[PlannedStep, ...]:
     """What would be done for a request now; nothing is changed. psycopg's NoDataFound when there is no such request."""
     with without_statement_timeout(conn):
         return tuple(PlannedStep(*row) for row in rows(conn, PLAN, (request_id,)))
+
+
+def reach_told(conn: Connection, request_id: str, steps: Iterable[PlannedStep]) -> str:
+    """How far a plan reaches beyond the person's own rows, and why the request is held when it is."""
+    beyond, bound = sum(step.rows for step in steps if step.beyond), value(conn, REACH)
+    told = f"{beyond:,} rows beyond the person's own, by names of sessions; {bound:,} may be touched unasked."
+    reason = value(conn, HELD, (request_id,))
+    return f"{told} Held: {reason}." if reason else told
 
 
 def receipts(conn: Connection, request_id: str) -> tuple[Receipt, ...]:

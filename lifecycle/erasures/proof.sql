@@ -5,15 +5,36 @@ create or replace function lifecycle.keyed_hash(content text) returns bytea
 language sql stable strict set search_path = ''
 as $$ select sha256(s.outer_pad || sha256(s.inner_pad || convert_to(content, 'UTF8'))) from lifecycle.erasure_secret s $$;
 
+-- Keys of a job that were not followed, counted, without a word of what they are.
+create or replace function lifecycle.unfollowed_keys(job_id bigint) returns jsonb
+language sql stable set search_path = ''
+as $$
+    select coalesce(jsonb_agg(jsonb_build_object('kind', u.kind, 'reason', u.unfollowed, 'keys', u.keys) order by u.kind, u.unfollowed), '[]')
+      from (select k.kind, k.unfollowed, count(*) as keys from lifecycle.erasure_keys k
+             where k.job_id = unfollowed_keys.job_id and k.unfollowed is not null group by 1, 2) u
+$$;
+
+-- Where a word of the person's stands by others' doing, and cannot be taken away from them.
+create or replace function lifecycle.left_with_others(job lifecycle.deletion_jobs) returns jsonb
+language sql stable set search_path = ''
+as $$
+    select coalesce(jsonb_agg(jsonb_build_object('column', f.table_name || '.' || f.column_name, 'rows', f.rows)
+                              order by f.table_name, f.column_name), '[]')
+      from lifecycle.erasure_findings f where f.batch_id = job.batch_id and f.job_id = job.id and f.treatment = 'claimed'
+$$;
+
 -- What a receipt says of a job: when, how many rows went from where, what stayed and why, what was searched.
 create or replace function lifecycle.receipt_body(job lifecycle.deletion_jobs, outside jsonb) returns jsonb
 language sql stable set search_path = ''
 as $$
     select jsonb_build_object(
         'request_id', job.request_id,
+        'result', case when lifecycle.unfollowed_keys(job.id) = '[]' and lifecycle.left_with_others(job) = '[]'
+                       then 'verified' else 'verified, with exceptions' end,
+        'not_followed', lifecycle.unfollowed_keys(job.id),
         'subject', encode(lifecycle.keyed_hash(job.account_key), 'hex'),
         'policy_version', p.version,
-        'requested_at', job.requested_at, 'due_at', job.due_at, 'in_time', clock_timestamp() <= job.due_at,
+        'requested_at', job.requested_at, 'seen_at', job.seen_at, 'due_at', job.due_at, 'in_time', clock_timestamp() <= job.due_at,
         'started_at', job.started_at, 'collected_at', job.collected_at, 'erased_at', job.erased_at,
         'verified_at', now(), 'attempts', job.attempts, 'recurrence', job.recurrences,
         'rows', (select coalesce(jsonb_agg(jsonb_build_object('table', c.table_name, 'action', c.action, 'rows', c.rows)
@@ -25,10 +46,11 @@ as $$
                          from lifecycle.erasure_findings f
                         cross join lateral (select * from lifecycle.treatment_of(f.table_name, f.column_name)) d
                         where f.batch_id = job.batch_id and f.job_id = job.id and f.treatment = 'exempt'),
+        'left_with_others', lifecycle.left_with_others(job),
         'search', (select jsonb_build_object('relations', count(*), 'columns', sum(s.columns), 'rows', sum(s.rows),
                                              'milliseconds', sum(s.duration_ms), 'left', 0)
                      from lifecycle.erasure_scans s where s.batch_id = job.batch_id) || outside,
-        'sign_in_user', job.sign_in_user,
+        'sign_in_user', job.sign_in_user, 'reach_confirmed', job.reach_confirmed,
         'space', 'deleted bytes stay in the data files until VACUUM, in backups until these expire')
       from lifecycle.erasure_policy p
 $$;
@@ -38,15 +60,13 @@ create or replace function lifecycle.receipt_hash(previous bytea, body jsonb) re
 language sql immutable set search_path = ''
 as $$ select sha256(previous || convert_to(body::text, 'UTF8')) $$;
 
--- Jobs of which nothing is left get their receipt and lose their keys; the others fail, with the table and the column.
--- `outside` says who searched compressed text, and how much of it.
-create or replace function lifecycle.conclude_erasure(batch uuid, outside jsonb default '{"compressed": "not unpacked: the database cannot"}')
-returns table (verified int, failed int)
+-- Of these jobs those of which nothing is left get their receipt and lose their keys; the others fail, with the table and
+-- the column.
+create or replace function lifecycle.conclude_jobs(jobs bigint[], outside jsonb) returns void
 language plpgsql set search_path = ''
 as $$
 #variable_conflict use_variable
 declare
-    jobs     bigint[];
     policy   lifecycle.erasure_policy;
     guilty   record;
     job      lifecycle.deletion_jobs;
@@ -55,13 +75,11 @@ declare
     done     text[];
 begin
     select p.* into policy from lifecycle.erasure_policy p;
-    perform lifecycle.renew_erasure_lease(batch);
-    verified := 0; failed := 0;
-    jobs := array(select j.id from lifecycle.deletion_jobs j where j.batch_id = batch and j.state = 'erased' order by j.id for update);
     for guilty in
         select l.job_id, string_agg(distinct l.place, ', ' order by l.place) as places
           from (select f.job_id, format('%s.%s', f.table_name, f.column_name) as place
-                  from lifecycle.erasure_findings f where f.batch_id = batch and f.treatment = 'residual'
+                  from lifecycle.erasure_findings f join lifecycle.deletion_jobs d on d.id = f.job_id and d.batch_id = f.batch_id
+                 where f.job_id = any (jobs) and f.treatment = 'residual'
                  union
                 select r.job_id, format('%s (rows by %s)', s.table_name, s.key_column)
                   from lifecycle.rows_to_erase(jobs) r join lifecycle.erasure_steps s on s.step = r.step where r.rows > 0) l
@@ -69,7 +87,6 @@ begin
     loop
         perform lifecycle.fail_deletion_jobs(array[guilty.job_id],
             format('something of the person is left in %s; correct the map of personal data or the rows, it is tried again', guilty.places), false);
-        failed := failed + 1;
     end loop;
     perform pg_advisory_xact_lock(hashtextextended('lifecycle.erasure_receipts', 0));  -- one chain, one link at a time
     for job in select j.* from lifecycle.deletion_jobs j where j.id = any (jobs) and j.state = 'erased' order by j.due_at, j.id loop
@@ -81,7 +98,7 @@ begin
         select k.kind, lifecycle.keyed_hash(k.key), job.request_id, now(),
                case k.kind when 'person' then null else now() + policy.late_window end
           from lifecycle.erasure_keys k
-         where k.job_id = job.id
+         where k.job_id = job.id and k.unfollowed is null
            and (k.kind = 'person' or k.kind in (select r.kind from lifecycle.erasure_key_kinds r where r.remembered))
         on conflict (kind, hash) do update set erased_at = excluded.erased_at, expires_at = excluded.expires_at;
         delete from lifecycle.erasure_keys k where k.job_id = job.id;
@@ -89,16 +106,27 @@ begin
             jsonb_build_object('rows', (select sum(c.rows) from lifecycle.erasure_counts c where c.job_id = job.id),
                                'duration_ms', round(extract(epoch from now() - job.started_at) * 1000)));
         done := done || job.request_id;
-        verified := verified + 1;
     end loop;
-    delete from lifecycle.erasure_needles n where n.batch_id = batch;
     if done is not null then
         perform lifecycle.tell_requests(done, 'completed');
     end if;
     update lifecycle.deletion_jobs j
        set state = 'verified', verified_at = now(), lease_until = null, last_error = null
      where j.id = any (jobs) and j.state = 'erased';
-    return next;
+end $$;
+
+-- The end of a batch. `outside` says who searched compressed text, and how much of it.
+create or replace function lifecycle.conclude_erasure(batch uuid, outside jsonb default '{"compressed": "not unpacked: the database cannot"}')
+returns void
+language plpgsql set search_path = ''
+as $$
+declare
+    jobs bigint[];
+begin
+    perform lifecycle.renew_erasure_lease(batch);
+    jobs := array(select j.id from lifecycle.deletion_jobs j where j.batch_id = batch and j.state = 'erased' order by j.id for update);
+    perform lifecycle.do_with_jobs('conclude_jobs', jobs, outside);
+    delete from lifecycle.erasure_needles n where n.batch_id = batch;
 end $$;
 
 -- Receipts that do not fit the one before them, that were changed, or that an erasure lacks. Expected: none.
@@ -250,14 +278,19 @@ begin
     delete from lifecycle.erasure_counts c where c.job_id = any (again);
     update lifecycle.deletion_jobs j
        set state = 'queued', recurrences = j.recurrences + 1, attempts = 0, next_attempt_at = now(),
-           batch_id = null,
-           due_at = (now() at time zone policy.calendar + policy.deadline) at time zone policy.calendar, started_at = null, collected_at = null, erased_at = null
-     where j.id = any (again);
+           batch_id = null, reach_confirmed = false,
+           due_at = (now() at time zone policy.calendar + policy.deadline) at time zone policy.calendar,
+           started_at = null, collected_at = null, erased_at = null
+     where j.id = any (again)
+       -- Whoever asked anew meanwhile is erased anyway.
+       and not exists (select from lifecycle.deletion_jobs o
+                        where o.account_key = j.account_key and o.id <> j.id and o.state not in ('verified', 'cancelled'));
 end $$;
 
--- What would be done for a request now: its rows by step. Nothing is changed; what had to be written to find out is undone.
+-- What would be done for a request now: its rows by step; `beyond` are those that are the person's by a name alone, which
+-- somebody typed. Nothing is changed; what had to be written to find out is undone.
 create or replace function lifecycle.plan_erasure(request_id text)
-returns table (step int, table_name text, action text, found_by text, rows bigint, reason text)
+returns table (step int, table_name text, action text, found_by text, rows bigint, reason text, beyond boolean)
 language plpgsql set search_path = ''
 as $$
 #variable_conflict use_column
@@ -268,7 +301,7 @@ begin
     begin
         job := lifecycle.job_of_request(plan_erasure.request_id);
         update lifecycle.deletion_jobs j
-           set state = 'running', hold_reason = null, batch_id = gen_random_uuid() where j.id = job.id returning * into job;
+           set state = 'running', hold_reason = null, reach_confirmed = true, batch_id = gen_random_uuid() where j.id = job.id returning * into job;
         perform lifecycle.collect_erasure_keys(job.batch_id);
         select jsonb_object_agg(r.step, r.rows) into counts from (
             select r.step, sum(r.rows) as rows from lifecycle.rows_to_erase(array[job.id]) r group by 1) r;
@@ -276,6 +309,7 @@ begin
     exception when sqlstate 'LCPLN' then null;
     end;
     return query
-        select s.step, s.table_name, s.action, s.key_column, coalesce((counts ->> s.step::text)::bigint, 0), s.reason
+        select s.step, s.table_name, s.action, s.key_column, coalesce((counts ->> s.step::text)::bigint, 0), s.reason,
+               exists (select from lifecycle.erasure_key_kinds k where k.kind = s.key_kind and k.form = 'name')
           from lifecycle.erasure_steps s order by s.step;
 end $$;

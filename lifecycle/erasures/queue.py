@@ -15,7 +15,7 @@ from lifecycle.declarations.application import Application
 
 ENQUEUE: Final = "select request_id, state, reason from public.enqueue_deletion_jobs()"
 HOLD: Final = "select public.hold_deletion_request(%s, %s, %s)"
-RELEASE: Final = "select public.release_deletion_request(%s)"
+RELEASE: Final = "select public.release_deletion_request(%s, %s)"
 CANCEL: Final = "select public.cancel_deletion_request(%s, %s)"
 QUEUE_EXISTS: Final = "select to_regclass('lifecycle.deletion_jobs') is not null"
 # What the next claim would take, the most urgent first.
@@ -118,9 +118,10 @@ def hold(conn: Connection, request_id: str, reason: str, until: datetime | None 
     return str(value(conn, HOLD, (request_id, reason, until)))
 
 
-def release(conn: Connection, request_id: str) -> str:
-    """End a hold; its new state. One that this project's own rules hold ends by itself."""
-    return str(value(conn, RELEASE, (request_id,)))
+def release(conn: Connection, request_id: str, *, confirm: bool = False) -> str:
+    """End a hold; its new state. One that this project's own rules hold ends by itself; one that reaches far beyond the
+    person's rows ends when somebody confirms it."""
+    return str(value(conn, RELEASE, (request_id, confirm)))
 
 
 def cancel(conn: Connection, request_id: str, reason: str) -> str:

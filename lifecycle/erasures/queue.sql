@@ -89,7 +89,8 @@ begin
     end if;
 end $$;
 
--- Jobs for the requests that have none; a request set back to pending is tried again. One row per job that changed.
+-- Jobs for the accounts that ask and have no open one; a request set back to pending is tried again. One row per job that
+-- changed. Everything is counted from now: the time in a request is what a client says.
 create or replace function public.enqueue_deletion_jobs()
 returns table (request_id text, job_id bigint, state text, reason text)
 language plpgsql set search_path = ''
@@ -102,26 +103,37 @@ declare
     part    bigint[];
 begin
     select * into policy from lifecycle.erasure_policy;
+    -- Somebody asks anew. First, so that another request of the same account finds this job open.
+    execute lifecycle.request_statement(
+        'with again as (
+             update lifecycle.deletion_jobs j
+                set state = ''queued'', next_attempt_at = now(), attempts = 0, last_error = null
+              where j.id in (
+                  select max(d.id) from %1$s r join lifecycle.deletion_jobs d on d.request_id = r.%2$I::text
+                   where r.%4$I = %10$L and d.state in (''failed'', ''cancelled'', ''verified'')
+                     and not exists (select from lifecycle.deletion_jobs o
+                                      where o.account_key = d.account_key and o.id <> d.id and o.state not in (''verified'', ''cancelled''))
+                   group by d.account_key)
+             returning j.id
+         )
+         select array(select id from again)') into changed;
     -- A month is one of the people who count it, whatever the session's time zone.
     execute lifecycle.request_statement(
         'with made as (
              insert into lifecycle.deletion_jobs (request_id, account_key, requested_at, not_before, due_at)
-             select r.%2$I::text, r.%3$I::text, r.%5$I, r.%5$I + $1, (r.%5$I at time zone $2 + $3) at time zone $2
+             select distinct on (r.%3$I) r.%2$I::text, r.%3$I::text, r.%5$I, now() + $1, (now() at time zone $2 + $3) at time zone $2
                from %1$s r
               where r.%4$I in (%10$L, %11$L) and r.%3$I is not null
                 and not exists (select from lifecycle.deletion_jobs j where j.request_id = r.%2$I::text)
-              order by r.%5$I, r.%2$I
-             on conflict (request_id) do nothing
+                and not exists (select from lifecycle.deletion_jobs j
+                                 where j.account_key = r.%3$I::text and j.state not in (''verified'', ''cancelled''))
+              order by r.%3$I, r.%5$I, r.%2$I
+             on conflict do nothing
              returning id
-         ), again as (  -- somebody asks anew
-             update lifecycle.deletion_jobs j
-                set state = ''queued'', next_attempt_at = now(), attempts = 0, last_error = null
-               from %1$s r
-              where r.%2$I::text = j.request_id and r.%4$I = %10$L and j.state in (''failed'', ''cancelled'', ''verified'')
-             returning j.id
          )
-         select array(select id from made union all select id from again)')
-       into changed using policy.grace, policy.calendar, policy.deadline;
+         select array(select id from made)')
+       into part using policy.grace, policy.calendar, policy.deadline;
+    changed := changed || part;
     with released as (
         update lifecycle.deletion_jobs j
            set state = 'queued', hold_reason = null, hold_until = null, held_by_rule = false, next_attempt_at = now()
@@ -153,7 +165,7 @@ begin
                   where j.id = any (changed) order by j.due_at, j.id;
 end $$;
 
--- Requests that nobody has made a job of yet.
+-- Requests of accounts for which nobody has made a job yet.
 create or replace function lifecycle.requests_without_job() returns bigint
 language plpgsql stable set search_path = ''
 as $$
@@ -162,7 +174,9 @@ declare
 begin
     execute lifecycle.request_statement(
         'select count(*) from %1$s r
-          where r.%4$I = %10$L and not exists (select from lifecycle.deletion_jobs j where j.request_id = r.%2$I::text)')
+          where r.%4$I = %10$L and not exists (select from lifecycle.deletion_jobs j where j.request_id = r.%2$I::text)
+            and not exists (select from lifecycle.deletion_jobs j
+                             where j.account_key = r.%3$I::text and j.state not in (''verified'', ''cancelled''))')
        into found;
     return found;
 end $$;
@@ -188,6 +202,27 @@ begin
      where c.wanted and c.name is not null;
     execute lifecycle.request_statement('update %1$s r set ') || changes
          || lifecycle.request_statement(' where r.%2$I = any ($1::%6$s[])') using requests;
+    -- Whoever asked more than once was answered with it.
+    if word = 'completed' or note is not null then
+        execute lifecycle.request_statement('update %1$s r set ') || changes || lifecycle.request_statement(
+                ' where r.%4$I in (%10$L, %11$L)
+                    and r.%3$I::text in (select j.account_key from lifecycle.deletion_jobs j where j.request_id = any ($1))') using requests;
+    end if;
+end $$;
+
+-- The request under which this one is carried out: its own, or another of the same account. Null when there is none.
+create or replace function lifecycle.carried_out_under(request_id text) returns text
+language plpgsql stable set search_path = ''
+as $$
+declare
+    found text;
+begin
+    execute lifecycle.request_statement(
+        'select j.request_id from lifecycle.deletion_jobs j
+          where j.request_id = $1 or j.account_key in (select r.%3$I::text from %1$s r where r.%2$I::text = $1)
+          order by j.request_id = $1 desc, j.state in (''verified'', ''cancelled''), j.id desc limit 1')
+       into found using request_id;
+    return found;
 end $$;
 
 -- The job of a request, locked; an error that says what to do when there is none.
@@ -198,7 +233,8 @@ declare
     job lifecycle.deletion_jobs;
 begin
     perform from public.enqueue_deletion_jobs();
-    select * into job from lifecycle.deletion_jobs j where j.request_id = job_of_request.request_id for update;
+    select * into job from lifecycle.deletion_jobs j
+     where j.request_id = (select lifecycle.carried_out_under(job_of_request.request_id)) for update;
     if not found then
         raise exception 'no deletion request % in %', request_id, lifecycle.request_statement('%1$s')
             using errcode = 'no_data_found', hint = 'Name the id of the request, not of the person.';
@@ -222,13 +258,15 @@ begin
             using errcode = 'object_not_in_prerequisite_state';
     end if;
     update lifecycle.deletion_jobs j
-       set state = 'held', hold_reason = reason, hold_until = until, held_by_rule = false
+       set state = 'held', hold_reason = case when job.held_by_reach then concat_ws('; ', reason, job.hold_reason) else reason end,
+           hold_until = case when not job.held_by_reach then until end, held_by_rule = false
      where j.id = job.id;
     return 'held';
 end $$;
 
--- What somebody held is queued again. What a rule holds is released by the rule alone.
-create or replace function public.release_deletion_request(request_id text) returns text
+-- What somebody held is queued again. What a rule holds is released by the rule alone, what reaches far only by somebody who
+-- says that they have looked.
+create or replace function public.release_deletion_request(request_id text, confirm boolean default false) returns text
 language plpgsql set search_path = ''
 as $$
 declare
@@ -237,12 +275,18 @@ begin
     if job.state <> 'held' then
         raise exception 'request % is not held but %', request_id, job.state
             using errcode = 'object_not_in_prerequisite_state';
-    elsif job.held_by_rule then
+    elsif job.held_by_rule or job.held_by_reach and not confirm then
         raise exception 'request % is held because: %', request_id, job.hold_reason
-            using errcode = 'object_not_in_prerequisite_state', hint = 'It is released by itself once that is no longer so.';
+            using errcode = 'object_not_in_prerequisite_state',
+                  hint = case when job.held_by_rule then 'It is released by itself once that is no longer so.' else 'Confirm it.' end;
     end if;
     update lifecycle.deletion_jobs j
-       set state = 'queued', hold_reason = null, hold_until = null, next_attempt_at = now() where j.id = job.id;
+       set state = 'queued', hold_reason = null, hold_until = null, next_attempt_at = now(), held_by_reach = false,
+           reach_confirmed = j.reach_confirmed or job.held_by_reach
+     where j.id = job.id;
+    if job.held_by_reach then
+        perform lifecycle.report_outcome('erase_personal_data', 'request ' || job.request_id, null);
+    end if;
     return 'queued';
 end $$;
 
@@ -261,10 +305,11 @@ begin
     end if;
     delete from lifecycle.erasure_keys k where k.job_id = job.id;
     update lifecycle.deletion_jobs j
-       set state = 'cancelled', hold_reason = null, hold_until = null, held_by_rule = false, collected_at = null
+       set state = 'cancelled', hold_reason = null, hold_until = null, held_by_rule = false, held_by_reach = false,
+           collected_at = null
      where j.id = job.id;
-    perform lifecycle.tell_requests(array[request_id], 'failed', 'cancelled before it started: ' || reason);
-    perform lifecycle.report_outcome('erase_personal_data', 'request ' || request_id, null);
+    perform lifecycle.tell_requests(array[job.request_id], 'failed', 'cancelled before it started: ' || reason);
+    perform lifecycle.report_outcome('erase_personal_data', 'request ' || job.request_id, null);
     return 'cancelled';
 end $$;
 
@@ -336,8 +381,7 @@ begin
     end if;
 end $$;
 
--- These jobs wait longer after each failure. People are told at once; of what passes by itself only when the tries are
--- used up.
+-- These jobs wait longer after each failure. People are told at once; of what passes by itself when it did not.
 create or replace function lifecycle.fail_deletion_jobs(jobs bigint[], error text, transient boolean) returns void
 language plpgsql set search_path = ''
 as $$
@@ -358,7 +402,7 @@ begin
             case when failed.attempts >= policy.tries_until_failed then 'failed' else 'processing' end);
         perform lifecycle.record_outcome('erase_personal_data', 'request ' || failed.request_id, error,
             jsonb_build_object('attempts', failed.attempts, 'next_attempt_at', failed.next_attempt_at),
-            not transient or failed.attempts >= policy.tries_until_failed);
+            not transient or failed.attempts > 1);
     end loop;
 end $$;
 

@@ -51,7 +51,7 @@ select count(*), coalesce(sum(columns), 0)::bigint, coalesce(sum(rows), 0)::bigi
   from lifecycle.erasure_scans where batch_id = %(batch)s
 """
 PROOFS: Final = """
-select r.id, r.request_id::text, extract(epoch from r.issued_at - j.requested_at)::double precision, j.sign_in_user
+select r.id, r.request_id::text, extract(epoch from r.issued_at - j.seen_at)::double precision, j.sign_in_user
   from lifecycle.deletion_jobs j
   join lateral (select r.* from lifecycle.erasure_receipts r
                  where r.request_id = j.request_id order by r.id desc limit 1) r on true
@@ -87,7 +87,7 @@ class Residue:
 
 @dataclass(frozen=True)
 class Proof:
-    """A receipt: its number, its request, and the seconds from the request to it."""
+    """A receipt: its number, its request, and the seconds to it from when the queue saw the request."""
 
     receipt: int
     request_id: str
@@ -97,7 +97,8 @@ class Proof:
 
 @dataclass(frozen=True)
 class BatchResult:
-    """What became of a batch's requests. `taken_over` ones belong to another worker by now: this one was too slow.
+    """What became of a batch's requests. `taken_over` ones belong to another worker by now, since this one was
+    too slow, or are held because they reach far.
 
     `rows` maps (table, action) to rows. `seconds` maps each step to the time it took. The search counts relations,
     columns and rows.

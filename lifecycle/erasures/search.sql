@@ -109,11 +109,8 @@ begin
            coalesce(array_agg(distinct w.key::uuid) filter (where w.form <> 'machine' and w.key ~ id), '{}'),
            coalesce(array_agg(distinct w.key) filter (where w.form = 'machine'), '{}'),
            min(length(w.key)) filter (where w.form = 'name' and w.key collate "C" ~ plain and w.key !~ id)
-      from (select k.key, coalesce(kinds.form, 'id') as form
-              from lifecycle.erasure_keys k
-              left join lifecycle.erasure_key_kinds kinds on kinds.kind = k.kind
-             where k.job_id = any (jobs) and (kinds.searched or k.kind = 'person')
-               and not (kinds.form is not distinct from 'name' and k.key = any (shared))) w
+      from (select k.key, k.form from lifecycle.searched_keys(jobs) k
+             where not (k.form = 'name' and k.key = any (shared))) w
     returning * into needles;
     return needles;
 end $$;
@@ -138,7 +135,7 @@ as $$
 $$;
 
 -- The rows of a relation that hold a word in one of these columns, as a query of (relation, place, content): $1 are
--- words, $2 those that are ids, $3 addresses of machines, $4 patterns of odd words. All columns of text are looked at as
+-- words, $2 those that are ids, $3 addresses of machines, $4 odd words. All columns of text are looked at as
 -- one, made once per row: a pattern costs more to start than to go on. What could hold a word is chosen below, where
 -- parallel workers can; which words those are is asked of the few rows that remain.
 create or replace function lifecycle.search_rows(relation regclass, names text[], types text[], needles lifecycle.erasure_needles) returns text
@@ -150,6 +147,7 @@ declare
     body     text;
     hints    text := 'false';
     odd      text := '';
+    odd_hint text := '';
 begin
     select string_agg(format(', t.%I as c%s', c.name, c.place), '' order by c.place),
            string_agg(format(case when c.type = 'uuid' then 'r.c%s = any ($2)'
@@ -165,7 +163,8 @@ begin
      where cardinality(names) = 1
         or c.type not in ('uuid', 'uuid[]', 'inet', 'cidr') and not (c.type = 'text' and lifecycle.holds_names(c.name));
     if needles.odd_words <> '{}' then
-        odd := ' or lower(r.content collate "default") like any ($4)';
+        odd_hint := ' or exists (select from unnest($4) o where strpos(lower(r.content collate "default"), o) > 0)';
+        odd := ' or exists (select from unnest($4) o where c.content collate "default" ~* lifecycle.whole_word_pattern(o))';
     end if;
     -- What every id and every address has is found by simple means at a fifth of the price of a pattern.
     if exists (select from unnest(types) t where t not in ('uuid', 'uuid[]', 'inet', 'cidr')) then
@@ -178,18 +177,107 @@ begin
     -- an offset it neither makes the text twice nor a table of the values in each partition. An offset that is an integer
     -- would first have to become a bigint, and keep the workers out.
     return format('with c as materialized (
-                       select r.relation, r.place, r.content, (coalesce(%1$s, false)%2$s) as hit
-                         from (select t.tableoid as relation, t.ctid as place, %3$s as content%4$s from %5$s t offset bigint ''0'') r
+                       select r.relation, r.place, r.content, coalesce(%1$s, false) as hit
+                         from (select t.tableoid as relation, t.ctid as place, %3$s as content%4$s from %5$s t where true%8$s offset bigint ''0'') r
                         where coalesce(%1$s, false)%2$s or %6$s)
                    select c.relation, c.place, c.content from c
-                    where c.hit or exists (select from lifecycle.words_in(c.content, %7$L) w where coalesce(w.word = any ($1), false))',
-                  coalesce(alone, 'false'), odd, coalesce(body, 'null::text'), columns, relation, hints,
-                  lifecycle.session_pattern(needles.session_length));
+                    where c.hit%9$s or exists (select from lifecycle.words_in(c.content, %7$L) w where coalesce(w.word = any ($1), false))',
+                  coalesce(alone, 'false'), odd_hint, coalesce(body, 'null::text'), columns, relation, hints,
+                  lifecycle.session_pattern(needles.session_length), lifecycle.but_what_jobs_wrote(relation), odd);
+end $$;
+
+-- Whether a column of this table holds ids that a client may choose: its own primary key, or one that refers to such a key.
+-- Not where it names a person: those are the keys by which a person's rows are found.
+create or replace function lifecycle.is_chosen_key(relation regclass, table_name text, column_name text) returns boolean
+language sql stable set search_path = ''
+as $$
+    select exists (
+        select from pg_constraint c
+          join pg_attribute a on a.attrelid = c.conrelid and a.attnum = any (c.conkey) and a.attname = is_chosen_key.column_name
+          left join pg_constraint p on c.contype = 'f' and p.conrelid = c.confrelid and p.contype = 'p'
+           and p.conkey[1] = c.confkey[array_position(c.conkey, a.attnum)]
+         cross join lifecycle.erasure_policy policy
+         where c.conrelid = relation and (c.contype = 'p' or p.oid is not null)
+           and not exists (select from pg_constraint f
+                            where f.conrelid = relation and f.contype = 'f' and a.attnum = any (f.conkey)
+                              and f.confrelid in (lifecycle.reachable(policy.person_table), lifecycle.reachable(policy.sign_in_table)))
+           and not exists (select from lifecycle.erasure_steps s
+                            where s.table_name = is_chosen_key.table_name and s.key_column = is_chosen_key.column_name
+                              and s.key_kind in ('person', policy.sign_in_kind)))
+$$;
+
+-- Who stands in one column, per job, noted under this treatment; how many people do.
+create or replace function lifecycle.note_findings(batch uuid, relation regclass, col text, type_name text, treatment text,
+                                                   needles lifecycle.erasure_needles) returns bigint
+language plpgsql set search_path = '' set row_security = off set plan_cache_mode = 'force_custom_plan' set jit = off
+as $$
+declare
+    people bigint;
+begin
+    execute format(
+        'with held as materialized (select row_number() over () as number, r.content from (%s) r),
+         word as (select distinct h.number, w.word from held h cross join lateral lifecycle.words_in(h.content, $5) w
+                   union
+                  select h.number, lower(h.content) from held h where octet_length(h.content) <= 320
+                   union
+                  select h.number, o.word from held h join unnest($4) o(word) on h.content collate "default" ~* lifecycle.whole_word_pattern(o.word))
+         insert into lifecycle.erasure_findings (batch_id, job_id, table_name, column_name, treatment, rows)
+         select $6, k.job_id, s.table_name, s.column_name, $7, count(distinct w.number)
+           from word w
+           join lifecycle.searched_keys(array(select j.id from lifecycle.deletion_jobs j where j.batch_id = $6 and j.state = ''erased'')) k
+             on lower(k.key) = w.word
+           join lifecycle.searched_columns($8) s on s.column_name = $9
+          group by k.job_id, s.table_name, s.column_name',
+        lifecycle.search_rows(relation, array[col], array[type_name], needles))
+      using needles.words, needles.ids, needles.addresses, needles.odd_words, lifecycle.session_pattern(needles.session_length),
+            batch, treatment, relation, col;
+    get diagnostics people = row_count;
+    return people;
+end $$;
+
+-- The words found in one column give way. A row that does not take it (a check, a trigger of the application's) keeps
+-- nobody else's word in another row.
+create or replace function lifecycle.take_words_out(relation regclass, col text, type_name text, needles lifecycle.erasure_needles)
+returns void
+language plpgsql set search_path = '' set row_security = off set plan_cache_mode = 'force_custom_plan' set jit = off
+as $$
+declare
+    matching constant text := lifecycle.search_rows(relation, array[col], array[type_name], needles);
+    session  constant text := lifecycle.session_pattern(needles.session_length);
+    change   text;
+    place    record;
+begin
+    select format('update %s t set %I = ', relation, col)
+        || format(case when type_name = 'uuid' then 'null'
+                       when a.atttypid in ('json'::regtype, 'jsonb'::regtype)
+                       then 'lifecycle.document_without_words(t.%I::jsonb, $1, $4, $5)::%s'
+                       else 'lifecycle.without_words(t.%I::text, $1, $4, $5)::%s' end, col, format_type(a.atttypid, a.atttypmod))
+      into change from pg_attribute a where a.attrelid = relation and a.attname = col;
+    begin
+        execute format('%s from (%s) r where t.tableoid = r.relation and t.ctid = r.place', change, matching)
+          using needles.words, needles.ids, needles.addresses, needles.odd_words, session;
+    exception when others then
+        if lifecycle.is_transient(sqlstate) then
+            raise;
+        end if;
+        for place in execute format('select r.relation, r.place from (%s) r', matching)
+                       using needles.words, needles.ids, needles.addresses, needles.odd_words loop
+            begin
+                execute change || ' where t.tableoid = $6 and t.ctid = $7'
+                  using needles.words, needles.ids, needles.addresses, needles.odd_words, session, place.relation, place.place;
+            exception when others then
+                if lifecycle.is_transient(sqlstate) then
+                    raise;
+                end if;
+            end;
+        end loop;
+    end;
 end $$;
 
 -- One relation: where do the people of this batch still stand? Per job and column, never what was found. It is read
--- once when nothing is left. A word in a column of others' free form (treatment 'redacted') is taken out of it.
--- Searched again, the relation's earlier findings give way.
+-- once when nothing is left. A word in a column of others' free form (treatment 'redacted') is taken out of it; where it
+-- cannot be, somebody else wrote it so, and that is told ('claimed') and fails nobody. Searched again, the relation's
+-- earlier findings give way.
 create or replace function lifecycle.search_relation(batch uuid, relation regclass) returns bigint
 language plpgsql set search_path = '' set row_security = off set plan_cache_mode = 'force_custom_plan'
     -- The planner expects every row to come back from the workers. The plan looks dear, and compiling it would take
@@ -199,7 +287,6 @@ as $$
 #variable_conflict use_variable
 declare
     started   constant timestamptz := clock_timestamp();
-    jobs      constant bigint[] := array(select j.id from lifecycle.deletion_jobs j where j.batch_id = batch and j.state = 'erased');
     needles   lifecycle.erasure_needles;
     names     text[];
     types     text[];
@@ -208,13 +295,10 @@ declare
     hits      bigint;
     found     bigint := 0;
     col       record;
-    rule      lifecycle.personal_data_columns;
-    matching  text;
-    odd       text[];
+    treatment text;
 begin
     perform lifecycle.renew_erasure_lease(batch);
     needles := lifecycle.needles_of(batch);
-    odd := array(select '%' || regexp_replace(w, '([%_\\])', '\\\1', 'g') || '%' from unnest(needles.odd_words) w);
     select array_agg(s.column_name order by s.column_name), array_agg(s.type_name order by s.column_name), min(s.table_name)
       into names, types, searched
       from lifecycle.searched_columns(search_relation.relation) s;
@@ -224,55 +308,47 @@ begin
     delete from lifecycle.erasure_findings f where f.batch_id = batch and f.table_name = searched;
     execute format('select (select count(*) from %s), count(*) from (%s) r', relation,
                    lifecycle.search_rows(relation, names, types, needles))
-       into total, hits using needles.words, needles.ids, needles.addresses, odd;
+       into total, hits using needles.words, needles.ids, needles.addresses, needles.odd_words;
     if hits > 0 then
         for col in select c.name, c.type from unnest(names, types) c(name, type) loop
-            matching := lifecycle.search_rows(relation, array[col.name], array[col.type], needles);
-            rule := lifecycle.treatment_of(searched, col.name);
-            -- The treatment of a column that nobody has said anything about is that of one that must hold nothing.
-            execute format(
-                'with held as materialized (select row_number() over () as number, r.content from (%s) r),
-                 word as (select distinct h.number, w.word from held h cross join lateral lifecycle.words_in(h.content, $6) w
-                           union
-                          select h.number, lower(h.content) from held h where octet_length(h.content) <= 320
-                           union
-                          select h.number, o.word from held h join unnest($11) o(word) on position(o.word in lower(h.content collate "default")) > 0)
-                 insert into lifecycle.erasure_findings (batch_id, job_id, table_name, column_name, treatment, rows)
-                 select $7, k.job_id, $8, $9, $10, count(distinct w.number)
-                   from word w join lifecycle.erasure_keys k on lower(k.key) = w.word and k.job_id = any ($5)
-                  group by k.job_id',
-                matching)
-              using needles.words, needles.ids, needles.addresses, odd, jobs, lifecycle.session_pattern(needles.session_length),
-                    batch, searched, col.name,
-                    case rule.treatment when 'exempt' then 'exempt' when 'redacted' then 'redacted' else 'residual' end,
-                    needles.odd_words;
-            get diagnostics hits = row_count;
+            treatment := (lifecycle.treatment_of(searched, col.name)).treatment;
+            -- The treatment of a column that nobody has said anything about is that of one that must hold nothing. The
+            -- person's own rows are found by bound keys, and proved gone by rows_to_erase().
+            hits := lifecycle.note_findings(batch, relation, col.name, col.type,
+                case when treatment in ('exempt', 'redacted') then treatment
+                     when treatment = 'chosen' then 'claimed'
+                     when treatment in ('deleted', 'cleared', 'clean') and lifecycle.is_chosen_key(relation, searched, col.name) then 'claimed'
+                     else 'residual' end, needles);
             found := found + hits;
-            if hits > 0 and rule.treatment = 'redacted' then
+            if hits > 0 and treatment = 'refreshed' then
+                -- It shows what its tables hold, and these were searched before it.
+                update lifecycle.erasure_findings f set treatment = 'claimed'
+                 where f.batch_id = batch and f.table_name = searched and f.column_name = col.name and f.treatment = 'residual'
+                   and exists (select from lifecycle.erasure_findings c
+                                where c.batch_id = batch and c.job_id = f.job_id and c.treatment = 'claimed');
+            elsif hits > 0 and treatment = 'redacted'
+                  and lifecycle.hold_far_reaching(lifecycle.reach_in_texts(batch, searched, col.name)) > 0 then
+                -- Whoever is left goes on without the words of those who are held.
+                delete from lifecycle.erasure_needles n where n.batch_id = batch;
+                return case when exists (select from lifecycle.deletion_jobs j where j.batch_id = batch and j.state = 'erased')
+                            then lifecycle.search_relation(batch, relation) else found end;
+            elsif hits > 0 and treatment = 'redacted' then
+                perform lifecycle.take_words_out(relation, col.name, col.type, needles);
+                -- What is there still was written anew meanwhile, or does not give way.
+                perform lifecycle.take_words_out(relation, col.name, col.type, needles);
+                if lifecycle.note_findings(batch, relation, col.name, col.type, 'claimed', needles) > 0 then
+                    update lifecycle.erasure_findings f set rows = f.rows - c.rows
+                      from lifecycle.erasure_findings c
+                     where f.batch_id = batch and f.table_name = searched and f.column_name = col.name and f.treatment = 'redacted'
+                       and c.batch_id = batch and c.table_name = searched and c.column_name = col.name and c.treatment = 'claimed'
+                       and c.job_id = f.job_id;
+                    delete from lifecycle.erasure_findings f where f.batch_id = batch and f.table_name = searched and f.rows <= 0;
+                end if;
                 insert into lifecycle.erasure_counts as c (job_id, table_name, action, rows)
                 select f.job_id, searched, 'redact', sum(f.rows) from lifecycle.erasure_findings f
                  where f.batch_id = batch and f.table_name = searched and f.column_name = col.name and f.treatment = 'redacted'
                  group by 1
                 on conflict on constraint erasure_counts_pkey do update set rows = c.rows + excluded.rows;
-                execute format('update %s t set %I = %s from (%s) r where t.tableoid = r.relation and t.ctid = r.place', relation, col.name,
-                               (select format(case when col.type = 'uuid' then 'null'
-                                                   when a.atttypid in ('json'::regtype, 'jsonb'::regtype)
-                                                   then 'lifecycle.document_without_words(t.%I::jsonb, $1, $5, $6)::%s'
-                                                   else 'lifecycle.without_words(t.%I::text, $1, $5, $6)::%s' end,
-                                              col.name, format_type(a.atttypid, a.atttypmod))
-                                  from pg_attribute a
-                                 where a.attrelid = relation and a.attname = col.name),
-                               matching)
-                  using needles.words, needles.ids, needles.addresses, odd, needles.odd_words,
-                        lifecycle.session_pattern(needles.session_length);
-                execute format('select count(*) from (%s) r', matching)
-                   into hits using needles.words, needles.ids, needles.addresses, odd;
-                if hits > 0 then  -- came back while we looked, or stands there in a way that cannot be taken out
-                    insert into lifecycle.erasure_findings (batch_id, job_id, table_name, column_name, treatment, rows)
-                    select batch, f.job_id, f.table_name, f.column_name, 'residual', hits from lifecycle.erasure_findings f
-                     where f.batch_id = batch and f.table_name = searched and f.column_name = col.name and f.treatment = 'redacted'
-                    on conflict do nothing;
-                end if;
             end if;
         end loop;
     end if;

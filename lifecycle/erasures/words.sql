@@ -36,6 +36,12 @@ begin
     return content;
 end $$;
 
+-- A document as it is written, cut into its texts and what stands between them: without going down into it, since a
+-- client may have nested it deeper than a function can follow.
+create or replace function lifecycle.pieces_of(document jsonb) returns table (piece text, place bigint)
+language sql immutable parallel safe set search_path = ''
+as $$ select m.match[1], m.place from regexp_matches(document::text, '"(?:[^"\\]|\\.)*"|[^"]+', 'g') with ordinality m(match, place) $$;
+
 -- Text by text, so that whatever is taken out leaves JSON behind.
 create or replace function lifecycle.redacted_document(document jsonb) returns jsonb
 language plpgsql immutable parallel safe set search_path = ''
@@ -44,13 +50,10 @@ begin
     if document is null or document::text collate "C" !~ lifecycle.identifier_hint() then
         return document;
     end if;
-    return case jsonb_typeof(document)
-        when 'string' then to_jsonb(lifecycle.redacted(document #>> '{}'))
-        when 'array' then (select coalesce(jsonb_agg(lifecycle.redacted_document(e.element) order by e.place), '[]')
-                             from jsonb_array_elements(document) with ordinality e(element, place))
-        when 'object' then (select coalesce(jsonb_object_agg(lifecycle.redacted(e.key), lifecycle.redacted_document(e.value)), '{}')
-                              from jsonb_each(document) e)
-        else document end;
+    return (select string_agg(case when p.piece like '"%' and p.piece collate "C" ~ lifecycle.identifier_hint()
+                                   then to_jsonb(lifecycle.redacted(p.piece::jsonb #>> '{}'))::text
+                                   else p.piece end, '' order by p.place)::jsonb
+              from lifecycle.pieces_of(document) p);
 end $$;
 
 -- An address on the web without what was handed over in it.
@@ -94,10 +97,14 @@ as $$
      cross join lateral (select m[2] as found union all select substr(m[1], 2) || m[2] where m[1] is not null) v
 $$;
 
--- A pattern that finds exactly this word.
-create or replace function lifecycle.escaped_pattern(word text) returns text
+-- A pattern that finds exactly this word: a longer one that ends or begins like it is another's. Part 1 is what stands
+-- before it.
+create or replace function lifecycle.whole_word_pattern(word text) returns text
 language sql immutable parallel safe set search_path = ''
-as $$ select regexp_replace(word, '([^[:alnum:]_])', '\\\1', 'g') $$;
+as $$
+    select '(^|[^A-Za-z0-9_.+%-]|\\u[0-9A-Fa-f]{4}|\\[bfnrt]|%[0-9A-Fa-f]{2})'
+        || regexp_replace(word, '([^[:alnum:]_])', '\\\1', 'g') || '(?![A-Za-z0-9_]|[.-]+[A-Za-z0-9_])'
+$$;
 
 -- Exactly these words give way, in whatever case; a longer word that ends or begins like one of them stays.
 create or replace function lifecycle.without_words(content text, words text[], odd_words text[], session_pattern text) returns text
@@ -111,28 +118,31 @@ begin
     end if;
     for hit in select distinct w.found from lifecycle.words_in(content, session_pattern) w where w.word = any (words) loop
         content := case when hit ~ ('^' || lifecycle.id_pattern() || '$') then replace(content, hit, 'erased')
-            else regexp_replace(content collate "C",
-                '(^|[^A-Za-z0-9_.+%-]|\\u[0-9A-Fa-f]{4}|\\[bfnrt]|%[0-9A-Fa-f]{2})' || lifecycle.escaped_pattern(hit)
-                || '(?![A-Za-z0-9_]|[.-]+[A-Za-z0-9_])', '\1erased', 'g') end;
+            else regexp_replace(content collate "C", lifecycle.whole_word_pattern(hit), '\1erased', 'g') end;
     end loop;
     foreach hit in array odd_words loop
-        content := regexp_replace(content, lifecycle.escaped_pattern(hit), 'erased', 'gi');
+        content := regexp_replace(content, lifecycle.whole_word_pattern(hit), '\1erased', 'gi');
     end loop;
     return content;
 end $$;
 
--- The same in JSON, text by text and key by key, so that JSON is left behind.
+-- The same in JSON, text by text and key by key, so that JSON is left behind. Only texts that hold a word are made anew: a
+-- document may have a hundred thousand.
 create or replace function lifecycle.document_without_words(document jsonb, words text[], odd_words text[], session_pattern text) returns jsonb
-language plpgsql immutable set search_path = ''
+language sql immutable set search_path = ''
 as $$
-begin
-    return case jsonb_typeof(document)
-        when 'string' then to_jsonb(lifecycle.without_words(document #>> '{}', words, odd_words, session_pattern))
-        when 'array' then (select coalesce(jsonb_agg(lifecycle.document_without_words(e.element, words, odd_words, session_pattern)
-                                                     order by e.place), '[]')
-                             from jsonb_array_elements(document) with ordinality e(element, place))
-        when 'object' then (select coalesce(jsonb_object_agg(lifecycle.without_words(e.key, words, odd_words, session_pattern),
-                                                             lifecycle.document_without_words(e.value, words, odd_words, session_pattern)), '{}')
-                              from jsonb_each(document) e)
-        else document end;
-end $$;
+    with hits as materialized (
+        select distinct w.word from lifecycle.words_in(document::text, session_pattern) w where w.word = any (words)
+         union
+        select substr(to_jsonb(o)::text, 2, length(to_jsonb(o)::text) - 2) from unnest(odd_words) o
+    ), alone as materialized (
+        select to_jsonb(w)::text as text from unnest(words) w
+    )
+    select string_agg(case when p.piece like '"%'
+                            and (lower(p.piece) in (select a.text from alone a)
+                                 or exists (select from hits h
+                                             where strpos(replace(replace(lower(p.piece), '%40', '@'), '%2b', '+'), h.word) > 0))
+                           then to_jsonb(lifecycle.without_words(p.piece::jsonb #>> '{}', words, odd_words, session_pattern))::text
+                           else p.piece end, '' order by p.place)::jsonb
+      from lifecycle.pieces_of(document) p
+$$;

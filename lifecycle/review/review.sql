@@ -52,7 +52,7 @@ begin
     if not found then
         return;
     end if;
-    return query select j.requested_at, j.due_at, true, j.state = 'failed' and j.attempts >= policy.tries_until_failed
+    return query select j.seen_at, j.due_at, true, j.state = 'failed' and j.attempts >= policy.tries_until_failed
                    from lifecycle.deletion_jobs j where j.state not in ('verified', 'cancelled');
     begin
         return query execute lifecycle.request_statement(
@@ -60,7 +60,9 @@ begin
                     r.%4$I <> %13$L, r.%4$I = %13$L
                from %1$s r
               where r.%4$I in (%10$L, %11$L, %13$L)
-                and not exists (select from lifecycle.deletion_jobs j where j.request_id = r.%2$I::text)')
+                and not exists (select from lifecycle.deletion_jobs j where j.request_id = r.%2$I::text)
+                and not exists (select from lifecycle.deletion_jobs j
+                                 where j.account_key = r.%3$I::text and j.state not in (''verified'', ''cancelled''))')
             using policy.deadline, policy.calendar;
     exception when undefined_table or undefined_column then
         null;  -- what the declarations lack is told by `lifecycle check`

@@ -9,6 +9,7 @@ create table lifecycle.erasure_policy (
     lease              interval not null check (lease > interval '0'),
     batch_size         int not null check (batch_size > 0),
     chunk_size         int not null check (chunk_size > 0),
+    reach              int not null check (reach > 0),
     first_pause        interval not null,
     longest_pause      interval not null,
     tries_until_failed int not null,
@@ -47,6 +48,7 @@ create table lifecycle.erasure_key_kinds (
     position   int not null,
     kind       text primary key,
     form       text not null check (form in ('id', 'address', 'name', 'machine')),
+    pattern    text,
     searched   boolean not null,
     remembered boolean not null
 );
@@ -76,6 +78,7 @@ create table lifecycle.erasure_key_limits (
     primary key (kind, position)
 );
 comment on table lifecycle.erasure_key_kinds is 'Kinds of keys by which a person''s rows are found, in the order in which they are collected: copy of personal_data.yaml.';
+comment on column lifecycle.erasure_key_kinds.pattern is 'What a key that a client typed must look like to be followed.';
 comment on table lifecycle.erasure_key_sources is 'Where the keys of each kind come from; without a table, from the keys of other kinds as they are.';
 comment on table lifecycle.erasure_key_limits is 'Which keys are not followed, because somebody else has them, too.';
 
@@ -99,7 +102,7 @@ comment on column lifecycle.erasure_steps.replacements is 'Column to {"with": "n
 create table lifecycle.personal_data_columns (
     table_name  text not null,
     column_name text not null,
-    treatment   text not null check (treatment in ('deleted', 'cleared', 'redacted', 'refreshed', 'exempt', 'clean')),
+    treatment   text not null check (treatment in ('deleted', 'cleared', 'redacted', 'refreshed', 'exempt', 'clean', 'chosen')),
     reason      text not null,
     primary key (table_name, column_name)
 );
@@ -112,11 +115,14 @@ create table lifecycle.deletion_jobs (
     state           text not null default 'queued' check (state in
         ('queued', 'held', 'running', 'erased', 'verified', 'failed', 'cancelled')),
     requested_at    timestamptz not null,
+    seen_at         timestamptz not null default now(),
     not_before      timestamptz not null,
     due_at          timestamptz not null,
     hold_reason     text,
     hold_until      timestamptz,
     held_by_rule    boolean not null default false,
+    held_by_reach   boolean not null default false,
+    reach_confirmed boolean not null default false,
     batch_id        uuid,
     lease_until     timestamptz,
     attempts        int not null default 0,
@@ -132,18 +138,27 @@ create table lifecycle.deletion_jobs (
 );
 create index deletion_jobs_waiting_idx on lifecycle.deletion_jobs (due_at, id) where state not in ('verified', 'cancelled');
 create index deletion_jobs_account_key_idx on lifecycle.deletion_jobs (account_key);
+-- However often somebody asks, it is one erasure, and nobody waits behind the others.
+create unique index deletion_jobs_one_open_idx on lifecycle.deletion_jobs (account_key) where state not in ('verified', 'cancelled');
 create index deletion_jobs_batch_id_idx on lifecycle.deletion_jobs (batch_id);
-comment on table lifecycle.deletion_jobs is 'One job per deletion request, with the finer states that the request''s own status has no word for.';
+comment on table lifecycle.deletion_jobs is 'One open job per account, under the first of its deletion requests, with the finer states that the request''s own status has no word for. Further requests of the account are carried out with it.';
+comment on column lifecycle.deletion_jobs.requested_at is 'As the request says, which the client may have set; nothing is counted from it.';
+comment on column lifecycle.deletion_jobs.seen_at is 'When the queue first saw the request. The order, the grace period and the deadline count from here.';
 comment on column lifecycle.deletion_jobs.account_key is 'The person''s key, as text.';
 comment on column lifecycle.deletion_jobs.held_by_rule is 'Held by the application''s own rule, not by a person; asked again at each enqueue_deletion_jobs().';
+comment on column lifecycle.deletion_jobs.held_by_reach is 'Held because it would touch more rows beyond the person''s own than the policy lets it unasked; released by who confirms that.';
 comment on column lifecycle.deletion_jobs.recurrences is 'How often data of the person came back after it was erased, and was erased again.';
 
 create table lifecycle.erasure_keys (
-    job_id bigint not null,
-    kind   text not null,
-    key    text not null,
-    primary key (job_id, kind, key)
+    job_id     bigint not null,
+    kind       text not null,
+    key        text not null,
+    key_hash   bigint generated always as (hashtextextended(key, 0)) stored,
+    unfollowed text check (unfollowed in ('form', 'shared', 'ambiguous')),
+    primary key (job_id, kind, key_hash)
 );
+comment on column lifecycle.erasure_keys.key_hash is 'A key may be longer than what an index takes.';
+comment on column lifecycle.erasure_keys.unfollowed is 'Why it is not: a client typed it in a form that could be anything, somebody who stays has it, too, or it is also the id of something else (then it is followed into columns of ids, not into texts). Null when it is followed.';
 comment on table lifecycle.erasure_keys is 'What a person''s rows are found by. Kept from before the first row goes until the receipt is written: afterwards they could not be derived again.';
 
 create table lifecycle.erasure_counts (
@@ -180,7 +195,7 @@ create table lifecycle.erasure_findings (
     job_id      bigint not null,
     table_name  text not null,
     column_name text not null,
-    treatment   text not null check (treatment in ('residual', 'redacted', 'exempt')),
+    treatment   text not null check (treatment in ('residual', 'redacted', 'exempt', 'claimed')),
     rows        bigint not null,
     primary key (batch_id, job_id, table_name, column_name, treatment)
 );

@@ -9,6 +9,7 @@ from uuid import UUID
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from orchestration.cli.session import command_session
 
@@ -23,15 +24,16 @@ Reason = Annotated[str, typer.Option(help="Why; kept with the request. No person
 @erasure.command()
 def plan(request_id: RequestId, as_json: AsJson = False) -> None:
     """Show what would be done for a request now. Changes nothing."""
-    from lifecycle.erasures.proof import plan_erasure
+    from lifecycle.erasures.proof import plan_erasure, reach_told
     from orchestration.cli.erasure_report import plan_table
 
     with command_session(GROUP) as conn:
         steps = plan_erasure(conn, str(request_id))
+        reach = reach_told(conn, str(request_id), steps)
     if as_json:
         typer.echo(json.dumps([asdict(step) for step in steps], indent=2, ensure_ascii=False))
     else:
-        Console().print(plan_table(steps), "Nothing was changed.", sep="\n")
+        Console().print(plan_table(steps), escape(reach), "Nothing was changed.", sep="\n")
 
 
 @erasure.command()
@@ -82,12 +84,17 @@ def hold(
 
 
 @erasure.command()
-def release(request_id: RequestId) -> None:
+def release(
+    request_id: RequestId,
+    confirm: Annotated[
+        bool, typer.Option("--confirm", help="Also when it reaches far beyond the person's rows.")
+    ] = False,
+) -> None:
     """End a hold."""
     from lifecycle.erasures.queue import release as release_request
 
     with command_session(GROUP) as conn:
-        state = release_request(conn, str(request_id))
+        state = release_request(conn, str(request_id), confirm=confirm)
     typer.echo(f"Request {request_id} is {state}.")
 
 

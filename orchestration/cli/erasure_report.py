@@ -19,7 +19,18 @@ from lifecycle.erasures.run import BatchResult, erase_batch
 
 # The facts of a receipt that are no table, in the order in which they happened.
 FACTS: Final = (
-    *("subject", "policy_version", "requested_at", "due_at", "in_time", "started_at", "collected_at", "erased_at"),
+    *(
+        "result",
+        "subject",
+        "policy_version",
+        "requested_at",
+        "seen_at",
+        "due_at",
+        "in_time",
+        "started_at",
+        "collected_at",
+        "erased_at",
+    ),
     *("verified_at", "attempts", "recurrence", "sign_in_user", "space"),
 )
 COUNTS: Final = ("rows", "requests")
@@ -68,11 +79,17 @@ def _receipt_tables(receipt: Receipt) -> list[RenderableType]:
     kept = _table("What may still name the person, and why", "column", "rows", "reason")
     for row in body["exemptions"]:
         kept.add_row(escape(row["column"]), f"{row['rows']:,}", escape(row["reason"]))
-    return [facts, done, kept]
+    claimed = _table("Claimed and not followed", "kind of key", "reason", "keys")
+    for row in body["not_followed"]:
+        claimed.add_row(row["kind"].replace("_", " "), row["reason"], f"{row['keys']:,}")
+    left = _table("Left where others wrote it", "column", "rows")
+    for row in body["left_with_others"]:
+        left.add_row(escape(row["column"]), f"{row['rows']:,}")
+    return [facts, done, kept, *(table for table in (claimed, left) if table.row_count)]
 
 
 def receipts_tables(receipts: Sequence[Receipt], broken: Sequence[BrokenReceipt]) -> list[RenderableType]:
-    """Each receipt as three tables, and the state of the chain."""
+    """Each receipt as tables, and the state of the chain."""
     return [part for receipt in receipts for part in _receipt_tables(receipt)] + [_chain(broken)]
 
 
