@@ -184,6 +184,19 @@ def test_a_shared_or_typed_name_gives_nobody_a_strangers_rows(conn: Connection, 
     assert [word for word in (str(AKI.account), str(AKI.id("chat"))) if word in everything] == []
 
 
+def test_an_id_that_somebody_chose_leads_to_rows_of_that_kind_alone(conn: Connection, tmp_path: Path) -> None:
+    """Whose conversation has a victim's account for its id gets its messages, and nothing that names the victim."""
+    eve = Person("eve")
+    add_account(conn, eve)
+    insert(conn, "chat_sessions", id=AKI.account, account_id=eve.account)
+    insert(conn, "chat_messages", session_id=AKI.account, role="user", content="of eve", sequence=1)
+    assert value(conn, "select count(*) from audit_events where entity_id = %s", (str(AKI.account),)) > 0
+    export(conn, eve, tmp_path / "eve")
+    found = exported(tmp_path / "eve")
+    assert [row["content"] for row in found["public.chat_messages"]] == ["of eve"]
+    assert "public.audit_events" not in found
+
+
 def test_files_are_readable_for_their_maker_alone_and_replace_nothing(conn: Connection, tmp_path: Path) -> None:
     folder = tmp_path / "aki"
     export(conn, AKI, folder)

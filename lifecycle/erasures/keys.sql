@@ -142,6 +142,22 @@ begin
     return found;
 end $$;
 
+-- Of these jobs' keys of one kind those that could mean something else's row: columns of that id are followed, texts not.
+create or replace function lifecycle.mark_ambiguous_keys(jobs bigint[], kind lifecycle.erasure_key_kinds) returns void
+language plpgsql set search_path = ''
+as $$
+#variable_conflict use_variable
+declare
+    ids text[];
+begin
+    if kind.searched and kind.form = 'id'
+       and exists (select from lifecycle.erasure_key_sources s where s.kind = kind.kind and not s.bound) then
+        ids := lifecycle.ambiguous_ids(kind.kind, lifecycle.keys_of(jobs, kind.kind));
+        update lifecycle.erasure_keys k set unfollowed = 'ambiguous'
+         where k.job_id = any (jobs) and k.kind = kind.kind and (k.key in (select unnest(ids))) is true;
+    end if;
+end $$;
+
 -- Everything that a person's rows are found by, for these jobs and their people. What was collected earlier stays: once
 -- the events are scrubbed it cannot be found again.
 create or replace function lifecycle.collect_keys(jobs bigint[], people text[]) returns void
@@ -173,12 +189,7 @@ begin
                -- through the others for each of thousands.
                and (k.key in (select unnest(others))) is true;
         end loop;
-        if kind.searched and kind.form = 'id'
-           and exists (select from lifecycle.erasure_key_sources s where s.kind = kind.kind and not s.bound) then
-            others := lifecycle.ambiguous_ids(kind.kind, lifecycle.keys_of(jobs, kind.kind));
-            update lifecycle.erasure_keys k set unfollowed = 'ambiguous'
-             where k.job_id = any (jobs) and k.kind = kind.kind and (k.key in (select unnest(others))) is true;
-        end if;
+        perform lifecycle.mark_ambiguous_keys(jobs, kind);
     end loop;
 end $$;
 

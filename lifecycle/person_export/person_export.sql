@@ -31,10 +31,11 @@ begin
     return null;
 end $$;
 
--- The keys of a person that the database vouches for, collected as an erasure would collect them but from bound sources
--- alone: what a client typed (a session's name, say) may be a stranger's, whose rows must never be handed out. Nothing is
+-- The keys of a person that the database vouches for, collected as an erasure would collect them but without names that a
+-- client typed: they may be a stranger's, whose rows must never be handed out. A client may have chosen the id of a row of
+-- the person's own, too: `ambiguous` is one that is also something else's, to be compared with ids alone. Nothing is
 -- changed. The limits of a key ask who stays, so the person has to be one who leaves, for as long as this takes.
-create or replace function lifecycle.bound_keys(person text) returns table (kind text, key text)
+create or replace function lifecycle.bound_keys(person text) returns table (kind text, key text, ambiguous boolean)
 language plpgsql set search_path = '' set plan_cache_mode = 'force_custom_plan'
 as $$
 #variable_conflict use_variable
@@ -46,6 +47,7 @@ declare
     others text[];
     kinds  text[];
     keys   text[];
+    doubts boolean[];
 begin
     begin
         -- Whose request is held has a job, perhaps with keys that an erasure had collected, claimed ones among them.
@@ -62,19 +64,21 @@ begin
         insert into lifecycle.erasure_keys (job_id, kind, key) values (job, 'person', person);
         for wanted in select k.* from lifecycle.erasure_key_kinds k order by k.position loop
             for source in select s.* from lifecycle.erasure_key_sources s
-                           where s.kind = wanted.kind and s.bound order by s.position loop
+                           where s.kind = wanted.kind and (s.bound or wanted.form = 'id') order by s.position loop
                 perform lifecycle.collect_keys_from(array[job], wanted, source);
             end loop;
             for bound in select l.* from lifecycle.erasure_key_limits l where l.kind = wanted.kind order by l.position loop
                 others := lifecycle.keys_of_others(bound, lifecycle.keys_of(array[job], wanted.kind));
                 delete from lifecycle.erasure_keys k where k.job_id = job and k.kind = wanted.kind and k.key = any (others);
             end loop;
+            perform lifecycle.mark_ambiguous_keys(array[job], wanted);
         end loop;
-        select array_agg(k.kind), array_agg(k.key) into kinds, keys from lifecycle.erasure_keys k where k.job_id = job;
+        select array_agg(k.kind), array_agg(k.key), array_agg(k.unfollowed is not null) into kinds, keys, doubts
+          from lifecycle.erasure_keys k where k.job_id = job and (k.unfollowed is null or k.unfollowed = 'ambiguous');
         raise exception using errcode = 'LCEXP';
     exception when sqlstate 'LCEXP' then null;
     end;
-    return query select u.kind, u.key from unnest(kinds, keys) u(kind, key);
+    return query select u.kind, u.key, u.ambiguous from unnest(kinds, keys, doubts) u(kind, key, ambiguous);
 end $$;
 
 -- An export begins, and is in the log before a row is read: one that was cut off may have handed something out, too. The

@@ -28,7 +28,7 @@ select a.attname::text, format_type(a.atttypid, null)
 COMMENT: Final = "select coalesce(obj_description(to_regclass(%s), 'pg_class'), '')"
 # A key is text; compared with a uuid, what is none could not be cast.
 COMPARED: Final = sql.SQL(
-    "t.{by} in (select case when {fits} then k.key::{type} end from {keys} k where k.kind = {kind}){unowned}"
+    "t.{by} in (select case when {fits} then k.key::{type} end from {keys} k where k.kind = {kind}{sure}){unowned}"
 )
 FITS_UUID: Final = sql.SQL("k.key ~ ('^' || lifecycle.id_pattern() || '$')")
 COPY: Final = sql.SQL("copy (select {columns} from {table} t where {condition}{before}) to stdout")
@@ -178,6 +178,8 @@ def _condition(by: str, kind: str, unowned: str | None, held: str) -> sql.Compos
         type=sql.SQL(WHOLE.get(held, held)),
         keys=KEYS,
         kind=sql.Literal(kind),
+        # In a text it could be the id of somebody else's row.
+        sure=sql.SQL("" if held == "uuid" else " and not k.ambiguous"),
         unowned=sql.SQL(" and t.{} is null").format(sql.Identifier(unowned)) if unowned else sql.SQL(""),
     )
 
