@@ -3,7 +3,7 @@
 
 create function pg_temp.made(kind text, number text) returns uuid language sql immutable as $$ select md5(kind || number)::uuid $$;
 create function pg_temp.visit(person int, number int) returns text language sql immutable as $$
-    select 's' || left(md5('visit' || person || '/' || number), 20)
+    select 'sess_' || 1700000000000 + person || '_' || left(md5('visit' || person || '/' || number), 9)
 $$;
 create temp view people as select i from generate_series(1, current_setting('benchmark.accounts')::int) i;
 
