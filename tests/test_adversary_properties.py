@@ -16,7 +16,7 @@ from tests.conftest import Templates
 from tests.erasing import ask, claim, job, picture, step
 from tests.people import ACTIVITY, Person, add_account, add_catalogue, add_person, browser_session, insert
 
-pytestmark = pytest.mark.one_server
+pytestmark = [pytest.mark.one_server, pytest.mark.every_version]
 
 MALLORY, VICTIM = Person("mallory"), Person("victim")
 OURS = "select distinct relation::text from lifecycle.searched_columns() where table_name ~ '^public' order by 1"

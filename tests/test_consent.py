@@ -182,6 +182,7 @@ def test_purposes_do_not_touch_each_other_and_stop_changes_no_row(conn: Connecti
         conn.execute(asked, ("advertising", str(AKI.account)))
 
 
+@pytest.mark.every_version
 def test_stop_ends_processing_that_asks_the_record(conn: Connection, url: str) -> None:
     """As the how-to page says: the condition of the segments asks it, and a source of theirs watches it."""
     declared = APPLICATION.segments
@@ -262,6 +263,7 @@ def test_the_ledger_and_the_decisions_name_nobody(conn: Connection) -> None:
     assert [word for word in (*AKI.words, *BEN.words) if word in everything] == []
 
 
+@pytest.mark.every_version
 def test_in_the_database_alone_all_in_one_call(conn: Connection) -> None:
     decide(conn, AKI, 20, analytics=False)
     visit(conn, AKI, 10)
@@ -270,6 +272,7 @@ def test_in_the_database_alone_all_in_one_call(conn: Connection) -> None:
     assert rows_against_consent(conn) == ()
 
 
+@pytest.mark.every_version
 def test_the_sql_of_the_how_to_page_runs(conn: Connection) -> None:
     decide(conn, AKI, 20, analytics=False)
     visit(conn, AKI, 10)
@@ -279,6 +282,7 @@ def test_the_sql_of_the_how_to_page_runs(conn: Connection) -> None:
     assert list(seen(conn).values()) == [None]
 
 
+@pytest.mark.every_version
 def test_rows_against_consent_are_counted_and_the_youngest_wait(conn: Connection) -> None:
     decide(conn, AKI, 20, analytics=False, marketing=False)
     for hours in (10, 1):
@@ -299,6 +303,7 @@ def test_rows_against_consent_are_counted_and_the_youngest_wait(conn: Connection
     assert rows_against_consent(conn) == ()
 
 
+@pytest.mark.every_version
 def test_a_writer_meanwhile_loses_nothing_and_is_met_by_the_next_run(conn: Connection, url: str) -> None:
     decide(conn, AKI, 20, analytics=False)
     visit(conn, AKI, 10)
@@ -329,6 +334,7 @@ def test_consent_given_anew_while_the_row_is_locked_is_seen(conn: Connection, ur
     assert seen(conn) == {"/moved": BEN.account}
 
 
+@pytest.mark.every_version
 def test_a_row_that_stays_locked_waits_and_two_runs_do_not_meet(conn: Connection, url: str) -> None:
     decide(conn, AKI, 20, analytics=False, marketing=False)
     visit(conn, AKI, 10)
@@ -348,6 +354,7 @@ def test_a_row_that_stays_locked_waits_and_two_runs_do_not_meet(conn: Connection
     assert list(seen(conn).values()) == [None]
 
 
+@pytest.mark.every_version
 def test_a_purpose_that_fails_is_told_without_values_and_stops_no_other(conn: Connection) -> None:
     decide(conn, AKI, 20, analytics=False, marketing=False)
     visit(conn, AKI, 10)
@@ -364,6 +371,7 @@ def test_a_purpose_that_fails_is_told_without_values_and_stops_no_other(conn: Co
     assert rows(conn, "select cause from lifecycle.open_problems") == []
 
 
+@pytest.mark.every_version
 def test_one_who_was_erased_is_left_in_peace(conn: Connection) -> None:
     decide(conn, AKI, 20, analytics=False)
     visit(conn, AKI, 10)
@@ -376,6 +384,7 @@ def test_one_who_was_erased_is_left_in_peace(conn: Connection) -> None:
     assert rows(conn, "select * from public.find_returned_personal_data()") == []
 
 
+@pytest.mark.every_version
 def test_the_december_application(make_application_db: MakeApplicationDb) -> None:
     with connect(make_application_db(migrated=True, december=True)) as conn:
         held = rows_against_consent(conn)
@@ -385,6 +394,7 @@ def test_the_december_application(make_application_db: MakeApplicationDb) -> Non
         assert rows_against_consent(conn) == ()
 
 
+@pytest.mark.every_version
 def test_converted_event_tables(make_partitioned_db: MakePartitionedDb) -> None:
     with connect(make_partitioned_db()) as conn:
         conn.execute("delete from user_behavior_events")
@@ -399,6 +409,7 @@ def test_converted_event_tables(make_partitioned_db: MakePartitionedDb) -> None:
         assert apply_consents(conn).cleared == NOTHING
 
 
+@pytest.mark.every_version
 def test_nothing_declared_gets_nothing(make_application_db: MakeApplicationDb) -> None:
     url = make_application_db(rows=False)
     without = WITHOUT_KEPT_VIEWS.model_copy(update={"consent": None})
@@ -411,6 +422,7 @@ def test_nothing_declared_gets_nothing(make_application_db: MakeApplicationDb) -
     assert any("without personal_data.yaml" in each for each in told)
 
 
+@pytest.mark.every_version
 def test_what_is_declared_no_more_is_not_acted_on(conn: Connection, url: str) -> None:
     decide(conn, AKI, 20, analytics=False, marketing=False)
     visit(conn, AKI, 10)
@@ -436,6 +448,7 @@ def test_what_is_declared_no_more_is_not_acted_on(conn: Connection, url: str) ->
         ),
     ],
 )
+@pytest.mark.every_version
 def test_what_cannot_be_declared(purpose: dict[str, Any], told: str) -> None:
     record = {"table": "a.b", "id": "i", "person": "p", "at": "t"}
     with pytest.raises(ValidationError, match=told):

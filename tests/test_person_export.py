@@ -118,6 +118,7 @@ def test_all_rows_of_the_person_and_nobody_elses(conn: Connection, tmp_path: Pat
     assert [word for word in BEN.words if word in everything] == []
 
 
+@pytest.mark.every_version
 def test_each_row_is_as_it_is_stored_and_the_csv_says_the_same(conn: Connection, tmp_path: Path) -> None:
     conn.execute("update reviews set comment = %s where account_id = %s", ('=1+1, "x"\n雨', AKI.account))
     folder = tmp_path / "aki"
@@ -133,6 +134,7 @@ def test_each_row_is_as_it_is_stored_and_the_csv_says_the_same(conn: Connection,
     assert path.read_bytes().count(b",,") == 1  # null is nothing, unlike a text without letters
 
 
+@pytest.mark.every_version
 def test_archived_rows_equal_those_before_archiving(
     make_application_db: MakeApplicationDb, tmp_path: Path, now: datetime
 ) -> None:
@@ -155,6 +157,7 @@ def test_archived_rows_equal_those_before_archiving(
     assert "古い行の保管場所" in (tmp_path / "after" / COVER_SHEET).read_text(encoding="utf-8")
 
 
+@pytest.mark.every_version
 def test_a_damaged_archived_text_fails_and_nothing_is_left(conn: Connection, tmp_path: Path) -> None:
     conn.execute(
         "update chat_messages_archive set content_sha256 = sha256('other') where session_id = %s", (AKI.id("old_chat"),)
@@ -197,6 +200,7 @@ def test_an_id_that_somebody_chose_leads_to_rows_of_that_kind_alone(conn: Connec
     assert "public.audit_events" not in found
 
 
+@pytest.mark.every_version
 def test_files_are_readable_for_their_maker_alone_and_replace_nothing(conn: Connection, tmp_path: Path) -> None:
     folder = tmp_path / "aki"
     export(conn, AKI, folder)
@@ -239,6 +243,7 @@ def test_one_who_is_being_erased_or_unknown_gets_nothing(conn: Connection, tmp_p
     assert value(conn, "select count(*) from lifecycle.person_exports") == 1
 
 
+@pytest.mark.every_version
 def test_an_erasure_that_begins_meanwhile_takes_the_files_back(conn: Connection, url: str, tmp_path: Path) -> None:
     def begin(_table: str) -> None:
         with connect(url) as other:
@@ -253,6 +258,7 @@ def test_an_erasure_that_begins_meanwhile_takes_the_files_back(conn: Connection,
     assert rows(conn, LOG)[-1][4:] == ("the person began to be erased meanwhile", True)
 
 
+@pytest.mark.every_version
 def test_a_large_history_does_not_have_to_fit_into_memory(conn: Connection, tmp_path: Path) -> None:
     conn.execute(
         "insert into search_queries (account_id, search_query) select %s, repeat(md5(n::text), 200)"
@@ -268,6 +274,7 @@ def test_a_large_history_does_not_have_to_fit_into_memory(conn: Connection, tmp_
     assert peak < 8_000_000
 
 
+@pytest.mark.every_version
 def test_all_tables_are_of_one_moment(conn: Connection, url: str, tmp_path: Path) -> None:
     def write(_table: str) -> None:
         with connect(url) as other:
@@ -280,6 +287,7 @@ def test_all_tables_are_of_one_moment(conn: Connection, url: str, tmp_path: Path
     assert "later" not in json.dumps(exported(tmp_path / "aki"))
 
 
+@pytest.mark.every_version
 def test_an_account_without_rows_gets_itself(conn: Connection, tmp_path: Path) -> None:
     account = str(value(conn, "insert into accounts default values returning id"))
     done = export(conn, account, tmp_path / "new")
@@ -288,6 +296,7 @@ def test_an_account_without_rows_gets_itself(conn: Connection, tmp_path: Path) -
     assert "`public.chat_messages`" in (tmp_path / "new" / COVER_SHEET).read_text(encoding="utf-8")
 
 
+@pytest.mark.every_version
 def test_the_cover_sheet_explains_each_table_in_both_languages(conn: Connection, tmp_path: Path) -> None:
     done = export(conn, AKI, tmp_path / "aki")
     sheet = (tmp_path / "aki" / COVER_SHEET).read_text(encoding="utf-8")
@@ -303,12 +312,14 @@ def test_the_cover_sheet_explains_each_table_in_both_languages(conn: Connection,
     assert set(found["auth.users"][0]) == {"id", "email", "email_confirmed_at"}
 
 
+@pytest.mark.every_version
 def test_every_table_of_the_map_is_explained() -> None:
     assert APPLICATION.personal_data is not None
     with_rows = {name for name, table in APPLICATION.personal_data.tables.items() if table.steps}
     assert with_rows - APPLICATION.person_export.root.keys() == set()
 
 
+@pytest.mark.every_version
 def test_check_tells_of_words_for_a_table_on_no_map(conn: Connection) -> None:
     words = Explanation(ja="店舗", en="A vendor")
     name = QualifiedName("public", "vendors")
@@ -320,6 +331,7 @@ def test_check_tells_of_words_for_a_table_on_no_map(conn: Connection) -> None:
     assert [each for each in check_declarations(conn, APPLICATION) if each.capability == "person_export"] == []
 
 
+@pytest.mark.every_version
 def test_the_log_names_nobody(conn: Connection, tmp_path: Path) -> None:
     done = export(conn, AKI, tmp_path / "aki")
     subject = value(conn, "select encode(lifecycle.keyed_hash(%s), 'hex')", (str(AKI.account),))
@@ -341,6 +353,7 @@ def test_the_log_names_nobody(conn: Connection, tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.every_version
 def test_a_table_that_is_gone_holds_nothing_and_one_that_cannot_be_read_is_an_error(
     conn: Connection, server: Server, tmp_path: Path
 ) -> None:
@@ -363,6 +376,7 @@ def test_a_table_that_is_gone_holds_nothing_and_one_that_cannot_be_read_is_an_er
     assert not (tmp_path / "other").exists()
 
 
+@pytest.mark.every_version
 def test_the_december_application_and_one_that_declares_nobody(
     make_application_db: MakeApplicationDb, tmp_path: Path
 ) -> None:
@@ -381,6 +395,7 @@ def command(url: str, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
     return lambda *arguments: CliRunner().invoke(app, ["person", *arguments])
 
 
+@pytest.mark.every_version
 def test_the_command(command: Callable[..., Result], tmp_path: Path) -> None:
     done = command("export", str(AKI.account), "--to", str(tmp_path / "aki"))
     assert done.exit_code == 0, done.output
@@ -393,6 +408,7 @@ def test_the_command(command: Callable[..., Result], tmp_path: Path) -> None:
     assert "Traceback" not in refused.output
 
 
+@pytest.mark.every_version
 def test_migrating_again_changes_nothing(conn: Connection, url: str, tmp_path: Path) -> None:
     export(conn, AKI, tmp_path / "aki")
     assert upgrade(url, APPLICATION).changes == ()
