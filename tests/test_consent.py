@@ -28,7 +28,6 @@ from tests.people import Person, add_account, add_catalogue, insert
 pytest_plugins = ("tests.partitioned_fixtures",)
 
 AKI, BEN, CHO = Person("aki"), Person("ben"), Person("cho")
-NOW = datetime.now(UTC).replace(microsecond=0)
 EVENTS = "select page_url, account_id, session_id, user_agent, actions from user_behavior_events order by page_url"
 DECISIONS = "select purpose, given, count(*) from lifecycle.consent_decisions group by 1, 2 order by 1, 2"
 LEDGER = "select payload - 'duration_ms' from audit_events where entity_id = 'apply_consents' order by created_at"
@@ -52,7 +51,7 @@ def url(make_application_db: MakeApplicationDb) -> str:
 
 
 def ago(hours: float) -> datetime:
-    return NOW - timedelta(hours=hours)
+    return datetime.now(UTC).replace(microsecond=0) - timedelta(hours=hours)
 
 
 def decide(conn: Connection, person: Person, hours: float, **given: bool | str) -> None:

@@ -1,5 +1,7 @@
 """Names that a lazy quote would break, and names that two tables share: schemas, capitals, lengths."""
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from lifecycle.names import QualifiedName
 from lifecycle.partitions.convert import convert_table
 from lifecycle.partitions.plan import plan_conversion, plan_rotation
 from lifecycle.partitions.rotate import rotate
+from lifecycle.partitions.split import _build_indexes
 from lifecycle.partitions.status import partition_status
 from lifecycle.partitions.tables import LONGEST_STEM, MonthlyTable, monthly_tables, named_table, stem
 from tests.conftest import MakeApplicationDb
@@ -181,3 +184,22 @@ def test_a_bare_name_means_one_table(tmp_path: Path) -> None:
         named_table(tables, "visits")
     with pytest.raises(KeyError, match="no event table named 'orders'"):
         named_table(tables, "orders")
+
+
+def test_two_builders_that_would_give_an_index_the_same_name(url: str) -> None:
+    """PostgreSQL cuts what it makes of long names, and sees no name that another has not committed yet."""
+    one, other = f"{LONG}_1", f"{LONG}_2"
+    waits = "select count(*) from pg_stat_activity where pid = %s and wait_event_type = 'Lock'"
+    with connect(url) as first, connect(url) as second, connect(url) as watcher, ThreadPoolExecutor(1) as pool:
+        first.execute(f"create table {one} (note text); create table {other} (note text)".encode())
+        first.execute(f"begin; create index on {one} (note)".encode())
+        with second.transaction():
+            built = pool.submit(_build_indexes, second, [f"create index on {other} (note)"])
+            deadline = time.monotonic() + 30
+            while not value(watcher, waits, (second.info.backend_pid,)):
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+            first.execute("commit")
+            built.result(30)
+        indexes = "select count(distinct indexname) from pg_indexes where tablename in (%s, %s)"
+        assert value(first, indexes, (one, other)) == 2

@@ -4,10 +4,11 @@ Month tables are built beside the old table, two at a time, each in one transact
 Changes made meanwhile are captured (capture.py); exchange.py puts the new tables in the old one's place.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 
+import psycopg
 from psycopg import sql
 
 from lifecycle.database import Connection, connect_directly, rows, run_all, value
@@ -18,6 +19,7 @@ from lifecycle.partitions.catalog import Names, TableStructure, table_structure
 from lifecycle.partitions.months import add_months, before_name, month_range, month_start, partition_name
 
 BUILDERS = 2
+NAMES_OF_RELATIONS = "pg_class_relname_nsp_index"
 BUILDER_SETTINGS = (
     "set maintenance_work_mem = '256MB'; set max_parallel_maintenance_workers = 0;"
     " set max_parallel_workers_per_gather = 0; set synchronous_commit = off"
@@ -168,10 +170,10 @@ def _build(url: str, names: Names, old: TableStructure, target: Target, targets:
                 )
             ).rowcount
             comment = sql.Literal(f"lifecycle:{target.marker} of {names.table.qualified_name}")
+            _build_indexes(conn, [before + partition.as_string(conn) + after for before, after in indexes])
             run_all(
                 conn,
                 [
-                    *(before + partition.as_string(conn) + after for before, after in indexes),
                     sql.SQL("comment on table {} is {}").format(partition, comment),
                     sql.SQL("select lifecycle.close_to_api({}::regclass)").format(
                         sql.Literal(partition.as_string(conn))
@@ -182,6 +184,19 @@ def _build(url: str, names: Names, old: TableStructure, target: Target, targets:
             if old.owner != value(conn, "select current_user"):
                 conn.execute(sql.SQL("alter table {} owner to {}").format(partition, sql.Identifier(old.owner)))
     return copied
+
+
+def _build_indexes(conn: Connection, statements: Sequence[str]) -> None:
+    """PostgreSQL gives an index a name that is free; of long names two builders find the same one at a time."""
+    for tries_left in reversed(range(1 + len(statements))):
+        try:
+            with conn.transaction():
+                run_all(conn, statements)
+        except psycopg.errors.UniqueViolation as error:
+            if error.diag.constraint_name != NAMES_OF_RELATIONS or not tries_left:
+                raise
+        else:
+            return
 
 
 def analyze_indexed(conn: Connection, names: Names, relation: sql.Identifier) -> sql.Composed:
