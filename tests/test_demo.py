@@ -23,7 +23,8 @@ from tests.declared import APPLICATION, EVENT_TABLES
 pytestmark = pytest.mark.every_version
 
 DEMO = [sys.executable, "-m", "orchestration.cli", "demo"]
-PATIENCE = 180.0
+# The whole demo comes before its UI, perhaps beside another test.
+PATIENCE = 400.0
 
 ASSETS = """{assetNodes{assetKey{path} isMaterializable assetMaterializations(limit:1){runId}
     freshnessStatusInfo{freshnessStatus}}}"""
