@@ -64,7 +64,7 @@ def access_asset(application: Application) -> dg.AssetsDefinition:
         code_version="1",
     )
     def access_policies(database: ApplicationDatabase) -> dg.MaterializeResult[None]:
-        with retried_when_busy(), database.connect() as conn:
+        with retried_when_busy(), database.transaction() as conn:
             report = access_report(conn, application)
         return dg.MaterializeResult(metadata=report_metadata(report))
 

@@ -237,7 +237,7 @@ def archive_checks(application: Application, archive: Archive) -> dg.AssetChecks
         specs=[dg.AssetCheckSpec(check.__name__, asset=key, description=check.__doc__) for check, _ in CHECKS],
     )
     def evaluate(database: ApplicationDatabase) -> Iterable[dg.AssetCheckResult]:
-        with retried_when_busy(), database.connect() as conn:
+        with retried_when_busy(), database.transaction() as conn:
             look = look_at(conn, application, archive)
         for check, severity in CHECKS:
             yield check(look).result(key, check.__name__, severity)

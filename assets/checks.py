@@ -53,7 +53,7 @@ def checks_of_one_look(
         specs=[dg.AssetCheckSpec(check.__name__, asset=asset, description=check.__doc__) for check, _ in checks],
     )
     def evaluate(database: ApplicationDatabase) -> Iterable[dg.AssetCheckResult]:
-        with retried_when_busy(), database.connect() as conn:
+        with retried_when_busy(), database.transaction() as conn:
             seen = look(conn)
         for check, severity in checks:
             yield check(seen).result(asset, check.__name__, severity)

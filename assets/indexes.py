@@ -161,7 +161,7 @@ def indexes_checks(application: Application) -> dg.AssetChecksDefinition:
         ],
     )
     def hot_query_indexes_checks(database: ApplicationDatabase) -> Iterable[dg.AssetCheckResult]:
-        with retried_when_busy(), database.connect() as conn:
+        with retried_when_busy(), database.transaction() as conn:
             statuses = index_statuses(conn, hot_query_indexes(application))
             found = redundant_indexes(conn, application, datetime.now(UTC))
         chosen = hot_query_indexes_chosen(statuses)

@@ -123,7 +123,7 @@ def _review_asset(application: Application) -> dg.AssetsDefinition:
     def weekly_job_review(
         context: dg.AssetExecutionContext, database: ApplicationDatabase, timetable: Timetable
     ) -> dg.MaterializeResult[None]:
-        with retried_when_busy(), database.connect() as conn:
+        with retried_when_busy(), database.transaction() as conn:
             record_storage(conn)
             review = weekly_review(conn, application, datetime.now(UTC), timetable.jobs)
             queued = record_weekly_review(conn, review, context.run.run_id)
@@ -160,13 +160,13 @@ def outbox_result(found: Outbox) -> dg.AssetCheckResult:
     description="No deletion request is past its deadline; a warning once less than seven days are left.",
 )
 def no_overdue_deletions(database: ApplicationDatabase) -> dg.AssetCheckResult:
-    with retried_when_busy(), database.connect() as conn:
+    with retried_when_busy(), database.transaction() as conn:
         return deletions_result(deletions_due(conn, datetime.now(UTC)))
 
 
 @dg.asset_check(asset=REVIEW_KEY, description="No message waits for Slack for longer than a day.")
 def outbox_is_drained(database: ApplicationDatabase) -> dg.AssetCheckResult:
-    with retried_when_busy(), database.connect() as conn:
+    with retried_when_busy(), database.transaction() as conn:
         return outbox_result(outbox(conn, datetime.now(UTC)))
 
 

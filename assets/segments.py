@@ -166,7 +166,7 @@ CHECKS: Final = {
     specs=[dg.AssetCheckSpec(check.__name__, asset=KEY, description=check.__doc__) for check in CHECKS],
 )
 def account_segments_checks(database: ApplicationDatabase) -> Iterable[dg.AssetCheckResult]:
-    with retried_when_busy(), database.connect() as conn:
+    with retried_when_busy(), database.transaction() as conn:
         status = segments_status(conn)
     for check, severity in CHECKS.items():
         yield check(status, datetime.now(UTC)).result(KEY, check.__name__, severity)

@@ -111,7 +111,7 @@ def _freshness_check(application: Application) -> dg.AssetChecksDefinition:
     def evaluate(
         context: dg.AssetCheckExecutionContext, database: ApplicationDatabase
     ) -> Iterator[dg.AssetCheckResult]:
-        with retried_when_busy(), database.connect() as conn:
+        with retried_when_busy(), database.transaction() as conn:
             ages = view_ages(conn)
             blind = {str(found.view): found.told for found in blind_views(conn, archive_layouts(conn, application))}
         for key in sorted(context.selected_asset_check_keys):

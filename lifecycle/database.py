@@ -48,13 +48,16 @@ select distinct on (a.xact_start, a.pid) format('pid %%s (%%s, %%s, open for %%s
 
 
 def libpq_url(url: str) -> str:
-    """A SQLAlchemy or libpq URL as a libpq URL; LifecycleError when it is neither."""
+    """A SQLAlchemy or libpq URL as a libpq URL; LifecycleError, which quotes nothing of it, when it is neither."""
+    if url.count("@") > 1:
+        # What follows the first one would be taken for the host, and told as such by whoever looks for it.
+        raise LifecycleError("the database URL holds more than one @: in a password, an @ is written %40, a % is %25")
     try:
         parsed: URL = make_url(url)
-    except Exception as error:
+    except Exception:
         raise LifecycleError(
             "the database URL cannot be parsed; expected postgresql://user:password@host:5432/database"
-        ) from error
+        ) from None
     if parsed.get_backend_name() not in ("postgresql", "postgres"):
         raise LifecycleError(f"the database URL names {parsed.get_backend_name()!r}; only postgresql is supported")
     return parsed.set(drivername="postgresql").render_as_string(hide_password=False)

@@ -1,6 +1,5 @@
 """The application's database as a Dagster resource."""
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -9,25 +8,14 @@ import dagster as dg
 import psycopg
 from pydantic import Field
 
-from lifecycle.database import Connection, connect
+from lifecycle.database import Connection, connect, without_statement_timeout
 from lifecycle.errors import AlreadyRunningError, BusyError, LifecycleError, UnreachableError
+from lifecycle.server_errors import first_line, is_unreachable, next_step, why_unreachable
 from resources.variables import MISSING_URL, URL_EXAMPLE
 
 # Longer than most transactions that hold a lock.
 RETRIES: Final = 3
 RETRY_SECONDS: Final = 60
-
-# The server ends sessions, starts or stops, or has no place left.
-AWAY: Final = ("57P01", "57P02", "57P03", "53300")
-SERVER_SAID: Final = re.compile(r"FATAL:\s*([^\n]+)")
-CLIENT_SAID: Final = {
-    "refused": "nobody listens at its address",
-    "timeout": "no answer in time",
-    "timed out": "no answer in time",
-    "resolve": "the name of its host is not known",
-    "translate": "the name of its host is not known",
-    "unreachable": "no route to its host",
-}
 
 TEMPORARY: Final = (BusyError, AlreadyRunningError)
 
@@ -49,29 +37,11 @@ class ApplicationDatabase(dg.ConfigurableResource):
         with errors_for_dagster(), connect(self.required_url(), application_name="lifecycle dagster") as conn:
             yield conn
 
-
-def first_line(error: BaseException) -> str:
-    """What went wrong, without the DETAIL and CONTEXT lines, where PostgreSQL quotes the offending row."""
-    text = error.diag.message_primary if isinstance(error, psycopg.Error) else None
-    return (text or str(error)).strip().partition("\n")[0] or type(error).__name__
-
-
-def is_unreachable(error: psycopg.Error) -> bool:
-    """Whether the database itself is away: not a statement of ours that it refused or was too busy for."""
-    if not isinstance(error, psycopg.OperationalError):
-        return False
-    # Without a code the client speaks: no connection came about, or it broke.
-    return error.sqlstate is None or error.sqlstate.startswith("08") or error.sqlstate in AWAY
-
-
-def why_unreachable(error: psycopg.Error) -> str:
-    """In the server's words where it gave any. Never the client's: they quote what it took for the host's name."""
-    if error.diag.message_primary:
-        return first_line(error)
-    text = str(error)
-    if said := SERVER_SAID.search(text):
-        return said[1].strip()
-    return next((reason for part, reason in CLIENT_SAID.items() if part in text), "the connection was lost")
+    @contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        """A session for one transaction, which the role's statement_timeout does not cut off."""
+        with self.connect() as conn, without_statement_timeout(conn):
+            yield conn
 
 
 def _interruption(error: BaseException) -> BaseException | None:
@@ -104,10 +74,11 @@ def errors_for_dagster() -> Iterator[None]:
         if isinstance(error, psycopg.OperationalError):
             raise BusyError(f"the database did not answer or was busy: {first_line(error)}") from None
         if isinstance(error, psycopg.Error):
-            text = f"the database refused: {first_line(error)} ({error.sqlstate})"
+            text = next_step(error) or f"the database refused: {first_line(error)} ({error.sqlstate})"
             raise dg.Failure(text, allow_retries=False) from None
         text = str(error) if isinstance(error, LifecycleError) else f"{type(error).__name__}: {first_line(error)}"
-        raise dg.Failure(text, allow_retries=False) from error
+        # With the lines of the code that failed, and without what it came from: that may quote a row.
+        raise dg.Failure(text, allow_retries=False).with_traceback(error.__traceback__) from None
 
 
 @contextmanager

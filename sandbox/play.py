@@ -1,4 +1,5 @@
-"""What the demo does to the replica in its application's place: break a view, mend it, ask for an erasure.
+"""What the demo does to the replica in its application's place: break a view, mend it, take back a consent, ask for an
+erasure.
 
 Belongs here: statements that name the application's objects. What is made of them, runs and sensors, does not.
 """
@@ -26,6 +27,16 @@ select a.id from public.accounts a join public.chat_sessions s on s.account_id =
  group by a.id order by count(*) desc, a.id limit 1
 returning id
 """
+# A week ago, when nobody carried it out: what was seen of this person since then stands against it.
+WITHDRAW: Final = """
+insert into public.consent_history (account_id, consent_version, preferences, created_at)
+select e.account_id, 'demo', '{"necessary": true, "analytics": false, "marketing": false}', now() - interval '7 days'
+  from public.user_behavior_events e
+ where e.account_id is not null and e.created_at > now() - interval '7 days'
+   and not exists (select from public.data_deletion_requests r where r.account_id = e.account_id)
+ group by 1 order by count(*) desc, 1 limit 1
+returning account_id
+"""
 ASKED_AT: Final = "select requested_at from public.data_deletion_requests where id = %s"
 
 
@@ -43,6 +54,11 @@ def mend_the_view(conn: Connection, event: UUID) -> None:
 def ask_for_erasure(conn: Connection) -> str:
     """Somebody asks to be erased; the id of the request."""
     return str(value(conn, ASK))
+
+
+def withdraw_consent(conn: Connection) -> str:
+    """Somebody takes back their consent to analytics and marketing; the id of the account."""
+    return str(value(conn, WITHDRAW))
 
 
 def asked_at(conn: Connection, request: str) -> datetime:

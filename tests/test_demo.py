@@ -107,6 +107,8 @@ def test_once_ends_green_and_leaves_nothing(tmp_path: Path) -> None:
     assert "Everything did what it should." in result.stdout
     assert "warned" not in result.stdout.partition("Every asset")[0]
     assert "Slack: 1 failure, 1 recovery, 1 report." in result.stdout
+    assert re.search(r"of them after the run +│ 0 ", result.stdout)
+    assert re.search(r"their data +│ \d+ rows of \d+ tables, JSON and CSV", result.stdout)
     told = result.stdout.partition("what people hear of it")[2]
     assert [told.count(f"{how} {kind}") for how, kind in EXPECTED] == list(EXPECTED.values())
     assert "failed 2 times, works again" in told

@@ -3,17 +3,20 @@
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import pytest
 
 from lifecycle.erasures.proof import Receipt
+from lifecycle.person_export.export import PersonExport
 from orchestration.demo.broken_view import Act, Play
 from orchestration.demo.channel import Message, plain
 from orchestration.demo.erased import LONGEST_SECONDS, Erased
 from orchestration.demo.inventory import AssetState
 from orchestration.demo.outcome import DemoReport
+from orchestration.demo.person import Person
 from tests.declared import APPLICATION
 
 FAILING = Message("1.000000", "failure", ("it fails", "once"))
@@ -62,6 +65,11 @@ def erased(**values: Any) -> Erased:
     return Erased(**facts | values)
 
 
+def person(**values: Any) -> Person:
+    facts: dict[str, Any] = {"against": {"t": 1}, "left": 0, "export": PersonExport(1, Path("export"), 2, 9)}
+    return Person(**facts | values)
+
+
 def report(**values: Any) -> DemoReport:
     passed = evaluation(passed=True, severity=dg.AssetCheckSeverity.ERROR)
     facts: dict[str, Any] = {
@@ -72,6 +80,7 @@ def report(**values: Any) -> DemoReport:
         "runs": [run(well=True)],
         "assets": [AssetState(CHECK.asset_key, "g", True, {}, {CHECK: passed})],
         "play": play(),
+        "person": person(),
         "erased": erased(),
         "channel": (CLOSED, RECOVERY),
     }
@@ -102,6 +111,9 @@ def test_all_well() -> None:
         ({"play": play(CLOSED)}, "the broken view"),
         ({"play": play(FAILING_AGAIN)}, "the broken view"),
         ({"play": play(CLOSED, RECOVERY, replace(FAILING, ts="3.000002"))}, "the broken view"),
+        ({"person": person(against={})}, "consent and export: nothing stood against the withdrawal"),
+        ({"person": person(left=3)}, "consent and export: 3 rows stand against consent after apply_consents"),
+        ({"person": person(export=PersonExport(1, Path("e"), 0, 0))}, "consent and export: the export holds no row"),
         ({"erased": erased(runs=0)}, "the erasure: the sensor asked for no run"),
         ({"erased": erased(receipt=None, seconds=None)}, "the erasure: request r got no receipt"),
         ({"erased": erased(seconds=LONGEST_SECONDS + 1)}, "the erasure: request r took 61 s"),

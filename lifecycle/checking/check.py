@@ -27,6 +27,7 @@ def check_declarations(conn: Connection, application: Application) -> tuple[Mism
     """All places where they disagree, as of one moment; in a transaction that cannot write."""
     with conn.transaction():
         conn.execute(READ_ONLY)
+        conn.execute("set local statement_timeout = 0")
         return tuple(dict.fromkeys(_compared(conn, application, read_catalog(conn))))
 
 

@@ -10,7 +10,7 @@ from typing import Final
 
 from psycopg import sql
 
-from lifecycle.database import Connection, rows, value
+from lifecycle.database import Connection, rows, value, without_statement_timeout
 from lifecycle.declarations.application import Application
 
 ENQUEUE: Final = "select request_id, state, reason from public.enqueue_deletion_jobs()"
@@ -102,12 +102,14 @@ class QueueStatus:
 
 def enqueue(conn: Connection) -> tuple[Changed, ...]:
     """Make jobs of new requests, hold and release by rule; psycopg's UndefinedFunction before `lifecycle migrate`."""
-    return tuple(Changed(*row) for row in rows(conn, ENQUEUE))
+    with without_statement_timeout(conn):
+        return tuple(Changed(*row) for row in rows(conn, ENQUEUE))
 
 
 def due_jobs(conn: Connection, limit: int) -> tuple[DueJob, ...]:
     """At most `limit` jobs that a worker could claim now, the most urgent first."""
-    return tuple(DueJob(*row) for row in rows(conn, DUE, (limit,)))
+    with without_statement_timeout(conn):
+        return tuple(DueJob(*row) for row in rows(conn, DUE, (limit,)))
 
 
 def hold(conn: Connection, request_id: str, reason: str, until: datetime | None = None) -> str:
@@ -115,18 +117,21 @@ def hold(conn: Connection, request_id: str, reason: str, until: datetime | None 
 
     Raises psycopg.Error with the reason when the request is unknown or has begun, as `release` and `cancel` do.
     """
-    return str(value(conn, HOLD, (request_id, reason, until)))
+    with without_statement_timeout(conn):
+        return str(value(conn, HOLD, (request_id, reason, until)))
 
 
 def release(conn: Connection, request_id: str, *, confirm: bool = False) -> str:
     """End a hold; its new state. One that this project's own rules hold ends by itself; one that reaches far beyond the
     person's rows ends when somebody confirms it."""
-    return str(value(conn, RELEASE, (request_id, confirm)))
+    with without_statement_timeout(conn):
+        return str(value(conn, RELEASE, (request_id, confirm)))
 
 
 def cancel(conn: Connection, request_id: str, reason: str) -> str:
     """Never carry the request out; its new state."""
-    return str(value(conn, CANCEL, (request_id, reason)))
+    with without_statement_timeout(conn):
+        return str(value(conn, CANCEL, (request_id, reason)))
 
 
 def queue_status(conn: Connection, application: Application) -> QueueStatus:

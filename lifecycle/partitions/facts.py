@@ -21,12 +21,14 @@ select format('membership in role %%s, the owner of %%s', pg_get_userbyid(relown
 
 @dataclass(frozen=True)
 class DatabaseFacts:
-    """What every operation depends on. `missing_privileges` says what to grant, one phrase each."""
+    """What every operation depends on. `missing_privileges` says what to grant, one phrase each; `read_only` is so on a
+    standby, and where the disk is nearly full on Supabase."""
 
     server_version: str
     current_user: str
     is_superuser: bool
     transaction_pooler: bool
+    read_only: bool
     extensions: tuple[str, ...]
     missing_privileges: tuple[str, ...]
 
@@ -48,6 +50,7 @@ def probe_database(conn: Connection, application: Application) -> DatabaseFacts:
         current_user=user,
         is_superuser=superuser,
         transaction_pooler=goes_through_transaction_pooler(conn),
+        read_only=value(conn, "select current_setting('transaction_read_only')::boolean"),
         extensions=tuple(row[0] for row in rows(conn, "select extname::text from pg_extension order by 1")),
         missing_privileges=tuple(missing),
     )

@@ -7,7 +7,7 @@ from typing import Annotated, Final
 import typer
 from rich.console import Console
 
-from orchestration.cli.session import command_session, declared_application, errors_as_messages
+from orchestration.cli.session import command_transaction, declared_application, errors_as_messages
 
 GROUP: Final = "access"
 access = typer.Typer(help="Who may see what.", no_args_is_help=True)
@@ -24,7 +24,7 @@ def matrix(as_json: AsJson = False) -> None:
 
     with errors_as_messages():
         declared = declared_access(declared_application())
-    with command_session(GROUP) as conn:
+    with command_transaction(GROUP) as conn:
         found = access_matrix(conn, declared)
     if as_json:
         typer.echo(json.dumps([asdict(row) for row in found], indent=2, ensure_ascii=False))
@@ -40,7 +40,7 @@ def check(as_json: AsJson = False) -> None:
 
     with errors_as_messages():
         application = declared_application()
-    with command_session(GROUP) as conn:
+    with command_transaction(GROUP) as conn:
         report = access_report(conn, application)
     if as_json:
         typer.echo(report_json(report))
@@ -58,6 +58,6 @@ def accept() -> None:
 
     with errors_as_messages():
         declared = declared_access(declared_application())
-    with command_session(GROUP) as conn:
+    with command_transaction(GROUP) as conn:
         taken = accept_all(conn, declared, everything=True)
     typer.echo(f"{taken} policies and grants of the application accepted as they are.")

@@ -10,6 +10,7 @@ from rich.console import Console
 from orchestration.cli.session import (
     application_folder,
     command_session,
+    command_transaction,
     declared_application,
     errors_as_messages,
 )
@@ -39,7 +40,7 @@ def schema() -> None:
 
     with errors_as_messages():
         application = declared_application()
-    with command_session("schema") as conn:
+    with command_transaction("schema") as conn:
         relations = live_relations(conn, application)
     file = application_folder() / RELATIONS_FILE
     file.write_text(relations_text(relations), encoding="utf-8")

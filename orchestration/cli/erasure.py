@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from orchestration.cli.session import command_session
+from orchestration.cli.session import command_session, command_transaction
 
 GROUP: Final = "erasure"
 erasure = typer.Typer(help="Carry out deletion requests and prove it.", no_args_is_help=True)
@@ -42,7 +42,7 @@ def receipt(request_id: RequestId, as_json: AsJson = False) -> None:
     from lifecycle.erasures.proof import broken_receipts, receipts
     from orchestration.cli.erasure_report import receipts_json, receipts_tables
 
-    with command_session(GROUP) as conn:
+    with command_transaction(GROUP) as conn:
         found, broken = receipts(conn, str(request_id)), broken_receipts(conn)
     if as_json:
         typer.echo(receipts_json(found, broken))
@@ -59,7 +59,7 @@ def status(as_json: AsJson = False) -> None:
     from orchestration.cli.erasure_report import status_tables
     from orchestration.cli.session import declared_application
 
-    with command_session(GROUP) as conn:
+    with command_transaction(GROUP) as conn:
         found = queue_status(conn, declared_application())
     if as_json:
         typer.echo(json.dumps(asdict(found), indent=2, ensure_ascii=False, default=str))

@@ -9,7 +9,9 @@ from lifecycle.access.report import Difference, access_differences
 from lifecycle.archive.layout import archives_of
 from lifecycle.archive.readers import FUNCTION, changed_readers
 from lifecycle.checking.migrated import not_migrated
-from lifecycle.database import Connection, value
+from lifecycle.consent.apply import JOB as CONSENT_JOB
+from lifecycle.consent.apply import AgainstConsent, rows_against_consent
+from lifecycle.database import Connection, value, without_statement_timeout
 from lifecycle.declarations.application import Application
 from lifecycle.erasures.queue import QueueStatus, queue_status
 from lifecycle.errors import RefusedError
@@ -107,6 +109,10 @@ def _erasures(conn: Connection, application: Application, _now: datetime) -> Que
     return queue_status(conn, application)
 
 
+def _consent(conn: Connection, _application: Application, _now: datetime) -> tuple[AgainstConsent, ...] | Waiting:
+    return rows_against_consent(conn) if "consent" in installed(conn) else Waiting(None)
+
+
 def _indexes(conn: Connection, application: Application, _now: datetime) -> tuple[str, ...]:
     """Declared ones that stand under their name nowhere; another index may serve in their place."""
     return tuple(
@@ -127,6 +133,7 @@ COLLECT: Final[Mapping[str, Callable[[Connection, Application, datetime], Any]]]
     "expiry": _expiry,
     "segments": _segments,
     "erasures": _erasures,
+    "consent": _consent,
     "indexes": _indexes,
     "access": _access,
 }
@@ -142,7 +149,7 @@ def collect_plan(conn: Connection, application: Application, now: datetime, capa
     declared = {each.name for each in CAPABILITIES if each.declared(application)}
     wanted = [name for name in COLLECT if name in declared and capability in (None, name)]
     facts = probe_database(conn, application)
-    with conn.transaction():
+    with without_statement_timeout(conn):
         conn.execute(READ_ONLY)
         return Plan(
             database=facts,
@@ -165,8 +172,7 @@ def lines(part: Any) -> Iterator[Line]:
         yield from ((each.name, each.would) for each in part.refreshes)
     elif isinstance(part, Waiting):
         if part.count != 0:
-            told = NOT_MIGRATED if part.count is None else f"compute the segments of {part.count:,} accounts"
-            yield "segments", told
+            yield "", NOT_MIGRATED if part.count is None else f"compute the segments of {part.count:,} accounts"
     else:
         for each in part:
             yield from _line(each)
@@ -189,6 +195,8 @@ def _line(each: Any) -> Iterator[Line]:
     if isinstance(each, RetentionPlan) and (each.rows != 0 or each.told):
         rows = "" if each.rows is None else f"take about {each.rows:,} rows (job {each.job})"
         yield each.table, "; ".join(filter(None, (rows, each.told)))
+    elif isinstance(each, AgainstConsent):
+        yield each.table, f"clear what {each.rows:,} rows hold for {each.purpose} (job {CONSENT_JOB})"
     elif isinstance(each, Difference):
         yield each.object, f"{len(each.told)} changes by `lifecycle migrate`"
     elif isinstance(each, str):

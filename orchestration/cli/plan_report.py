@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from lifecycle.access.report import Difference
+from lifecycle.consent.apply import AgainstConsent
 from lifecycle.expiry.plan import RetentionPlan
 from lifecycle.partitions.facts import DatabaseFacts
 from lifecycle.partitions.plan import ConversionPlan, RotationPlan
@@ -59,11 +60,14 @@ def _facts_table() -> Table:
 
 def _database(facts: DatabaseFacts) -> str:
     pooler = "[red]a transaction pooler: use the direct connection (port 5432)[/]"
-    missing = f"; [red]missing privileges: {_lines(facts.missing_privileges)}[/]" if facts.missing_privileges else ""
+    wrong = [f"missing privileges: {_lines(facts.missing_privileges)}"] if facts.missing_privileges else []
+    if facts.read_only:
+        wrong.append("it is read-only now, and nothing below can be done until it takes writes again")
     return (
         f"PostgreSQL {facts.server_version}, role {escape(facts.current_user)}"
         f"{' (superuser)' if facts.is_superuser else ''}, through "
-        f"{pooler if facts.transaction_pooler else 'a direct connection or a session pooler'}{missing}"
+        f"{pooler if facts.transaction_pooler else 'a direct connection or a session pooler'}"
+        f"{''.join(f'; [red]{each}[/]' for each in wrong)}"
     )
 
 
@@ -148,6 +152,10 @@ DETAILS: Final[dict[type, tuple[tuple[str, ...], Any]]] = {
         _retention_row,
     ),
     Difference: (("object", "not as declared; `lifecycle migrate` changes it"), _difference_row),
+    AgainstConsent: (
+        ("table", "purpose", "rows to clear"),
+        lambda found: (found.table, escape(found.purpose), f"{found.rows:,}"),
+    ),
     str: (("missing under its name", ""), lambda name: (escape(name), "built, unless another index serves")),
 }
 

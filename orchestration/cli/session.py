@@ -4,19 +4,22 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 import psycopg
 import typer
 from rich.console import Console
 from sqlalchemy.exc import DBAPIError
 
-from lifecycle.database import Connection, connect
+from lifecycle.database import Connection, connect, without_statement_timeout
 from lifecycle.declarations.application import Application
 from lifecycle.declarations.loader import DEFAULT_FOLDER, load_application
 from lifecycle.errors import LifecycleError
+from lifecycle.server_errors import is_unreachable, next_step, told
 from resources.variables import APPLICATION_VARIABLE, BINARIES_VARIABLE, MISSING_URL, URL_VARIABLE
 
 errors = Console(stderr=True)
+ERROR: Final = "Not done:"
 
 
 def required_url() -> str:
@@ -52,12 +55,23 @@ def errors_as_messages() -> Iterator[None]:
     except (LifecycleError, psycopg.Error, DBAPIError) as error:
         # SQLAlchemy adds the statement and a link to its manual; what the server said is enough.
         cause = error.orig if isinstance(error, DBAPIError) and error.orig else error
-        errors.print(f"[bold red]{type(cause).__name__}:[/]", end=" ", highlight=False)
-        errors.print(str(cause).strip(), markup=False, highlight=False, soft_wrap=True)
-        # Errors of class 55 count as operational for the driver, and say themselves what is wrong.
-        if isinstance(cause, psycopg.OperationalError) and not (cause.sqlstate or "").startswith("55"):
-            errors.print(f"Is {URL_VARIABLE} right, and can the server be reached from here?", highlight=False)
+        errors.print(f"[bold red]{ERROR}[/]", end=" ", highlight=False)
+        errors.print(_told(cause), markup=False, highlight=False, soft_wrap=True)
         raise typer.Exit(1) from None
+
+
+def _told(error: BaseException) -> str:
+    if not isinstance(error, psycopg.Error):
+        return str(error).strip()
+    unknown = is_unreachable(error) and not next_step(error)
+    return told(error) + (f". Is {URL_VARIABLE} right, and can the server be reached from here?" if unknown else "")
+
+
+@contextmanager
+def command_transaction(group: str) -> Iterator[Connection]:
+    """A connection for commands that look, in one transaction that the role's statement_timeout does not cut off."""
+    with command_session(group) as conn, without_statement_timeout(conn):
+        yield conn
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from lifecycle.names import QualifiedName
 from lifecycle.views.statistics import StatisticStatus
-from orchestration.cli.session import command_session, declared_application, errors
+from orchestration.cli.session import command_session, command_transaction, declared_application, errors
 
 GROUP: Final = "views"
 CHANGED: Final = "changed by the application"
@@ -28,7 +28,7 @@ def status(context: typer.Context) -> None:
 
     if context.invoked_subcommand:
         return
-    with command_session(GROUP) as conn:
+    with command_transaction(GROUP) as conn:
         found = statistics_status(conn)
         kept = {each.name for each in found}
         missing = [name for name in declared_application().views.kept if name not in kept and exists(conn, name)]

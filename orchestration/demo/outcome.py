@@ -11,6 +11,7 @@ from orchestration.demo.broken_view import Play
 from orchestration.demo.channel import Message
 from orchestration.demo.erased import Erased
 from orchestration.demo.inventory import AssetState, warned
+from orchestration.demo.person import Person
 from orchestration.demo.runs import failures
 
 
@@ -19,8 +20,8 @@ class DemoReport:
     """What came of it.
 
     The declarations; rows per event table before, after the conversion and after the rotation; every run but those of
-    the broken view; every asset as the instance knows it; the broken view, the person erased, and the channel at the
-    end.
+    the broken view; every asset as the instance knows it; the broken view, the person who took back a consent and asked
+    for their data, the one erased, and the channel at the end.
     """
 
     application: Application
@@ -30,6 +31,7 @@ class DemoReport:
     runs: Sequence[dg.ExecuteInProcessResult]
     assets: Sequence[AssetState]
     play: Play
+    person: Person
     erased: Erased
     channel: Sequence[Message]
 
@@ -75,6 +77,8 @@ class DemoReport:
                     found.append(f"{name}: {evaluation.description or 'failed'}")
         if not self.play.as_expected:
             found.append("the broken view was not one message that it fails and one that it works again")
+        if self.person.fault is not None:
+            found.append(f"consent and export: {self.person.fault}")
         if self.erased.fault is not None:
             found.append(f"the erasure: {self.erased.fault}")
         for kind, expected in {"failure": 1, "recovery": 1, "report": int(self.review_queued)}.items():

@@ -11,9 +11,11 @@ from rich.table import Table
 
 from assets.partitions import partitions_key
 from lifecycle.partitions.tables import MonthlyTable, monthly_tables
+from lifecycle.person_export.cover import COVER_SHEET
 from orchestration.demo.erased import Erased
 from orchestration.demo.inventory import AssetState, warned
 from orchestration.demo.outcome import DemoReport
+from orchestration.demo.person import Person
 
 OUTCOMES: Final = {True: "[green]passed[/]", False: "[red]failed[/]"}
 WARNED: Final = "[yellow]warned[/]"
@@ -122,6 +124,18 @@ def broken_view_table(report: DemoReport) -> Table:
     return table
 
 
+def person_table(person: Person) -> Table:
+    """A withdrawal and an export."""
+    table = Table(title="A person takes back consent, and asks for their data", title_justify="left", show_header=False)
+    table.add_column("what", no_wrap=True)
+    table.add_column("value", overflow="fold")
+    table.add_row("rows against consent", ", ".join(f"{name}: {rows:,}" for name, rows in person.against.items()))
+    table.add_row("of them after the run", f"{person.left:,}")
+    table.add_row("their data", f"{person.export.rows:,} rows of {person.export.tables} tables, JSON and CSV")
+    table.add_row("cover sheet", f"{person.export.folder / COVER_SHEET}")
+    return table
+
+
 def erased_table(erased: Erased) -> Table:
     """From a deletion request to its receipt."""
     table = Table(title="A person asks to be erased, by SQL", title_justify="left", show_header=False)
@@ -149,8 +163,9 @@ def _review(report: DemoReport) -> Group | str:
 
 def print_report(report: DemoReport, artificial: tuple[str, ...], console: Console) -> None:
     """The tables, what Slack shows, what is artificial about the rows, and every fault in full."""
-    erased, broken_view = erased_table(report.erased), broken_view_table(report)
-    for part in (event_tables(report), assets_table(report.assets), erased, broken_view, _review(report)):
+    people = (person_table(report.person), erased_table(report.erased))
+    tables = (event_tables(report), assets_table(report.assets), *people, broken_view_table(report))
+    for part in (*tables, _review(report)):
         console.print()
         console.print(part, highlight=False)
     for state in report.assets:

@@ -30,6 +30,7 @@ from orchestration.demo.databases import (
 from orchestration.demo.erased import erase_somebody
 from orchestration.demo.inventory import asset_states
 from orchestration.demo.outcome import DemoReport
+from orchestration.demo.person import serve_somebody
 from orchestration.demo.progress import step
 from orchestration.demo.report import print_report
 from orchestration.demo.runs import Runner, past_ticks
@@ -42,8 +43,6 @@ from sandbox.server import Server
 STOPPED: Final = 130
 # What the timetable starts within a day, in an order in which each finds what it reads.
 JOBS: Final = (
-    # What it clears changes figures.
-    "apply_consents",
     "refresh_derived_statistics",
     "refresh_analytics_hourly",
     "refresh_account_segments",
@@ -92,7 +91,9 @@ def demo_application() -> Application:
 
 
 def work(url: str, folder: Path, variables: Mapping[str, str], console: Console) -> DemoReport:
-    """Migrate, convert, rotate, run every other job, erase a person, break a view and mend it; what came of it."""
+    """Migrate, convert, rotate, carry out a withdrawal, export and erase people, run every other job, break a view and
+    mend it; what came of it.
+    """
     started, application = datetime.now(UTC), demo_application()
     before = event_rows(url, application)
     with connect(url) as conn:
@@ -106,6 +107,8 @@ def work(url: str, folder: Path, variables: Mapping[str, str], console: Console)
         converted = event_rows(url, application)
         runner.run("rotate_event_partitions")
         after = event_rows(url, application)
+        # What is cleared changes figures, which come later.
+        person = serve_somebody(runner, url, folder)
         for job in JOBS:
             runner.run(job)
         erased = erase_somebody(runner, url)
@@ -125,6 +128,7 @@ def work(url: str, folder: Path, variables: Mapping[str, str], console: Console)
             runs=[*runs, review],
             assets=asset_states(build_definitions(application), instance, runner.results, started),
             play=played,
+            person=person,
             erased=erased,
             channel=channel,
         )
