@@ -79,7 +79,14 @@ def test_what_stays_locked_is_named_with_who_holds_it(
         assert access_differences(conn, WITHOUT_KEPT_VIEWS) == ()
 
 
-@pytest.mark.parametrize(("auto_grant", "after"), [(True, 0), (True, 20), (False, 7)])
+@pytest.mark.parametrize(
+    ("auto_grant", "after"),
+    [
+        pytest.param(True, 0, marks=pytest.mark.every_version),
+        pytest.param(True, 20, marks=pytest.mark.every_version),
+        (False, 7),
+    ],
+)
 def test_a_run_that_died_is_finished_and_the_way_back_is_whole(
     make_application_db: MakeApplicationDb, monkeypatch: pytest.MonkeyPatch, auto_grant: bool, after: int
 ) -> None:

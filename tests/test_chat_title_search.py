@@ -29,7 +29,7 @@ def literal(words: str) -> str:
     return "%" + "".join(f"\\{c}" if c in "\\%_" else c for c in words) + "%"
 
 
-@pytest.fixture(scope="module", params=["C", "C.UTF-8"])
+@pytest.fixture(scope="module", params=[pytest.param("C", marks=pytest.mark.every_version), "C.UTF-8"])
 def titles(request: pytest.FixtureRequest, server: Server) -> Iterator[Connection]:
     """A migrated database of each locale, without rows, with the indexes forced upon the planner."""
     name = f"titles_{'c' if request.param == 'C' else 'utf8'}"
@@ -84,7 +84,14 @@ def test_newest_first_and_no_more_than_asked_for(titles: Connection) -> None:
         assert counts == [50, 0, 0, 60]
 
 
-@pytest.mark.parametrize("word", ["寺院", "寺", "鯖江"])
+@pytest.mark.parametrize(
+    "word",
+    [
+        pytest.param("寺院", marks=pytest.mark.every_version),
+        "寺",
+        pytest.param("鯖江", marks=pytest.mark.every_version),
+    ],
+)
 def test_a_short_word_is_found_by_the_index_over_characters(make_application_db: MakeApplicationDb, word: str) -> None:
     """Read from the index's own counter: the plan of a function's statement is not shown."""
     with connect(make_application_db(rows=False, migrated=True)) as conn:
@@ -100,6 +107,7 @@ def test_a_short_word_is_found_by_the_index_over_characters(make_application_db:
         assert after.scans == before.scans + 1
 
 
+@pytest.mark.every_version
 def test_a_short_word_of_frequent_characters_does_not_read_all_trigrams(make_application_db: MakeApplicationDb) -> None:
     """Both characters are part of every title, in none of them side by side."""
     with connect(make_application_db(rows=False, migrated=True)) as conn:

@@ -240,7 +240,14 @@ def test_only_partitions_that_hold_the_person_are_written(make_partitioned_db: M
         )
 
 
-@pytest.mark.parametrize("state", ["november", "december", "december afterwards"])
+@pytest.mark.parametrize(
+    "state",
+    [
+        "november",
+        pytest.param("december", marks=pytest.mark.every_version),
+        pytest.param("december afterwards", marks=pytest.mark.every_version),
+    ],
+)
 def test_the_generators_rows(make_application_db: MakeApplicationDb, state: str) -> None:
     """Accounts of the sample data, with whatever they have there: all verified, also when the application went on to
     December after it was migrated."""

@@ -50,6 +50,7 @@ def batch(server: Server, templates: Templates) -> Iterator[tuple[Connection, UU
     drop_database(server, "properties")
 
 
+@pytest.mark.every_version
 @given(
     st.lists(st.tuples(AROUND, BETWEEN, WORD, st.booleans(), BETWEEN, AROUND), min_size=1, max_size=4),
 )
@@ -192,6 +193,7 @@ def must_stay(story: Story, gone: set[int], before: Picture) -> Picture:
     return {key: text for key, text in before.items() if key[0] in tables and key not in left}
 
 
+@pytest.mark.every_version
 @given(STORIES)
 @example(Story([(0, 0, True), (1, 0, True), (0, 0, False)], [(0, 1, True), (0, 0, False)], {(1, 0)}, [{0}, {1}]))
 @example(Story([(0, 0, True), (1, 0, True), (1, 0, False)], [(1, 0, False)], {(0, 0), (1, 0)}, [{0, 1}]))

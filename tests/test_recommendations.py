@@ -37,7 +37,9 @@ select p.account_id from account_profiles p
 """
 
 
-@pytest.fixture(params=[True, False], ids=["auto_grant", "explicit_grants"])
+@pytest.fixture(
+    params=[True, pytest.param(False, marks=pytest.mark.every_version)], ids=["auto_grant", "explicit_grants"]
+)
 def db(make_application_db: MakeApplicationDb, request: pytest.FixtureRequest) -> str:
     return make_application_db(migrated=True, auto_grant=request.param)
 

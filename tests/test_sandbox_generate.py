@@ -30,6 +30,7 @@ def fingerprints(url: str) -> dict[str, str]:
         }
 
 
+@pytest.mark.every_version
 def test_same_seed_same_rows(make_application_db):
     first, again, other = (make_application_db(rows=False) for _ in range(3))
     counts = generate(first, "small", seed=7, now=NOW, progress=silent)

@@ -102,7 +102,13 @@ def undo_all(url: str) -> None:
 
 @pytest.mark.parametrize(
     ("stand", "auto_grant"),
-    [("attached", True), ("attached", False), ("cut off", True), ("done", True), ("done", False)],
+    [
+        ("attached", True),
+        pytest.param("attached", False, marks=pytest.mark.every_version),
+        ("cut off", True),
+        ("done", True),
+        pytest.param("done", False, marks=pytest.mark.every_version),
+    ],
 )
 def test_undo_brings_back_the_plain_table(make_application_db: MakeApplicationDb, stand: str, auto_grant: bool) -> None:
     url = make_application_db(auto_grant=auto_grant, migrated=True)
