@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import psycopg
@@ -13,7 +14,7 @@ import pytest
 from sqlalchemy import make_url
 from typer.testing import CliRunner
 
-from lifecycle.access.report import access_report
+from assets import access
 from lifecycle.checking.check import check_declarations
 from lifecycle.database import Connection, connect, value
 from lifecycle.declarations.loader import DEFAULT_FOLDER, load_application
@@ -219,8 +220,10 @@ def test_a_look_outlasts_the_roles_statement_timeout(
                 look(conn)
 
 
-def test_the_checks_of_an_asset_outlast_it_too(server: Server, url: str) -> None:
+def test_an_asset_and_its_checks_outlast_it_too(server: Server, url: str) -> None:
     cut_statements_off(server, url)
-    held = locked_for_longer(server, url, "lifecycle.accepted_access")
-    with held, ApplicationDatabase(url=url).transaction() as conn:
-        assert access_report(conn, APPLICATION).matrix
+    shown = access.bundle(APPLICATION)
+    for outlasts in (*shown.assets, *shown.checks):
+        with locked_for_longer(server, url, "lifecycle.accepted_access"):
+            found: Any = outlasts(database=ApplicationDatabase(url=url))
+            assert found if isinstance(found, dg.MaterializeResult) else list(found)
