@@ -92,9 +92,14 @@ def test_a_refresh_that_row_level_security_would_blind_fails_and_takes_no_row(co
         assert value(admin, "select sum(items) from items_per_owner") == 50_000
 
 
+def text_of(conn: Connection, keys: int, view: str) -> str:
+    """The rows of the first so many keys of a view, as a query's FROM."""
+    return str(value(conn, QUERY, ([str(key) for key in range(1, keys + 1)], view)))
+
+
 def way(conn: Connection, keys: int, view: str) -> str:
     """How these keys of a view would be read."""
-    text = str(value(conn, QUERY, (keys, view)))
+    text = text_of(conn, keys, view)
     return "key by key" if re.match(r"keys cross join lateral .* offset 0\) d$", text, re.DOTALL) else "all at once"
 
 
@@ -104,3 +109,20 @@ def test_what_is_the_same_for_every_key_is_computed_once(conn: Connection) -> No
         assert way(conn, 5, "items_per_owner") == "key by key"
         assert way(conn, 100_000, "items_per_owner") == "all at once"
         assert way(conn, 20, "owners_among_all") == "all at once"
+
+
+def test_the_planner_knows_how_many_keys_there_are(conn: Connection) -> None:
+    """Of keys that a sub-query finds it expects ten, and would join a thousand in a way that is good for ten."""
+    with conn:
+        text = text_of(conn, 2_000, "items_by_owner")
+        explained = f"explain (format json) with keys as (select null::int as key) select * from {text}"
+        plan = value(conn, explained)
+        assert plan[0]["Plan"]["Plan Rows"] > 1_000
+
+
+def test_a_key_that_was_not_known_is_read_all_the_same(conn: Connection) -> None:
+    """It was found by the statement that reads, later than by the one before."""
+    with conn:
+        text = text_of(conn, 2_000, "items_by_owner")
+        found = rows(conn, f"with keys as (select generate_series(1999, 2002) as key) select owner from {text}")
+        assert {owner for (owner,) in found} == set(range(1, 2_003))

@@ -113,19 +113,22 @@ end $$;
 
 -- The definition restricted to the rows of `keys`: key by key, or all at once where the planner expects that to be
 -- cheaper. A single key reaches every table inside. All at once it does not pass an outer join into a grouped sub-query,
--- but computes once what is the same for each key.
-create or replace function lifecycle.rows_of_keys(view lifecycle.kept_views, definition text, keys bigint) returns text
+-- but computes once what is the same for each key. The keys that are `known` stand in the text: of those that a sub-query
+-- finds the planner expects ten, and would go through the others' rows for each of a thousand.
+create or replace function lifecycle.rows_of_keys(view lifecycle.kept_views, definition text, known text[]) returns text
 language plpgsql set search_path = ''
 as $$
 declare
     key_type constant text := (select format_type(a.atttypid, a.atttypmod) from pg_attribute a
                                 where a.attrelid = to_regclass(format('%I.%I', view.schema_name, view.view_name))
                                   and a.attname = view.key_column);
+    listed   constant text := format('%L::%s[]', known[:10000], key_type);
     of_one   constant text := format('(%s) d where d.%I = (select null::%s)', definition, view.key_column, key_type);
-    of_all   constant text := format('(%s) d where d.%I = any (array(select key from keys))', definition, view.key_column);
+    of_all   constant text := format('(%1$s) d where d.%2$I = any (%3$s) or d.%2$I = any (array(select key from keys where key <> all (%3$s)))',
+                                     definition, view.key_column, listed);
     no_keys  constant text := format('with keys as (select null::%s as key) ', key_type);
 begin
-    if keys * lifecycle.expected_cost('select * from ' || of_one)
+    if cardinality(known) * lifecycle.expected_cost('select * from ' || of_one)
        <= lifecycle.expected_cost(no_keys || 'select * from ' || of_all) then
         -- Without its OFFSET the sub-query would be taken apart, and the key not passed into the definition.
         return format('keys cross join lateral (select l.* from (%s) l where l.%I = keys.key offset 0) d',
@@ -211,7 +214,7 @@ declare
     definition constant text := lifecycle.definition_to_refresh(view);
     has_null   boolean;
     has_any    boolean;
-    keys       bigint;
+    known      text[];
     more       bigint;
 begin
     perform set_config('timezone', view.time_zone, true);
@@ -220,9 +223,10 @@ begin
     written := 0;
     mode := 'skipped';
     if note is null then
-        execute format('select count(*) > 0, count(distinct c.key), coalesce(bool_or(c.key is null), false) from (%s) c',
-                       view.change_query)
-           into has_any, keys, has_null using view.seen, since;
+        execute format('select count(*) > 0, coalesce(array_agg(distinct c.key::text) filter (where c.key is not null), ''{}''),
+                               coalesce(bool_or(c.key is null), false)
+                          from (%s) c', view.change_query)
+           into has_any, known, has_null using view.seen, since;
         if has_any and view.key_column is null then
             note := 'rows changed';
         end if;
@@ -234,7 +238,7 @@ begin
         mode := 'keyed';
         execute lifecycle.write_kept_rows(view,
                     format('keys as materialized (select distinct c.key from (%s) c where c.key is not null),', view.change_query),
-                    lifecycle.rows_of_keys(view, definition, keys),
+                    lifecycle.rows_of_keys(view, definition, known),
                     format('k.%I in (select key from keys)', view.key_column))
            into written using view.seen, since;
         if has_null then  -- a key of its own, which equals nothing
