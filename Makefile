@@ -48,7 +48,7 @@ pytest: $(STAMP)
 		$(RUN)/pytest --numprocesses $(WORKERS) --dist worksteal -m 'not every_version' $(ARGS)
 
 # Tests that need them fail without. Only root can install them; others ask their administrator.
-DEBIAN := pgbouncer libfaketime
+DEBIAN := pgbouncer libfaketime nginx openssl
 debian:
 	@dpkg -s $(DEBIAN) >/dev/null 2>&1 || [ "$$(id -u)" != 0 ] || { apt-get update -qq && apt-get install -qq -y $(DEBIAN) >/dev/null; }
 
