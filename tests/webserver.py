@@ -110,7 +110,9 @@ class Door:
 
     def graphql(self, query: str, **headers: str) -> Answer:
         """As the UI asks."""
-        return self.ask("POST", "/graphql?op=Asked", json.dumps({"query": query}), Content_Type="application/json", **headers)
+        return self.ask(
+            "POST", "/graphql?op=Asked", json.dumps({"query": query}), Content_Type="application/json", **headers
+        )
 
     def first_event(self, query: str, origin: str | None) -> Any:
         """What a subscription says first; websockets.exceptions.InvalidStatus where the door stays shut."""
