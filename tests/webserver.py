@@ -51,7 +51,8 @@ http {{
     include {folder}/dagster.conf;
 }}
 """
-PATIENCE = 120.0
+# A starved machine takes minutes to load the definitions.
+PATIENCE = 250.0
 
 
 def free_port() -> int:
