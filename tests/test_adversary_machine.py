@@ -192,7 +192,7 @@ class Adversary(RuleBasedStateMachine):
                 )
             elif kind == "uuid":
                 made = self.made.get((person.name, PARENTS.get((table, name), "")), [])
-                ids = st.sampled_from(made) if made and data.draw(st.booleans()) else IDS
+                ids = st.sampled_from(made) if bool(made) and data.draw(st.booleans()) else IDS
                 found[name] = data.draw(ids)
             elif kind in ("text", "varchar"):
                 found[name] = data.draw(TEXTS)
