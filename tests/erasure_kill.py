@@ -1,6 +1,7 @@
 """A worker that goes away: `python -m tests.erasure_kill URL STEP` erases what waits and dies by signal 9 after STEP.
 
-The step's transaction is committed; for a step that ends in `!` it is not.
+The step's transaction is committed; for a step that ends in `!` it is not. With a third word, `server`, the server
+process behind it dies first, and PostgreSQL ends all sessions and recovers.
 """
 
 import os
@@ -13,7 +14,9 @@ from tests.erasing import claim, finish, step
 STEPS = ("claim", "collect", "erase", "sign_in_users", "refresh", "search", "conclude")
 
 
-def die() -> None:
+def die(conn: Connection) -> None:
+    if sys.argv[3:] == ["server"]:
+        os.kill(conn.info.backend_pid, signal.SIGKILL)
     os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -21,7 +24,7 @@ def work(conn: Connection, last: str) -> None:
     """Steps up to `last`, then the end."""
     batch = claim(conn)
     if last == "claim":
-        die()
+        die(conn)
     for name in STEPS[1:]:
         dies = last.rstrip("!") == name
         if dies and last.endswith("!"):
@@ -31,7 +34,7 @@ def work(conn: Connection, last: str) -> None:
         else:
             step(conn, batch, name)
         if dies:
-            die()
+            die(conn)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from tests.people import ACTIVITY, NAMES, Person, add_account, add_catalogue, ad
 
 pytestmark = pytest.mark.one_server
 
-MALLORY, VICTIM = Person("mallory"), Person("victim")
+MALLORY, VICTIM, BEN = Person("mallory"), Person("victim"), Person("ben")
 # What others' texts are full of, in every form that means something to a pattern, to SQL or to this project.
 TYPED = (
     "https://",
@@ -185,15 +185,44 @@ def exists(conn: Connection, table: str, chosen: UUID) -> bool:
     return bool(rows(conn, f"select from {table} where id = %s", (chosen,)))
 
 
-def test_an_id_that_is_the_persons_alone_is_taken_out_of_texts(conn: Connection) -> None:
-    """The other half of the rule: what nobody else has is followed."""
-    chat = uuid5(NAMES, "drawn at random")
-    insert(conn, "chat_sessions", id=chat, account_id=MALLORY.account)
-    insert(conn, "search_queries", account_id=VICTIM.account, search_query=f"see {chat}")
-    assert leave(conn, MALLORY)["state"] == "verified"
-    assert exists(conn, "chat_sessions", chat) is False
-    assert rows(conn, "select 1 from search_queries where search_query = 'see erased'") == [(1,)]
-    assert receipt(conn)["result"] == "verified"
+@pytest.mark.parametrize("table", CHOSEN)
+def test_an_id_that_stands_in_others_texts_stays_there_whoever_chose_it(conn: Connection, table: str) -> None:
+    """It is the key of nothing here: a booking's elsewhere, or one that has expired. Where it stands is told."""
+    elsewhere = uuid5(NAMES, "a booking of another system")
+    insert(conn, "search_queries", id=VICTIM.id("x"), account_id=VICTIM.account, search_query=f"where is {elsewhere}")
+    written = {
+        "entity_type": "booking",
+        "entity_id": str(elsewhere),
+        "event_type": "made",
+        "payload": {"for": "victim"},
+    }
+    insert(conn, "audit_events", id=VICTIM.id("made"), **written)
+    uses = {"activity_slug": "tea", "interaction_type": "view", "source_id": elsewhere}
+    insert(conn, "activity_interactions", id=VICTIM.id("use"), account_id=VICTIM.account, **uses)
+    insert(conn, table, id=elsewhere, **CHOSEN[table])
+    assert_only_mallory_lost(conn, {key: text for key, text in of_others(conn).items() if key[0] != table})
+    assert not exists(conn, table, elsewhere)
+    told = receipt(conn)
+    assert told["result"] == "verified, with exceptions"
+    left = {place["column"]: place["rows"] for place in told["left_with_others"]}
+    assert left == left | {
+        "public.activity_interactions.source_id": 1,
+        "public.audit_events.entity_id": 1,
+        "public.search_queries.search_query": 1,
+    }
+
+
+def test_an_id_is_taken_out_of_texts_for_whom_it_is_vouched_though_somebody_else_chose_it(conn: Connection) -> None:
+    """Both leave in one batch: the word is the victim's account, and mallory's chat was called by it."""
+    insert(conn, "chat_sessions", id=VICTIM.account, account_id=MALLORY.account)
+    add_account(conn, BEN)
+    insert(conn, "search_queries", account_id=BEN.account, search_query=f"see {VICTIM.account}")
+    requests = [ask(conn, person) for person in (MALLORY, VICTIM)]
+    process(conn)
+    assert [job(conn, asked)["state"] for asked in requests] == ["verified"] * 2
+    assert rows(conn, "select search_query from search_queries where account_id = %s", (BEN.account,)) == [
+        ("see erased",)
+    ]
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import psycopg
 import pytest
 
 from lifecycle.database import Connection, connect, rows, value
-from lifecycle.erasures.proof import plan_erasure, reach_told
+from lifecycle.erasures.proof import PlannedWords, plan_erasure, plan_words, reach_told
 from tests.conftest import MakeApplicationDb
 from tests.erasing import EXEMPT, ask, job, picture, process, traces
 from tests.people import Person, add_account, add_catalogue, add_visit, browser_session, insert
@@ -99,3 +99,26 @@ def test_within_the_bound_nobody_is_asked(conn: Connection) -> None:
     asked = ask(conn, MALLORY)
     process(conn)
     assert job(conn, asked)["state"] == "verified"
+
+
+def test_the_plan_tells_where_others_would_lose_words(conn: Connection) -> None:
+    """As many rows as lose them then; the person's own are not others'."""
+    for number in range(4):
+        search = {"search_query": f"{number} {MALLORY.email}", "search_context": {"of": str(MALLORY.account)}}
+        insert(conn, "search_queries", id=VICTIM.id(f"plan/{number}"), account_id=VICTIM.account, **search)
+    insert(conn, "activities", slug="x", title=f"Ask {MALLORY.email}")
+    asked, before = ask(conn, MALLORY), picture(conn)
+    planned = plan_words(conn, str(asked))
+    assert planned == (
+        PlannedWords("public.search_queries", "search_context", 4),
+        PlannedWords("public.search_queries", "search_query", 4),
+    )
+    assert picture(conn) == before
+    assert not rows(conn, "select * from lifecycle.deletion_jobs")
+    assert not rows(conn, "select * from lifecycle.erasure_findings")
+    conn.execute("update lifecycle.erasure_policy set reach = 8")
+    process(conn)
+    told = "select table_name, column_name, rows::int from lifecycle.erasure_findings where treatment = 'redacted'"
+    assert sorted(rows(conn, told)) == [(place.table, place.column, place.rows) for place in planned]
+    with pytest.raises(psycopg.errors.NoDataFound):
+        plan_words(conn, str(Person("nobody").account))

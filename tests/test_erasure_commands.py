@@ -56,6 +56,8 @@ def test_from_the_plan_to_the_receipt(conn: Connection, erasure: Command) -> Non
     planned = {(s["table"], s["found_by"]): s["rows"] for s in json.loads(erasure("plan", request, "--json").stdout)}
     sessions = value(conn, "select count(*) from chat_sessions where account_id = %s", (account,))
     assert planned["public.chat_sessions", "account_id"] == sessions > 0
+    assert json.loads(erasure("plan", request, "--texts", "--json").stdout) == []
+    assert "0 rows of others would lose words of the person's." in erasure("plan", request, "--texts").stdout
     printed = erasure("plan", request).stdout
     assert "Nothing was changed." in printed
     assert value(conn, "select count(*) from lifecycle.deletion_jobs") == 0

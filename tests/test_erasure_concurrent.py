@@ -4,9 +4,12 @@ import re
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 
 import psycopg
@@ -273,25 +276,83 @@ def differences(found: Picture, expected: Picture) -> list[tuple[object, ...]]:
     return [(key, found.get(key), expected.get(key)) for key in keys if found.get(key) != expected.get(key)]
 
 
-KILLS = ("claim", "collect", "erase!", "erase", "sign_in_users", "refresh", "search!", "search", "conclude!")
+KILLS = (
+    *("claim", "collect!", "collect", "erase!", "erase", "sign_in_users!", "sign_in_users"),
+    *("refresh!", "refresh", "search!", "search", "conclude!"),
+)
+WRITTEN = ("user_behavior_events", "search_queries", "chat_messages")
 
 
+class Writer(threading.Thread):
+    """Browsers of ben, who stays, that go on all the while and try again when the database is away; `written` is what
+    it took, by table and id, as it was."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__()
+        self.url, self.written, self.end, self.number = url, Picture(), threading.Event(), count()
+
+    def run(self) -> None:
+        while not self.end.is_set():
+            with suppress(psycopg.OperationalError), connect(self.url) as conn:
+                while not self.end.wait(0.01):
+                    self.write(conn, next(self.number))
+
+    def write(self, conn: Connection, number: int) -> None:
+        chat = {"session_id": BEN.id("chat"), "role": "user", "content": "more", "sequence": 1000 + number}
+        visit = {"account_id": BEN.account, "session_id": BEN.visit}
+        for table, columns in zip(
+            WRITTEN, ({**visit, "page_url": "/more"}, {**visit, "search_query": "more"}, chat), strict=True
+        ):
+            found = BEN.id(f"more/{number}/{table}")
+            insert(conn, table, id=found, **columns)
+            self.written[table, str(found)] = value(conn, f"select t::text from {table} t where id = %s", (found,))
+
+
+def await_server(url: str) -> None:
+    """Until it has recovered."""
+    for _ in range(200):
+        with suppress(psycopg.OperationalError), psycopg.connect(url):
+            return
+        time.sleep(0.1)
+    raise AssertionError("the server did not come back")
+
+
+@pytest.mark.parametrize("dies", ["worker", pytest.param("server", marks=pytest.mark.every_version)])
 def test_killed_at_every_step_in_turn_it_ends_in_the_same_state(
-    undisturbed: tuple[Picture, list[object]], url: str, conn: Connection
+    undisturbed: tuple[Picture, list[object]], url: str, dies: str
 ) -> None:
-    """Each worker takes over from one that was killed, gets one step further, and is killed itself."""
-    prepare(conn)
-    for last in KILLS:
-        command = [sys.executable, "-m", "tests.erasure_kill", url, last]
-        worker = subprocess.run(command, cwd=Path(__file__).parents[1], timeout=60, check=False)
-        assert worker.returncode == -9, last
-        assert "verified" not in states(conn).values()
-        assert claim(conn) is None, "the lease of a dead worker is not over yet"
-        conn.execute(LEASE_OVER)
-    process(conn)
-    assert set(states(conn).values()) == {"verified"}
-    found, receipts = end(conn)
-    assert differences(found, undisturbed[0]) == []
-    assert receipts == undisturbed[1]
-    assert not rows(conn, "select * from lifecycle.erasure_keys")
-    assert not rows(conn, "select * from lifecycle.broken_receipts()")
+    """Each worker takes over from one that was killed, gets one step further, is killed, too; others write."""
+    with connect(url) as conn:
+        # What was committed survives the server's end.
+        conn.execute(f"alter database {conn.info.dbname} set synchronous_commit = on".encode())
+    with connect(url) as conn:
+        prepare(conn)
+    writer = Writer(url)
+    writer.start()
+    try:
+        for last in KILLS:
+            command = [sys.executable, "-m", "tests.erasure_kill", url, last, dies]
+            worker = subprocess.run(command, cwd=Path(__file__).parents[1], timeout=60, check=False)
+            assert worker.returncode == -9, last
+            await_server(url)
+            with connect(url) as conn:
+                assert "verified" not in states(conn).values()
+                assert claim(conn) is None, "the lease of a dead worker is not over yet"
+                conn.execute(LEASE_OVER)
+        with connect(url) as conn:
+            process(conn)
+    finally:
+        writer.end.set()
+        writer.join()
+    with connect(url) as conn:
+        assert set(states(conn).values()) == {"verified"}
+        found, receipts = end(conn)
+        assert len(writer.written) >= len(KILLS) * len(WRITTEN)
+        assert {key: found.pop(key, None) for key in without_times(writer.written)} == without_times(writer.written)
+        # What was taken and not noted before the server went.
+        extra = [key for key in found if key not in undisturbed[0] and key[0] in WRITTEN]
+        assert len(extra) <= len(KILLS)
+        assert differences({key: text for key, text in found.items() if key not in extra}, undisturbed[0]) == []
+        assert receipts == undisturbed[1]
+        assert not rows(conn, "select * from lifecycle.erasure_keys")
+        assert not rows(conn, "select * from lifecycle.broken_receipts()")

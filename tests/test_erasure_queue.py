@@ -297,5 +297,7 @@ def test_data_that_came_back_and_a_new_request_are_one_erasure(conn: Connection)
     conn.execute("select enqueue_deletion_jobs()")
     assert rows(conn, "select distinct table_name from find_returned_personal_data() where table_name ~ 'behavior'")
     assert sorted(states(conn).values()) == ["queued", "verified"]
+    # Nobody would come for them.
+    assert not rows(conn, "select * from lifecycle.erasure_keys")
     process(conn)
     assert set(states(conn).values()) == {"verified"}

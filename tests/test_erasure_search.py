@@ -199,17 +199,24 @@ def test_own_rows_with_control_characters_are_scrubbed(conn: Connection) -> None
     assert value(conn, "select conversion_funnel ->> 'a' from business_metrics_events") == "\x1ferased"
 
 
-def test_a_ledger_row_about_any_of_the_persons_things_is_found(conn: Connection) -> None:
-    """Drafts have ids, too, and an address is written in any case."""
+def test_a_ledger_row_about_the_person_or_a_visit_of_theirs_is_found(conn: Connection) -> None:
+    """An address is written in any case. What a client may have called a chat could be anything's id: the row stays,
+    and is told."""
     add_visit(conn, TARO, browser_session("third"), number=3)
     insert(conn, "chat_sessions", id=TARO.id("chat"), account_id=TARO.account)
-    insert(conn, "generated_activities", id=TARO.id("draft"), chat_session_id=TARO.id("chat"), title="x", body_mdx="x")
-    for subject in (browser_session("third"), TARO.id("draft"), TARO.id("chat"), TARO.email.upper()):
-        insert(conn, "audit_events", entity_type="thing", entity_id=str(subject), event_type="seen")
+    subjects = (browser_session("third"), str(TARO.account), TARO.email.upper(), str(TARO.user), str(TARO.id("chat")))
+    for subject in subjects:
+        about = {"entity_id": subject, "payload": {"said": f"by {TARO.email}", "title": "a trip"}}
+        insert(conn, "audit_events", entity_type="thing", event_type="seen", **about)
     asked = ask(conn, TARO)
     process(conn)
     assert (job(conn, asked)["state"], job(conn, asked)["last_error"]) == ("verified", None)
-    assert rows(conn, "select distinct entity_id from audit_events where entity_type = 'thing'") == [("erased",)]
+    assert rows(
+        conn,
+        "select entity_id, payload, count(*) from audit_events where entity_type = 'thing' group by 1, 2 order by 3",
+    ) == [(str(TARO.id("chat")), {"said": "by erased", "title": "a trip"}, 1), ("erased", {}, 4)]
+    left = value(conn, "select body -> 'left_with_others' from lifecycle.erasure_receipts")
+    assert left == [{"column": "public.audit_events.entity_id", "rows": 1}]
 
 
 def test_an_error_of_the_application_does_not_tell_the_value(conn: Connection) -> None:

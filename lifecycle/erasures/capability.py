@@ -15,6 +15,7 @@ ERASURES = Capability(
         "reach.sql",
         "refresh.sql",
         "search.sql",
+        "unread.sql",
         "proof.sql",
         "process.sql",
     ),

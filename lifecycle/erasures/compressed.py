@@ -14,9 +14,10 @@ from itertools import chain
 from types import MappingProxyType
 from typing import Final
 
+import psycopg
 from psycopg import sql
 
-from lifecycle.database import Connection, rows
+from lifecycle.database import Connection, rows, value
 
 # Until the transaction ends nobody else takes the batch, however long it lasts.
 RENEW: Final = "select lifecycle.renew_erasure_lease(%s)"
@@ -40,8 +41,14 @@ select lower(k.key), array_agg(distinct k.job_id)
 COLUMNS: Final = """
 select s.relation::oid::bigint, s.table_name, s.column_name,
        (lifecycle.treatment_of(s.table_name, s.column_name)).treatment
-  from lifecycle.searched_columns() s where s.type_name = 'bytea' order by 2, 3
+  from lifecycle.searched_columns() s
+ where s.type_name = 'bytea'
+   and not exists (select from lifecycle.erasure_unread u join lifecycle.deletion_jobs j on j.id = u.job_id
+                    where j.batch_id = %(batch)s and u.table_name = s.table_name)
+ order by 2, 3
 """
+UNREAD: Final = "select lifecycle.note_unread(%s, %s::oid::regclass, %s, %s)"
+TRANSIENT: Final = "select lifecycle.is_transient(%s)"
 QUALIFIED: Final = """
 select n.nspname, c.relname from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = %s::oid
 """
@@ -221,18 +228,27 @@ def search_compressed(
 
     In a column that may name the person (`exempt`) a find or an unreadable value is counted. In any other both count as
     something left, and fail the job when it is concluded: what is compressed cannot be redacted. Call it in one
-    transaction, which keeps the batch; nothing but the findings is written. Raises psycopg.Error, also when another
-    worker has the batch by now.
+    transaction, which keeps the batch; nothing but the findings is written, and which column cannot be read: its jobs
+    wait for it. Raises psycopg.Error for what passes by itself, also when another worker has the batch by now.
     """
     started = time.monotonic()
     conn.execute(RENEW.encode(), (batch,))
     words = words_of_batch(conn, batch)
     everybody = frozenset().union(*words.jobs.values())
-    columns = rows(conn, COLUMNS)
+    columns = rows(conn, COLUMNS, {"batch": batch})
     total = CompressedSearch()
     for number, (relation, table, column, treatment) in enumerate(columns):
         progress(f"unpacking {table}.{column}", number / len(columns))
-        count = _search_column(conn, relation, column, words, limit)
+        try:
+            with conn.transaction():
+                count = _search_column(conn, relation, column, words, limit)
+        except psycopg.Error as error:
+            # Its message might quote what it choked on.
+            code = error.sqlstate or ""
+            if conn.closed or value(conn, TRANSIENT, (code,)):
+                raise
+            conn.execute(UNREAD.encode(), (batch, relation, code, f"unpacking {column}: SQLSTATE {code}"))
+            continue
         exempt = treatment == "exempt"
         if count.unreadable and not exempt:
             count.hits.update(dict.fromkeys(everybody, count.unreadable))

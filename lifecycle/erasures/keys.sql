@@ -8,6 +8,15 @@ as $$
                        from lifecycle.ledger_policy p where lifecycle.ledger() = relation), '')
 $$;
 
+-- Whether the keys of a kind are ids that a client may choose. They are followed into columns of ids, where a foreign key
+-- ties them to the person's row; whoever chose an id that stands in others' texts would have it taken out of these.
+create or replace function lifecycle.is_claimed_id(kind text) returns boolean
+language sql stable set search_path = ''
+as $$
+    select exists (select from lifecycle.erasure_key_kinds k join lifecycle.erasure_key_sources s on s.kind = k.kind
+                    where k.kind = is_claimed_id.kind and k.form = 'id' and not s.bound)
+$$;
+
 -- Keys of one kind from one source, for these jobs. `people` are planned for at hand: with unknown arrays the planner
 -- would read whole tables, and for `column = any (<thousands of values>)` it would compare each with the most common ones.
 create or replace function lifecycle.collect_keys_from(jobs bigint[], kind lifecycle.erasure_key_kinds, source lifecycle.erasure_key_sources)
@@ -41,8 +50,8 @@ begin
       from (select distinct e.job_id, case when source.any_case then lower(e.key) else e.key end as key
               from lifecycle.erasure_keys e
              where e.job_id = any (jobs) and e.kind = any (source.key_kinds)
-               -- A column of ids refers to one table; in a text an id that is also something else's could mean either.
-               and (e.unfollowed is null or e.unfollowed = 'ambiguous' and by_type = 'uuid')
+               and (by_type = 'uuid' and e.unfollowed = 'ambiguous'
+                    or e.unfollowed is null and (by_type = 'uuid' or not lifecycle.is_claimed_id(e.kind)))
                and (by_type <> 'uuid' or e.key ~ ('^' || lifecycle.id_pattern() || '$'))) k;
     if keys is null then
         return;
@@ -108,7 +117,7 @@ begin
 end $$;
 
 -- Of these ids of one kind, which a client may have chosen, those that are also the id of something else, or that nobody
--- drew at random: whoever chose another's id would have it taken out of everybody's texts.
+-- drew at random: where they stand elsewhere, they mean that, and nobody need look for them.
 create or replace function lifecycle.ambiguous_ids(kind text, keys text[]) returns text[]
 language plpgsql stable set search_path = '' set row_security = off set plan_cache_mode = 'force_custom_plan' set jit = off
 as $$
@@ -142,7 +151,8 @@ begin
     return found;
 end $$;
 
--- Of these jobs' keys of one kind those that could mean something else's row: columns of that id are followed, texts not.
+-- Of these jobs' keys of one kind those that could mean something else's row: columns of that id are followed, and texts are
+-- not searched for it.
 create or replace function lifecycle.mark_ambiguous_keys(jobs bigint[], kind lifecycle.erasure_key_kinds) returns void
 language plpgsql set search_path = ''
 as $$
@@ -150,8 +160,7 @@ as $$
 declare
     ids text[];
 begin
-    if kind.searched and kind.form = 'id'
-       and exists (select from lifecycle.erasure_key_sources s where s.kind = kind.kind and not s.bound) then
+    if kind.searched and lifecycle.is_claimed_id(kind.kind) then
         ids := lifecycle.ambiguous_ids(kind.kind, lifecycle.keys_of(jobs, kind.kind));
         update lifecycle.erasure_keys k set unfollowed = 'ambiguous'
          where k.job_id = any (jobs) and k.kind = kind.kind and (k.key in (select unnest(ids))) is true;
@@ -201,11 +210,12 @@ as $$
      where k.job_id = any (jobs) and k.kind = keys_of.kind and (k.unfollowed is null or k.unfollowed = 'ambiguous')
 $$;
 
--- What these jobs' people are recognised by in texts.
-create or replace function lifecycle.searched_keys(jobs bigint[]) returns table (job_id bigint, kind text, form text, key text)
+-- What these jobs' people are recognised by in texts. What is `claimed` is looked for and taken out of nobody's.
+create or replace function lifecycle.searched_keys(jobs bigint[])
+returns table (job_id bigint, kind text, form text, key text, claimed boolean)
 language sql stable set search_path = ''
 as $$
-    select k.job_id, k.kind, coalesce(kinds.form, 'id'), k.key
+    select k.job_id, k.kind, coalesce(kinds.form, 'id'), k.key, lifecycle.is_claimed_id(k.kind)
       from lifecycle.erasure_keys k left join lifecycle.erasure_key_kinds kinds on kinds.kind = k.kind
      where k.job_id = any (jobs) and (kinds.searched or k.kind = 'person') and k.unfollowed is null
 $$;
@@ -229,6 +239,7 @@ declare
     jobs bigint[];
 begin
     perform lifecycle.renew_erasure_lease(batch);
+    perform lifecycle.wait_for_unread(batch);
     jobs := array(select j.id from lifecycle.deletion_jobs j where j.batch_id = batch and j.state = 'running' order by j.id);
     perform lifecycle.do_with_jobs('collect_keys_of_jobs', jobs);
     analyze lifecycle.erasure_keys;  -- each step joins them

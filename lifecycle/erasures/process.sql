@@ -37,14 +37,24 @@ begin
                     raise lock_not_available;
                 end if;
             end if;
-            if lifecycle.search_relation(batch, relation) > 0
-               and ((select c.relkind from pg_class c where c.oid = relation) = 'm' or lifecycle.is_kept_table(relation)) then
-                -- It holds what was taken out of its tables since.
-                if not lifecycle.refresh_erased_view(relation) then
-                    raise lock_not_available;
+            perform lifecycle.renew_erasure_lease(batch);
+            begin
+                if lifecycle.search_relation(batch, relation) > 0
+                   and ((select c.relkind from pg_class c where c.oid = relation) = 'm' or lifecycle.is_kept_table(relation)) then
+                    -- It holds what was taken out of its tables since.
+                    if not lifecycle.refresh_erased_view(relation) then
+                        raise lock_not_available;
+                    end if;
+                    perform lifecycle.search_relation(batch, relation);
                 end if;
-                perform lifecycle.search_relation(batch, relation);
-            end if;
+            exception when others then
+                if lifecycle.is_transient(sqlstate) then
+                    raise;
+                end if;
+                get stacked diagnostics code = returned_sqlstate, error = message_text, context = pg_exception_context,
+                    place = table_name, violated = constraint_name;
+                perform lifecycle.note_unread(batch, relation, code, lifecycle.told_error(code, error, context, place, violated));
+            end;
         when 'conclude' then
             perform lifecycle.conclude_erasure(batch, coalesce(outside, '{"compressed": "not unpacked: the database cannot"}'));
     end case;

@@ -12,6 +12,7 @@ from lifecycle.database import Connection, rows, value, without_statement_timeou
 from lifecycle.errors import RefusedError
 
 PLAN: Final = "select step, table_name, action, found_by, rows, reason, beyond from lifecycle.plan_erasure(%s)"
+WORDS: Final = "select table_name, column_name, rows from lifecycle.plan_words_of_others(%s)"
 HELD: Final = """
 select hold_reason from lifecycle.deletion_jobs where request_id = (select lifecycle.carried_out_under(%s))
 """
@@ -63,6 +64,15 @@ class PlannedStep:
 
 
 @dataclass(frozen=True)
+class PlannedWords:
+    """A column of others' free form that would lose words of the person's, in so many rows now."""
+
+    table: str
+    column: str
+    rows: int
+
+
+@dataclass(frozen=True)
 class Receipt:
     """The proof of one erasure, as it was written, and its place in the chain."""
 
@@ -108,6 +118,13 @@ def plan_erasure(conn: Connection, request_id: str) -> tuple[PlannedStep, ...]:
     """What would be done for a request now; nothing is changed. psycopg's NoDataFound when there is no such request."""
     with without_statement_timeout(conn):
         return tuple(PlannedStep(*row) for row in rows(conn, PLAN, (request_id,)))
+
+
+def plan_words(conn: Connection, request_id: str) -> tuple[PlannedWords, ...]:
+    """Where others would lose words of the person's, the most rows first; nothing is changed. It takes about as long as
+    a search. psycopg's NoDataFound when there is no such request."""
+    with without_statement_timeout(conn):
+        return tuple(PlannedWords(*row) for row in rows(conn, WORDS, (request_id,)))
 
 
 def reach_told(conn: Connection, request_id: str, steps: Iterable[PlannedStep]) -> str:

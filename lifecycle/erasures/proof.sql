@@ -60,8 +60,8 @@ create or replace function lifecycle.receipt_hash(previous bytea, body jsonb) re
 language sql immutable set search_path = ''
 as $$ select sha256(previous || convert_to(body::text, 'UTF8')) $$;
 
--- Of these jobs those of which nothing is left get their receipt and lose their keys; the others fail, with the table and
--- the column.
+-- Of these jobs those of which nothing is left in anything that was searched get their receipt and lose their keys; the others
+-- fail, with the table and the column.
 create or replace function lifecycle.conclude_jobs(jobs bigint[], outside jsonb) returns void
 language plpgsql set search_path = ''
 as $$
@@ -76,17 +76,23 @@ declare
 begin
     select p.* into policy from lifecycle.erasure_policy p;
     for guilty in
-        select l.job_id, string_agg(distinct l.place, ', ' order by l.place) as places
-          from (select f.job_id, format('%s.%s', f.table_name, f.column_name) as place
-                  from lifecycle.erasure_findings f join lifecycle.deletion_jobs d on d.id = f.job_id and d.batch_id = f.batch_id
-                 where f.job_id = any (jobs) and f.treatment = 'residual'
-                 union
-                select r.job_id, format('%s (rows by %s)', s.table_name, s.key_column)
-                  from lifecycle.rows_to_erase(jobs) r join lifecycle.erasure_steps s on s.step = r.step where r.rows > 0) l
-         group by l.job_id
+        select j.id, concat_ws('. ',
+                   'something of the person is left in ' || l.places || '; correct the map of personal data or the rows, it is tried again',
+                   lifecycle.unread_error(j.id)) as error
+          from unnest(jobs) j(id)
+          left join (
+              select p.job_id, string_agg(distinct p.place, ', ' order by p.place) as places
+                from (select f.job_id, format('%s.%s', f.table_name, f.column_name) as place
+                        from lifecycle.erasure_findings f join lifecycle.deletion_jobs d on d.id = f.job_id and d.batch_id = f.batch_id
+                       where f.job_id = any (jobs) and f.treatment = 'residual'
+                       union
+                      select r.job_id, format('%s (rows by %s)', s.table_name, s.key_column)
+                        from lifecycle.rows_to_erase(jobs) r join lifecycle.erasure_steps s on s.step = r.step where r.rows > 0) p
+               group by 1) l on l.job_id = j.id
     loop
-        perform lifecycle.fail_deletion_jobs(array[guilty.job_id],
-            format('something of the person is left in %s; correct the map of personal data or the rows, it is tried again', guilty.places), false);
+        if guilty.error <> '' then
+            perform lifecycle.fail_deletion_jobs(array[guilty.id], guilty.error, false);
+        end if;
     end loop;
     perform pg_advisory_xact_lock(hashtextextended('lifecycle.erasure_receipts', 0));  -- one chain, one link at a time
     for job in select j.* from lifecycle.deletion_jobs j where j.id = any (jobs) and j.state = 'erased' order by j.due_at, j.id loop
@@ -108,7 +114,7 @@ begin
         done := done || job.request_id;
     end loop;
     if done is not null then
-        perform lifecycle.tell_requests(done, 'completed');
+        perform lifecycle.set_request_status(done, 'completed');
     end if;
     update lifecycle.deletion_jobs j
        set state = 'verified', verified_at = now(), lease_until = null, last_error = null
@@ -155,22 +161,45 @@ as $$
 declare
     policy lifecycle.erasure_policy;
     living text := '';
-    columns text;
-    held   text;
+    restored text[];
+    asking text;
+    person text;
+    refused int := 0;
+    code   text;
+    error  text;
+    context text;
 begin
     select p.* into policy from lifecycle.erasure_policy p;
     if policy.erased_column is not null then
         living := format('a.%I <> %L and ', policy.erased_column, policy.erased_value);
     end if;
-    columns := concat_ws(', ', quote_ident(policy.request_person), quote_ident(policy.request_reason));
-    held := concat_ws(', ', format('a.%I', policy.person_column),
-                      case when policy.request_reason is not null then quote_literal('was erased and came back') end);
-    execute format('insert into %s (%s) select %s', policy.request_table, columns, held)
-         || lifecycle.request_statement(' from %7$s a where ') || living
+    execute format('select array(select a.%I::text from ', policy.person_column)
+         || lifecycle.request_statement('%7$s a where ') || living
          || lifecycle.request_statement(
             'exists (select from lifecycle.suppressions s where s.kind = ''person'' and s.hash = lifecycle.keyed_hash(a.%8$I::text))
                and not exists (select from lifecycle.deletion_jobs j where j.account_key = a.%8$I::text and j.state <> ''cancelled'')
-               and not exists (select from %1$s r where r.%3$I = a.%8$I and r.%4$I in (%10$L, %11$L))');
+               and not exists (select from %1$s r where r.%3$I = a.%8$I and r.%4$I in (%10$L, %11$L)))')
+       into restored;
+    asking := lifecycle.request_statement('insert into %1$s (')
+        || concat_ws(', ', quote_ident(policy.request_person), quote_ident(policy.request_reason)) || ') select '
+        || concat_ws(', ', lifecycle.request_statement('p::%9$s'),
+                     case when policy.request_reason is not null then quote_literal('was erased and came back') end)
+        || ' from unnest($1) p';
+    begin
+        execute asking using restored;
+    exception when others then
+        -- Whose request the application's triggers refuse keeps nobody else's from being made.
+        foreach person in array restored loop
+            begin
+                execute asking using array[person];
+            exception when others then
+                get stacked diagnostics code = returned_sqlstate, error = message_text, context = pg_exception_context;
+                refused := refused + 1;
+            end;
+        end loop;
+    end;
+    perform lifecycle.report_outcome('erase_personal_data', 'requests of people who came back with a backup',
+        case when refused > 0 then format('%s could not be made: %s', refused, lifecycle.told_error(code, error, context, '', '')) end);
 end $$;
 
 -- Rows without an owner that came since `since` under a name that a hash remembers, in a visit where nobody goes on who
@@ -274,17 +303,20 @@ begin
         end if;
     end loop;
 
-    delete from lifecycle.erasure_keys k where k.job_id = any (jobs) and k.job_id <> all (again);
+    -- Whoever asked anew meanwhile is erased anyway: nobody would come for the keys of the job before.
+    again := array(select distinct j.id from lifecycle.deletion_jobs j
+                    where j.id = any (again)
+                      and not exists (select from lifecycle.deletion_jobs o
+                                       where o.account_key = j.account_key and o.id <> j.id and o.state not in ('verified', 'cancelled')));
+    delete from lifecycle.erasure_keys k using lifecycle.deletion_jobs j
+     where j.id = k.job_id and j.state = 'verified' and j.id <> all (again);
     delete from lifecycle.erasure_counts c where c.job_id = any (again);
     update lifecycle.deletion_jobs j
        set state = 'queued', recurrences = j.recurrences + 1, attempts = 0, next_attempt_at = now(),
            batch_id = null, reach_confirmed = false,
            due_at = (now() at time zone policy.calendar + policy.deadline) at time zone policy.calendar,
            started_at = null, collected_at = null, erased_at = null
-     where j.id = any (again)
-       -- Whoever asked anew meanwhile is erased anyway.
-       and not exists (select from lifecycle.deletion_jobs o
-                        where o.account_key = j.account_key and o.id <> j.id and o.state not in ('verified', 'cancelled'));
+     where j.id = any (again);
 end $$;
 
 -- What would be done for a request now: its rows by step; `beyond` are those that are the person's by a name alone, which
@@ -312,4 +344,48 @@ begin
         select s.step, s.table_name, s.action, s.key_column, coalesce((counts ->> s.step::text)::bigint, 0), s.reason,
                exists (select from lifecycle.erasure_key_kinds k where k.kind = s.key_kind and k.form = 'name')
           from lifecycle.erasure_steps s order by s.step;
+end $$;
+
+-- Rows of others that would lose a word of the person's for a request now, per column. It searches every column of others'
+-- free form, for this person alone. Nothing is changed: what had to be written to find out, the erasure of the person's own
+-- rows too, is undone.
+create or replace function lifecycle.plan_words_of_others(request_id text)
+returns table (table_name text, column_name text, rows bigint)
+language plpgsql set search_path = '' set row_security = off set plan_cache_mode = 'force_custom_plan' set jit = off
+as $$
+#variable_conflict use_column
+declare
+    job     lifecycle.deletion_jobs;
+    needles lifecycle.erasure_needles;
+    place   record;
+    held    boolean;
+    counts  jsonb;
+begin
+    begin
+        job := lifecycle.job_of_request(plan_words_of_others.request_id);
+        update lifecycle.deletion_jobs j
+           set state = 'running', hold_reason = null, reach_confirmed = true, batch_id = gen_random_uuid()
+         where j.id = job.id returning * into job;
+        perform lifecycle.collect_erasure_keys(job.batch_id);
+        perform lifecycle.erase_jobs(array[job.id]);
+        update lifecycle.deletion_jobs j set state = 'erased', batch_id = job.batch_id where j.id = job.id;
+        needles := lifecycle.some_needles(lifecycle.needles_of(job.batch_id), false);
+        for place in
+            select s.relation, array_agg(s.column_name) as names, array_agg(s.type_name) as types
+              from lifecycle.searched_columns() s
+             where (lifecycle.treatment_of(s.table_name, s.column_name)).treatment = 'redacted' group by 1
+        loop
+            execute format('select exists (%s)', lifecycle.search_rows(place.relation, place.names, place.types, needles))
+               into held using needles.words, needles.ids, needles.addresses, needles.odd_words;
+            if held then
+                perform lifecycle.note_findings(job.batch_id, place.relation, c.name, c.type, 'redacted', needles)
+                   from unnest(place.names, place.types) c(name, type);
+            end if;
+        end loop;
+        select jsonb_agg(to_jsonb(f)) into counts from lifecycle.erasure_findings f where f.batch_id = job.batch_id;
+        raise exception using errcode = 'LCPLN';
+    exception when sqlstate 'LCPLN' then null;
+    end;
+    return query select f.table_name, f.column_name, f.rows
+                   from jsonb_to_recordset(counts) f(table_name text, column_name text, rows bigint) order by 3 desc, 1, 2;
 end $$;

@@ -111,6 +111,9 @@ begin
               where j.id in (
                   select max(d.id) from %1$s r join lifecycle.deletion_jobs d on d.request_id = r.%2$I::text
                    where r.%4$I = %10$L and d.state in (''failed'', ''cancelled'', ''verified'')
+                     -- That it stands there may be because it takes no other word.
+                     and not exists (select from lifecycle.open_problems p
+                                      where p.job = ''erase_personal_data'' and p.cause = ''status of request '' || d.request_id)
                      and not exists (select from lifecycle.deletion_jobs o
                                       where o.account_key = d.account_key and o.id <> d.id and o.state not in (''verified'', ''cancelled''))
                    group by d.account_key)
@@ -181,8 +184,9 @@ begin
     return found;
 end $$;
 
--- What these requests say of themselves, in the application's own words; columns that it lacks are left out.
-create or replace function lifecycle.tell_requests(requests text[], word text, note text default null) returns void
+-- What these requests say of themselves, in the application's own words; columns that it lacks are left out. Raises what a
+-- trigger or a check of the application's raises.
+create or replace function lifecycle.set_request_status(requests text[], word text, note text default null) returns void
 language plpgsql set search_path = ''
 as $$
 declare
@@ -208,6 +212,37 @@ begin
                 ' where r.%4$I in (%10$L, %11$L)
                     and r.%3$I::text in (select j.account_key from lifecycle.deletion_jobs j where j.request_id = any ($1))') using requests;
     end if;
+    perform lifecycle.report_outcome(p.job, p.cause, null) from lifecycle.open_problems p
+      where p.job = 'erase_personal_data' and p.cause in (select 'status of request ' || r from unnest(requests) r);
+end $$;
+
+-- The same where nothing depends on it: one that does not take its word keeps what it said, which is told, and nobody else
+-- waits for it. Whose row somebody has locked is told at the next occasion.
+create or replace function lifecycle.tell_requests(requests text[], word text) returns void
+language plpgsql set search_path = ''
+as $$
+#variable_conflict use_variable
+declare
+    request text;
+    code    text;
+    error   text;
+    context text;
+begin
+    perform set_config('lock_timeout', (select p.lock_timeout_ms::text from lifecycle.erasure_policy p), true);
+    perform lifecycle.set_request_status(requests, word);
+exception when others then
+    if lifecycle.is_transient(sqlstate) then
+        return;
+    end if;
+    foreach request in array requests loop
+        begin
+            perform lifecycle.set_request_status(array[request], word);
+        exception when others then
+            get stacked diagnostics code = returned_sqlstate, error = message_text, context = pg_exception_context;
+            perform lifecycle.report_outcome('erase_personal_data', 'status of request ' || request,
+                format('it does not take the status %L: %s; its erasure goes on', word, lifecycle.told_error(code, error, context, '', '')));
+        end;
+    end loop;
 end $$;
 
 -- The request under which this one is carried out: its own, or another of the same account. Null when there is none.
@@ -308,7 +343,7 @@ begin
        set state = 'cancelled', hold_reason = null, hold_until = null, held_by_rule = false, held_by_reach = false,
            collected_at = null
      where j.id = job.id;
-    perform lifecycle.tell_requests(array[job.request_id], 'failed', 'cancelled before it started: ' || reason);
+    perform lifecycle.set_request_status(array[job.request_id], 'failed', 'cancelled before it started: ' || reason);
     perform lifecycle.report_outcome('erase_personal_data', 'request ' || job.request_id, null);
     return 'cancelled';
 end $$;

@@ -100,18 +100,41 @@ begin
     for named in select k.kind from lifecycle.erasure_key_kinds k where k.searched and k.form = 'name' loop
         shared := shared || lifecycle.names_still_owned(named.kind, lifecycle.keys_of(jobs, named.kind));
     end loop;
-    insert into lifecycle.erasure_needles (batch_id, words, odd_words, ids, addresses, session_length)
+    insert into lifecycle.erasure_needles (batch_id, words, odd_words, ids, claimed, addresses, session_length)
     select batch,
            coalesce(array_agg(distinct lower(w.key)) filter (where w.form in ('address', 'name') or w.form = 'id' and w.key ~ id), '{}'),
            coalesce(array_agg(distinct lower(w.key)) filter (
                where w.form = 'address' and w.key collate "C" !~ ('^' || lifecycle.address_pattern() || '$')
                   or w.form = 'name' and length(w.key) >= 8 and w.key collate "C" !~ plain), '{}'),
            coalesce(array_agg(distinct w.key::uuid) filter (where w.form <> 'machine' and w.key ~ id), '{}'),
+           -- Whom it is vouched for loses it, whoever else chose it.
+           array(select c.key::uuid from lifecycle.searched_keys(jobs) c where c.form <> 'machine' and c.key ~ id
+                  group by 1 having bool_and(c.claimed)),
            coalesce(array_agg(distinct w.key) filter (where w.form = 'machine'), '{}'),
            min(length(w.key)) filter (where w.form = 'name' and w.key collate "C" ~ plain and w.key !~ id)
       from (select k.key, k.form from lifecycle.searched_keys(jobs) k
              where not (k.form = 'name' and k.key = any (shared))) w
     returning * into needles;
+    return needles;
+end $$;
+
+-- Of these only what may be taken out of others' texts, or only what somebody claimed.
+create or replace function lifecycle.some_needles(needles lifecycle.erasure_needles, claimed boolean) returns lifecycle.erasure_needles
+language plpgsql immutable set search_path = ''
+as $$
+#variable_conflict use_variable
+begin
+    if claimed then
+        needles.ids := needles.claimed;
+        needles.words := needles.claimed::text[];
+        needles.odd_words := '{}';
+        needles.addresses := '{}';
+        needles.session_length := null;
+    elsif needles.claimed <> '{}' then
+        needles.ids := array(select i from unnest(needles.ids) i where i <> all (needles.claimed));
+        needles.words := array(select w from unnest(needles.words) w where w <> all (needles.claimed::text[]));
+        needles.claimed := '{}';
+    end if;
     return needles;
 end $$;
 
@@ -221,19 +244,29 @@ begin
                   select h.number, lower(h.content) from held h where octet_length(h.content) <= 320
                    union
                   select h.number, o.word from held h join unnest($4) o(word) on h.content collate "default" ~* lifecycle.whole_word_pattern(o.word))
-         insert into lifecycle.erasure_findings (batch_id, job_id, table_name, column_name, treatment, rows)
+         insert into lifecycle.erasure_findings as f (batch_id, job_id, table_name, column_name, treatment, rows)
          select $6, k.job_id, s.table_name, s.column_name, $7, count(distinct w.number)
            from word w
            join lifecycle.searched_keys(array(select j.id from lifecycle.deletion_jobs j where j.batch_id = $6 and j.state = ''erased'')) k
-             on lower(k.key) = w.word
+             on lower(k.key) = w.word and (not k.claimed or k.key = any ($10::text[]))
            join lifecycle.searched_columns($8) s on s.column_name = $9
-          group by k.job_id, s.table_name, s.column_name',
+          group by k.job_id, s.table_name, s.column_name
+         on conflict on constraint erasure_findings_pkey do update set rows = f.rows + excluded.rows',
         lifecycle.search_rows(relation, array[col], array[type_name], needles))
       using needles.words, needles.ids, needles.addresses, needles.odd_words, lifecycle.session_pattern(needles.session_length),
-            batch, treatment, relation, col;
+            batch, treatment, relation, col, needles.claimed;
     get diagnostics people = row_count;
     return people;
 end $$;
+
+-- Where an id stands that a client may have chosen; how many people have one there.
+create or replace function lifecycle.note_claimed(batch uuid, relation regclass, col text, type_name text,
+                                                  needles lifecycle.erasure_needles) returns bigint
+language sql set search_path = ''
+as $$
+    select case when needles.claimed = '{}' then 0
+                else lifecycle.note_findings(batch, relation, col, type_name, 'claimed', lifecycle.some_needles(needles, true)) end
+$$;
 
 -- The words found in one column give way. A row that does not take it (a check, a trigger of the application's) keeps
 -- nobody else's word in another row.
@@ -274,10 +307,44 @@ begin
     end;
 end $$;
 
+-- A column of others' free form: what is vouched for is taken out of it. Where it does not give way, and of what the person
+-- claimed, is told that it stands there ('claimed'), which fails nobody. False when somebody is held for it: then nothing
+-- was taken out.
+create or replace function lifecycle.search_free_form(batch uuid, relation regclass, searched text, col text, type_name text,
+                                                      needles lifecycle.erasure_needles) returns boolean
+language plpgsql set search_path = ''
+as $$
+#variable_conflict use_variable
+declare
+    vouched constant lifecycle.erasure_needles := lifecycle.some_needles(needles, false);
+begin
+    if lifecycle.note_findings(batch, relation, col, type_name, 'redacted', vouched) > 0 then
+        if lifecycle.hold_far_reaching(lifecycle.reach_in_texts(batch, searched, col)) > 0 then
+            return false;
+        end if;
+        perform lifecycle.take_words_out(relation, col, type_name, vouched);
+        -- What is there still was written anew meanwhile, or does not give way.
+        perform lifecycle.take_words_out(relation, col, type_name, vouched);
+        if lifecycle.note_findings(batch, relation, col, type_name, 'claimed', vouched) > 0 then
+            update lifecycle.erasure_findings f set rows = f.rows - c.rows
+              from lifecycle.erasure_findings c
+             where f.batch_id = batch and f.table_name = searched and f.column_name = col and f.treatment = 'redacted'
+               and c.batch_id = batch and c.table_name = searched and c.column_name = col and c.treatment = 'claimed'
+               and c.job_id = f.job_id;
+            delete from lifecycle.erasure_findings f where f.batch_id = batch and f.table_name = searched and f.rows <= 0;
+        end if;
+        insert into lifecycle.erasure_counts as c (job_id, table_name, action, rows)
+        select f.job_id, searched, 'redact', sum(f.rows) from lifecycle.erasure_findings f
+         where f.batch_id = batch and f.table_name = searched and f.column_name = col and f.treatment = 'redacted'
+         group by 1
+        on conflict on constraint erasure_counts_pkey do update set rows = c.rows + excluded.rows;
+    end if;
+    perform lifecycle.note_claimed(batch, relation, col, type_name, needles);
+    return true;
+end $$;
+
 -- One relation: where do the people of this batch still stand? Per job and column, never what was found. It is read
--- once when nothing is left. A word in a column of others' free form (treatment 'redacted') is taken out of it; where it
--- cannot be, somebody else wrote it so, and that is told ('claimed') and fails nobody. Searched again, the relation's
--- earlier findings give way.
+-- once when nothing is left. Searched again, the relation's earlier findings give way.
 create or replace function lifecycle.search_relation(batch uuid, relation regclass) returns bigint
 language plpgsql set search_path = '' set row_security = off set plan_cache_mode = 'force_custom_plan'
     -- The planner expects every row to come back from the workers. The plan looks dear, and compiling it would take
@@ -296,6 +363,7 @@ declare
     found     bigint := 0;
     col       record;
     treatment text;
+    finding   text;
 begin
     perform lifecycle.renew_erasure_lease(batch);
     needles := lifecycle.needles_of(batch);
@@ -306,19 +374,36 @@ begin
         return 0;
     end if;
     delete from lifecycle.erasure_findings f where f.batch_id = batch and f.table_name = searched;
+    delete from lifecycle.erasure_unread u using lifecycle.deletion_jobs j
+     where j.id = u.job_id and j.batch_id = batch and u.table_name = searched;
     execute format('select (select count(*) from %s), count(*) from (%s) r', relation,
                    lifecycle.search_rows(relation, names, types, needles))
        into total, hits using needles.words, needles.ids, needles.addresses, needles.odd_words;
     if hits > 0 then
         for col in select c.name, c.type from unnest(names, types) c(name, type) loop
             treatment := (lifecycle.treatment_of(searched, col.name)).treatment;
+            if treatment = 'redacted' then
+                if not lifecycle.search_free_form(batch, relation, searched, col.name, col.type, needles) then
+                    -- Whoever is left goes on without the words of those who are held.
+                    delete from lifecycle.erasure_needles n where n.batch_id = batch;
+                    return case when exists (select from lifecycle.deletion_jobs j where j.batch_id = batch and j.state = 'erased')
+                                then lifecycle.search_relation(batch, relation) else found end;
+                end if;
+                continue;
+            end if;
             -- The treatment of a column that nobody has said anything about is that of one that must hold nothing. The
             -- person's own rows are found by bound keys, and proved gone by rows_to_erase().
-            hits := lifecycle.note_findings(batch, relation, col.name, col.type,
-                case when treatment in ('exempt', 'redacted') then treatment
-                     when treatment = 'chosen' then 'claimed'
-                     when treatment in ('deleted', 'cleared', 'clean') and lifecycle.is_chosen_key(relation, searched, col.name) then 'claimed'
-                     else 'residual' end, needles);
+            finding := case when treatment = 'exempt' then treatment
+                when treatment = 'chosen' then 'claimed'
+                when treatment in ('deleted', 'cleared', 'clean') and lifecycle.is_chosen_key(relation, searched, col.name) then 'claimed'
+                else 'residual' end;
+            if finding = 'residual' and treatment is not null then
+                -- Somebody else may have written a claimed id there: that of a chat into a column of sign-in users.
+                hits := lifecycle.note_findings(batch, relation, col.name, col.type, finding, lifecycle.some_needles(needles, false))
+                      + lifecycle.note_claimed(batch, relation, col.name, col.type, needles);
+            else
+                hits := lifecycle.note_findings(batch, relation, col.name, col.type, finding, needles);
+            end if;
             found := found + hits;
             if hits > 0 and treatment = 'refreshed' then
                 -- It shows what its tables hold, and these were searched before it.
@@ -326,29 +411,6 @@ begin
                  where f.batch_id = batch and f.table_name = searched and f.column_name = col.name and f.treatment = 'residual'
                    and exists (select from lifecycle.erasure_findings c
                                 where c.batch_id = batch and c.job_id = f.job_id and c.treatment = 'claimed');
-            elsif hits > 0 and treatment = 'redacted'
-                  and lifecycle.hold_far_reaching(lifecycle.reach_in_texts(batch, searched, col.name)) > 0 then
-                -- Whoever is left goes on without the words of those who are held.
-                delete from lifecycle.erasure_needles n where n.batch_id = batch;
-                return case when exists (select from lifecycle.deletion_jobs j where j.batch_id = batch and j.state = 'erased')
-                            then lifecycle.search_relation(batch, relation) else found end;
-            elsif hits > 0 and treatment = 'redacted' then
-                perform lifecycle.take_words_out(relation, col.name, col.type, needles);
-                -- What is there still was written anew meanwhile, or does not give way.
-                perform lifecycle.take_words_out(relation, col.name, col.type, needles);
-                if lifecycle.note_findings(batch, relation, col.name, col.type, 'claimed', needles) > 0 then
-                    update lifecycle.erasure_findings f set rows = f.rows - c.rows
-                      from lifecycle.erasure_findings c
-                     where f.batch_id = batch and f.table_name = searched and f.column_name = col.name and f.treatment = 'redacted'
-                       and c.batch_id = batch and c.table_name = searched and c.column_name = col.name and c.treatment = 'claimed'
-                       and c.job_id = f.job_id;
-                    delete from lifecycle.erasure_findings f where f.batch_id = batch and f.table_name = searched and f.rows <= 0;
-                end if;
-                insert into lifecycle.erasure_counts as c (job_id, table_name, action, rows)
-                select f.job_id, searched, 'redact', sum(f.rows) from lifecycle.erasure_findings f
-                 where f.batch_id = batch and f.table_name = searched and f.column_name = col.name and f.treatment = 'redacted'
-                 group by 1
-                on conflict on constraint erasure_counts_pkey do update set rows = c.rows + excluded.rows;
             end if;
         end loop;
     end if;

@@ -33,9 +33,9 @@ end $$;
 
 -- The keys of a person that the database vouches for, collected as an erasure would collect them but without names that a
 -- client typed: they may be a stranger's, whose rows must never be handed out. A client may have chosen the id of a row of
--- the person's own, too: `ambiguous` is one that is also something else's, to be compared with ids alone. Nothing is
+-- the person's own, too: `claimed` is to be compared with ids alone, in a text it could mean anything. Nothing is
 -- changed. The limits of a key ask who stays, so the person has to be one who leaves, for as long as this takes.
-create or replace function lifecycle.bound_keys(person text) returns table (kind text, key text, ambiguous boolean)
+create or replace function lifecycle.bound_keys(person text) returns table (kind text, key text, claimed boolean)
 language plpgsql set search_path = '' set plan_cache_mode = 'force_custom_plan'
 as $$
 #variable_conflict use_variable
@@ -71,14 +71,13 @@ begin
                 others := lifecycle.keys_of_others(bound, lifecycle.keys_of(array[job], wanted.kind));
                 delete from lifecycle.erasure_keys k where k.job_id = job and k.kind = wanted.kind and k.key = any (others);
             end loop;
-            perform lifecycle.mark_ambiguous_keys(array[job], wanted);
         end loop;
-        select array_agg(k.kind), array_agg(k.key), array_agg(k.unfollowed is not null) into kinds, keys, doubts
-          from lifecycle.erasure_keys k where k.job_id = job and (k.unfollowed is null or k.unfollowed = 'ambiguous');
+        select array_agg(k.kind), array_agg(k.key), array_agg(lifecycle.is_claimed_id(k.kind)) into kinds, keys, doubts
+          from lifecycle.erasure_keys k where k.job_id = job and k.unfollowed is null;
         raise exception using errcode = 'LCEXP';
     exception when sqlstate 'LCEXP' then null;
     end;
-    return query select u.kind, u.key, u.ambiguous from unnest(kinds, keys, doubts) u(kind, key, ambiguous);
+    return query select u.kind, u.key, u.claimed from unnest(kinds, keys, doubts) u(kind, key, claimed);
 end $$;
 
 -- An export begins, and is in the log before a row is read: one that was cut off may have handed something out, too. The

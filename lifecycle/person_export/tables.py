@@ -179,7 +179,7 @@ def _condition(by: str, kind: str, unowned: str | None, held: str) -> sql.Compos
         keys=KEYS,
         kind=sql.Literal(kind),
         # In a text it could be the id of somebody else's row.
-        sure=sql.SQL("" if held == "uuid" else " and not k.ambiguous"),
+        sure=sql.SQL("" if held == "uuid" else " and not k.claimed"),
         unowned=sql.SQL(" and t.{} is null").format(sql.Identifier(unowned)) if unowned else sql.SQL(""),
     )
 

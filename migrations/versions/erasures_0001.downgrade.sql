@@ -1,6 +1,7 @@
 drop table lifecycle.suppressions;
 drop table lifecycle.erasure_secret;
 drop table lifecycle.erasure_receipts;
+drop table lifecycle.erasure_unread;
 drop table lifecycle.erasure_findings;
 drop table lifecycle.erasure_scans;
 drop table lifecycle.erasure_needles;

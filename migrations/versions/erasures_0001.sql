@@ -158,7 +158,7 @@ create table lifecycle.erasure_keys (
     primary key (job_id, kind, key_hash)
 );
 comment on column lifecycle.erasure_keys.key_hash is 'A key may be longer than what an index takes.';
-comment on column lifecycle.erasure_keys.unfollowed is 'Why it is not: a client typed it in a form that could be anything, somebody who stays has it, too, or it is also the id of something else (then it is followed into columns of ids, not into texts). Null when it is followed.';
+comment on column lifecycle.erasure_keys.unfollowed is 'Why it is not: a client typed it in a form that could be anything, somebody who stays has it, too, or it is also the id of something else (then it is followed into columns of ids, and texts are not searched for it). Null when it is followed.';
 comment on table lifecycle.erasure_keys is 'What a person''s rows are found by. Kept from before the first row goes until the receipt is written: afterwards they could not be derived again.';
 
 create table lifecycle.erasure_counts (
@@ -175,10 +175,12 @@ create table lifecycle.erasure_needles (
     words           text[] not null,
     odd_words       text[] not null,
     ids             uuid[] not null,
+    claimed         uuid[] not null,
     addresses       text[] not null,
     session_length  int
 );
 comment on table lifecycle.erasure_needles is 'What the search of a batch looks for, made once from its keys; gone with them.';
+comment on column lifecycle.erasure_needles.claimed is 'Those of the ids that clients may have chosen: looked for and told, not taken out of others'' texts.';
 comment on column lifecycle.erasure_needles.session_length is 'Of the shortest session name that is looked for in texts; null when there is none.';
 
 create table lifecycle.erasure_scans (
@@ -201,6 +203,14 @@ create table lifecycle.erasure_findings (
 );
 comment on table lifecycle.erasure_scans is 'Relations that the search for what is left went through, per batch.';
 comment on table lifecycle.erasure_findings is 'Where that search found a person: never what it found.';
+
+create table lifecycle.erasure_unread (
+    job_id     bigint not null,
+    table_name text not null,
+    error      text not null,
+    primary key (job_id, table_name)
+);
+comment on table lifecycle.erasure_unread is 'Relations that the search could not read for a job, why, and what to do. It gets no receipt before they could be read.';
 
 create table lifecycle.erasure_receipts (
     id            bigint generated always as identity primary key,

@@ -22,15 +22,29 @@ Reason = Annotated[str, typer.Option(help="Why; kept with the request. No person
 
 
 @erasure.command()
-def plan(request_id: RequestId, as_json: AsJson = False) -> None:
+def plan(
+    request_id: RequestId,
+    as_json: AsJson = False,
+    texts: Annotated[
+        bool, typer.Option("--texts", help="Where others' texts would lose words; takes as long as a search.")
+    ] = False,
+) -> None:
     """Show what would be done for a request now. Changes nothing."""
-    from lifecycle.erasures.proof import plan_erasure, reach_told
-    from orchestration.cli.erasure_report import plan_table
+    from lifecycle.erasures.proof import plan_erasure, plan_words, reach_told
+    from orchestration.cli.erasure_report import plan_table, words_table
 
     with command_session(GROUP) as conn:
-        steps = plan_erasure(conn, str(request_id))
-        reach = reach_told(conn, str(request_id), steps)
-    if as_json:
+        if texts:
+            words = plan_words(conn, str(request_id))
+        else:
+            steps = plan_erasure(conn, str(request_id))
+            reach = reach_told(conn, str(request_id), steps)
+    if texts and as_json:
+        typer.echo(json.dumps([asdict(place) for place in words], indent=2, ensure_ascii=False))
+    elif texts:
+        told = f"{sum(place.rows for place in words):,} rows of others would lose words of the person's."
+        Console().print(words_table(words), told, "Nothing was changed.", sep="\n")
+    elif as_json:
         typer.echo(json.dumps([asdict(step) for step in steps], indent=2, ensure_ascii=False))
     else:
         Console().print(plan_table(steps), escape(reach), "Nothing was changed.", sep="\n")

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from lifecycle.database import connect
 from lifecycle.declarations.application import Application
-from lifecycle.erasures.proof import BrokenReceipt, PlannedStep, Receipt
+from lifecycle.erasures.proof import BrokenReceipt, PlannedStep, PlannedWords, Receipt
 from lifecycle.erasures.queue import QueueStatus, enqueue, queue_status
 from lifecycle.erasures.run import BatchResult, erase_batch
 
@@ -53,6 +53,14 @@ def plan_table(steps: Sequence[PlannedStep]) -> Table:
     for step in steps:
         cells = (step.table, step.found_by, step.action, f"{step.rows:,}", step.reason)
         table.add_row(*map(escape, cells), style="" if step.rows else "dim")
+    return table
+
+
+def words_table(places: Sequence[PlannedWords]) -> Table:
+    """Every column in which somebody else's row would change."""
+    table = _table("Others' texts", "column", "rows")
+    for place in places:
+        table.add_row(escape(f"{place.table}.{place.column}"), f"{place.rows:,}")
     return table
 
 
