@@ -317,7 +317,8 @@ def await_server(url: str) -> None:
     raise AssertionError("the server did not come back")
 
 
-@pytest.mark.parametrize("dies", ["worker", pytest.param("server", marks=pytest.mark.every_version)])
+@pytest.mark.every_version
+@pytest.mark.parametrize("dies", ["worker", "server"])
 def test_killed_at_every_step_in_turn_it_ends_in_the_same_state(
     undisturbed: tuple[Picture, list[object]], url: str, dies: str
 ) -> None:
