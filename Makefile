@@ -9,7 +9,7 @@ RUN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 WORKERS ?= 2
 
-.PHONY: help demo test test-all check pytest debian install clean
+.PHONY: help demo test test-all check pytest debian linter install clean
 
 help:
 	@echo 'make demo   a throwaway database, partitioned before your eyes, then the UI (ARGS=--once: without UI)'
@@ -48,12 +48,20 @@ pytest: $(STAMP)
 		$(RUN)/pytest --numprocesses $(WORKERS) --dist worksteal -m 'not every_version' $(ARGS)
 
 # Tests that need them fail without. Only root can install them; others ask their administrator.
-DEBIAN := pgbouncer libfaketime
+DEBIAN := pgbouncer libfaketime nginx openssl
 debian:
 	@dpkg -s $(DEBIAN) >/dev/null 2>&1 || [ "$$(id -u)" != 0 ] || { apt-get update -qq && apt-get install -qq -y $(DEBIAN) >/dev/null; }
 
+# Supabase's command line, for its linter; a test fails without.
+LINTER := $(VENV)/linter/node_modules/.bin/supabase
+$(LINTER): | $(STAMP)
+	@command -v npm >/dev/null || [ "$$(id -u)" != 0 ] || { apt-get update -qq && apt-get install -qq -y npm >/dev/null; }
+	@npm install --prefix $(VENV)/linter --no-save --no-audit --no-fund --silent supabase@2.117.0 || \
+		echo 'make: Supabase'"'"'s linter was not installed: tests/test_splinter.py will fail' >&2
+linter: $(LINTER)
+
 # What `make test` leaves out: the same tests on the other versions, and the heavy ones on all.
-test-all: $(STAMP) debian
+test-all: $(STAMP) debian $(LINTER)
 	LIFECYCLE_TEST_SERVERS=$${LIFECYCLE_TEST_SERVERS-others} \
 		$(RUN)/pytest --numprocesses $(WORKERS) --dist worksteal -m 'not every_version and not one_server' $(ARGS)
 	$(RUN)/pytest --numprocesses $(WORKERS) --dist worksteal -m every_version $(ARGS)

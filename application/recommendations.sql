@@ -1,11 +1,11 @@
 -- The recommendation read: one query over the cache. It runs as the caller, so the policies of the profile decide whose
 -- segments are seen; consent withdrawn a moment ago counts at once. What is no tag and score is passed over: an owner
 -- may write anything into their own preferences. plpgsql keeps the plan, which costs more than the read, and plans only
--- the branch that it takes: a profile is a row of its own, and since December a document of its account. It keeps the
--- caller's search_path: functions of the policies name tables without their schema.
+-- the branch that it takes: a profile is a row of its own, and since December a document of its account. Its search_path is
+-- the API's: functions of the policies name tables without their schema.
 create or replace function public.recommend_activities(account_id uuid, result_limit int default 10)
 returns table (activity_id uuid, slug text, title text, score numeric, matched_tags text[])
-language plpgsql stable
+language plpgsql stable set search_path = public, extensions, pg_temp
 as $$
 #variable_conflict use_column
 declare

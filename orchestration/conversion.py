@@ -6,7 +6,6 @@ from enum import Enum
 from typing import Any, Final
 
 import dagster as dg
-from pydantic import Field
 
 from assets.keys import step_name
 from assets.partitions import POOL, partitions_key
@@ -52,24 +51,33 @@ def conversion_job(application: Application) -> dg.JobDefinition:
     """The job over the declared event tables."""
     declared = monthly_tables(application)
 
-    class ConversionConfig(dg.Config):
-        """Which tables to convert; `later` only attaches the table whole, and a rerun with `now` splits it."""
+    # Not a dg.Config: its texts may name an environment variable instead, and the error about an unknown table would
+    # show that variable's value to whoever launched the run.
+    config = {
+        "tables": dg.Field(
+            [str],
+            default_value=[table.qualified_name for table in declared],
+            description="schema.name, or the name alone",
+        ),
+        "split": dg.Field(
+            dg.Enum.from_python_enum(Split),
+            default_value=Split.now.name,
+            description="when the rows are put into months; later only attaches the table whole, and a rerun with now "
+            "splits it",
+        ),
+    }
 
-        tables: list[str] = Field(
-            default=[table.qualified_name for table in declared], description="schema.name, or the name alone"
-        )
-        split: Split = Field(default=Split.now, description="when the rows are put into months")
-
-    @dg.op(out=dg.DynamicOut(dict[str, Any], description="one table and when to split it"))
-    def choose_tables(config: ConversionConfig) -> Iterator[dg.DynamicOutput[dict[str, Any]]]:
+    @dg.op(config_schema=config, out=dg.DynamicOut(dict[str, Any], description="one table and when to split it"))
+    def choose_tables(context: dg.OpExecutionContext) -> Iterator[dg.DynamicOutput[dict[str, Any]]]:
         """Check the names and make one step of each table, so that each is seen and retried on its own."""
+        split: Split = context.op_config["split"]
         try:
-            tables = [named_table(declared, name) for name in config.tables]
+            tables = [named_table(declared, name) for name in context.op_config["tables"]]
         except KeyError as error:
             raise dg.Failure(str(error.args[0]), allow_retries=False) from error
         for table in dict.fromkeys(tables):
             step = step_name(dg.AssetKey(partitions_key(table).path[1:]))
-            yield dg.DynamicOutput({"table": table.qualified_name, "split": config.split.value}, mapping_key=step)
+            yield dg.DynamicOutput({"table": table.qualified_name, "split": split.value}, mapping_key=step)
 
     @dg.op(pool=POOL)
     def convert(context: dg.OpExecutionContext, request: dict[str, Any], database: ApplicationDatabase) -> None:

@@ -33,6 +33,7 @@ from orchestration.executor import living_in_process_executor
 from orchestration.heavy import require_known
 from orchestration.jobs import build_jobs
 from orchestration.schedules import build_schedules
+from resources.closed import closed
 from resources.dataframes import DataFrames
 from resources.postgres import ApplicationDatabase
 from resources.slack import BASE_URL, UI_URL, Slack
@@ -97,7 +98,8 @@ def build_definitions(
 ) -> dg.Definitions:
     """Assets, checks, jobs, schedules and sensors of what is declared; tests and the demo override resources by name.
 
-    Without `application` the declarations are those that the environment names.
+    No run's configuration reaches a resource. Without `application` the declarations are those that the environment
+    names.
     """
     application = application or declared_application()
     bundles = build_bundles(application)
@@ -105,7 +107,7 @@ def build_definitions(
     require_known(application)
     schedules = build_schedules({job.name for job in jobs}, application)
     url = environment_variable(URL_VARIABLE)
-    resources = {
+    resources: dict[str, Any] = {
         "database": ApplicationDatabase(url=url),
         "dataframes": DataFrames(url=url),
         "timetable": Timetable(jobs=sorted({schedule.job_name for schedule in schedules})),
@@ -115,6 +117,7 @@ def build_definitions(
             base_url=environment_variable(BASE_URL_VARIABLE) or BASE_URL,
             ui_url=environment_variable(UI_URL_VARIABLE) or UI_URL,
         ),
+        "io_manager": dg.FilesystemIOManager(),
     } | resource_overrides
     assets = [asset for bundle in bundles.values() for asset in bundle.assets]
     made_here = {key for asset in assets for key in asset.keys}
@@ -136,7 +139,7 @@ def build_definitions(
             dead_runs,
             database_outages,
         ],
-        resources=resources,
+        resources={name: closed(resource) for name, resource in resources.items()},
         executor=living_in_process_executor,
         loggers=loggers,
     )

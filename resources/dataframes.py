@@ -24,7 +24,7 @@ class DataFrames(dg.ConfigurableIOManager):
     Rows arrive in chunks through a server-side cursor, and more than `most_rows` are refused.
     """
 
-    url: str = Field(description=f"PostgreSQL URL of a role that may read the views, e.g. {URL_EXAMPLE}")
+    url: str = Field(repr=False, description=f"PostgreSQL URL of a role that may read the views, e.g. {URL_EXAMPLE}")
     most_rows: int = Field(default=1_000_000, description="refuse to load more rows than this")
 
     def handle_output(self, context: dg.OutputContext, obj: Any) -> None:  # noqa: ARG002 - the name is Dagster's

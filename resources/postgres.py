@@ -23,7 +23,7 @@ TEMPORARY: Final = (BusyError, AlreadyRunningError)
 class ApplicationDatabase(dg.ConfigurableResource):
     """The database whose data is looked after, on a direct connection or a session pooler."""
 
-    url: str = Field(description=f"PostgreSQL URL of the database's owner, e.g. {URL_EXAMPLE}")
+    url: str = Field(repr=False, description=f"PostgreSQL URL of the database's owner, e.g. {URL_EXAMPLE}")
 
     def required_url(self) -> str:
         """The URL; dg.Failure that names the variable and shows an example when there is none."""

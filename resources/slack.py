@@ -38,7 +38,9 @@ UNCERTAIN: Final = ("fatal_error", "internal_error", "request_timeout", "service
 class Slack(SlackResource):
     """One channel of one workspace, to which the app of the token may write."""
 
-    token: str = Field(default="", description="bot token with the scope chat:write; without one, messages wait")
+    token: str = Field(
+        default="", repr=False, description="bot token with the scope chat:write; without one, messages wait"
+    )
     channel: str = Field(default="", description="id of the channel, such as C0123456789")
     base_url: str = Field(default=BASE_URL, description="where Slack's API is")
     ui_url: str = Field(default=UI_URL, description="where people open Dagster's UI, for the links to runs")

@@ -55,7 +55,7 @@ def leave_group_policy(conn: Connection, layout: Layout) -> None:
 
 def _policy(conn: Connection, layout: Layout) -> Iterator[str]:
     archive = layout.archive.declared
-    told = f"by lifecycle.readable_groups{_arguments(layout)}"
+    told = f"by lifecycle.readable_groups{_arguments(layout)}, the path asked once"
     if value(conn, POLICY_COMMENT, (str(archive.archive), POLICY)) == told:
         return
     leave_group_policy(conn, layout)
@@ -63,7 +63,7 @@ def _policy(conn: Connection, layout: Layout) -> Iterator[str]:
     conn.execute(
         sql.SQL(
             "create policy {policy} on {table} for select using ({group} = any (array("
-            "select g::{kind} from lifecycle.readable_groups({arguments}, current_setting('search_path')) g)))"
+            "select g::{kind} from lifecycle.readable_groups({arguments}, (select current_setting('search_path'))) g)))"
         ).format(
             policy=sql.Identifier(POLICY),
             table=archive.archive.identifier,
