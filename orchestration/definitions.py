@@ -15,6 +15,7 @@ from assets import (
     archive,
     checking,
     consent,
+    dagster_storage,
     erasures,
     expiry,
     indexes,
@@ -68,6 +69,7 @@ BUNDLES: Final[Mapping[str, Callable[[Application], Bundle]]] = {
     "segments": segments.bundle,
     "review": review.bundle,
     "checking": checking.bundle,
+    "dagster_storage": dagster_storage.bundle,
 }
 
 
@@ -106,11 +108,12 @@ def build_definitions(
     jobs = build_jobs(application, bundles)
     require_known(application)
     schedules = build_schedules({job.name for job in jobs}, application)
+    scheduled = {schedule.job_name for schedule in schedules}
     url = environment_variable(URL_VARIABLE)
     resources: dict[str, Any] = {
         "database": ApplicationDatabase(url=url),
         "dataframes": DataFrames(url=url),
-        "timetable": Timetable(jobs=sorted({schedule.job_name for schedule in schedules})),
+        "timetable": Timetable(jobs=sorted(scheduled), by_hand=sorted({job.name for job in jobs} - scheduled)),
         "slack": Slack(
             token=environment_variable(TOKEN_VARIABLE),
             channel=environment_variable(CHANNEL_VARIABLE),
