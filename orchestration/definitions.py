@@ -46,6 +46,7 @@ from resources.variables import (
     TOKEN_VARIABLE,
     UI_URL_VARIABLE,
     URL_VARIABLE,
+    WEBHOOK_VARIABLE,
 )
 from sensors.database_outages import database_outages
 from sensors.dead_runs import dead_runs
@@ -117,6 +118,7 @@ def build_definitions(
         "slack": Slack(
             token=environment_variable(TOKEN_VARIABLE),
             channel=environment_variable(CHANNEL_VARIABLE),
+            webhook_url=environment_variable(WEBHOOK_VARIABLE),
             base_url=environment_variable(BASE_URL_VARIABLE) or BASE_URL,
             ui_url=environment_variable(UI_URL_VARIABLE) or UI_URL,
         ),

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Final
 
 import dagster as dg
@@ -24,6 +25,8 @@ from resources.dagster_private import (
 from resources.signs_of_life import PREFIX
 
 BATCH_RUNS: Final = 200
+# There may be thousands a day.
+TICK_LOGS_KEPT: Final = timedelta(days=7)
 # By which Dagster finds the runs of a code location.
 REPOSITORY_TAG: Final = ".dagster/repository"
 # The rest waits for the next day; a run may take an hour.
@@ -40,6 +43,7 @@ class Pruned:
     check_evaluations: int = 0
     freshness_changes: int = 0
     signs_of_life: int = 0
+    tick_logs: int = 0
     runs_left: int = 0
 
     def __add__(self, other: "Pruned") -> "Pruned":
@@ -155,6 +159,20 @@ def prune_freshness_changes(instance: dg.DagsterInstance, before: datetime) -> P
         return Pruned(freshness_changes=conn.execute(sa.delete(events).where(old, events.c.id.not_in(kept))).rowcount)
 
 
+def prune_tick_logs(instance: dg.DagsterInstance, before: datetime) -> Pruned:
+    """Delete what schedules and sensors logged, a file a tick; Dagster deletes the ticks (dagster.yaml) without them.
+
+    Where logs lie elsewhere than on the disk of this process, that place has to expire them.
+    """
+    deleted = 0
+    for log in Path(instance.storage_directory()).glob("*/*/*.err"):
+        # A run's own logs go with the run.
+        if log.parent.name != "compute_logs" and log.stat().st_mtime < before.timestamp():
+            log.unlink()
+            deleted += 1
+    return Pruned(tick_logs=deleted)
+
+
 def prune(
     instance: dg.DagsterInstance,
     ours: Ours,
@@ -166,9 +184,11 @@ def prune(
     clock: Callable[[], float] = time.monotonic,
 ) -> Pruned:
     """Delete what is older than `keep`, in batches, until the time is up. Safe to repeat and to interrupt."""
-    before, end = (now or datetime.now(UTC)) - keep, clock() + most_seconds
+    moment, end = now or datetime.now(UTC), clock() + most_seconds
+    before = moment - keep
     kept = newest_runs(instance, ours)
     done = prune_signs_of_life(instance) + prune_freshness_changes(instance, before)
+    done += prune_tick_logs(instance, moment - TICK_LOGS_KEPT)
     for page in _old_runs(instance, before, batch):
         run_ids = [run.run_id for run in page if ours.has(run) and run.run_id not in kept]
         if not run_ids:

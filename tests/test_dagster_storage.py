@@ -1,6 +1,7 @@
 """What is deleted from Dagster's own storage on PostgreSQL, what stays, and what is stored there at all."""
 
 import json
+import os
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,7 +21,7 @@ from orchestration.definitions import build_definitions
 from orchestration.demo.services import PROJECT
 from resources import dagster_storage
 from resources.dagster_private import FreshnessState, FreshnessStateChange
-from resources.dagster_storage import Ours, Pruned, prune
+from resources.dagster_storage import TICK_LOGS_KEPT, Ours, Pruned, prune
 from resources.signs_of_life import PREFIX, give_sign, last_signs
 from sandbox.server import SUPERUSER, Server
 
@@ -212,6 +213,21 @@ def test_signs_of_life_end_with_their_runs(instance: DagsterInstance, conn: psyc
     assert list(last_signs(instance, [ended, at_work, "pruned-long-ago"])) == [at_work]
     kept = conn.execute("select count(*) from kvs where not starts_with(key, %s)", (PREFIX,)).fetchall()
     assert kept == [(1,)]
+
+
+def test_logs_of_ticks_end_and_those_of_runs_end_with_their_run(instance: DagsterInstance) -> None:
+    kept = run(instance, "passes_on")
+    files = Path(instance.storage_directory())
+    logs = [files / "__repository__" / "notifications" / f"{tick}.err" for tick in (1, 2)]
+    for log in logs:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.write_text("{}\n")
+    old = (datetime.now(UTC) - TICK_LOGS_KEPT - timedelta(minutes=1)).timestamp()
+    for log in (logs[0], *(files / kept / "compute_logs").iterdir()):
+        os.utime(log, (old, old))
+    assert prune(instance, OURS, KEEP).tick_logs == 1
+    assert [log.exists() for log in logs] == [False, True]
+    assert list((files / kept / "compute_logs").glob("*.err"))
 
 
 def test_the_last_change_of_freshness_stays(instance: DagsterInstance) -> None:
