@@ -3,6 +3,7 @@
 Dagster marks such a run as failed "from outside" and keeps the reason in an event of its engine.
 """
 
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Final
@@ -13,6 +14,8 @@ from resources.dagster_private import schedule_execution_time_iterator
 
 # A line of an alert holds 400 characters; what comes after the reason must still be read.
 REASON_LENGTH: Final = 240
+# Dagster begins some with the name of the class, which tells people nothing.
+CLASS: Final = r"^(?:\w+\.)+\w+: "
 # Jobs that a sensor asks for, and what it does after such a failure.
 ASKED_FOR: Final = {"erase_personal_data": "it is asked for again within a minute"}
 
@@ -24,7 +27,7 @@ def engine_error(instance: dg.DagsterInstance, run_id: str) -> str | None:
         event = record.event_log_entry.get_dagster_event()
         if event.event_specific_data is not None and (error := event.engine_event_data.error):
             lines = error.message.strip().splitlines() or [error.cls_name or "an error without words"]
-            return lines[0][:REASON_LENGTH]
+            return re.sub(CLASS, "", lines[0])[:REASON_LENGTH]
     return None
 
 
