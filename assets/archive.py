@@ -13,6 +13,7 @@ from assets.application import application_key
 from assets.bundle import Bundle
 from assets.checks import Finding, listed
 from assets.progress import log_progress
+from assets.stored_once import stored_once
 from assets.units import size_text
 from lifecycle.archive.access import AccessDifference, access_differences
 from lifecycle.archive.layout import Archive, archives_of, read_layout
@@ -139,7 +140,8 @@ def archive_asset(application: Application, archive: Archive) -> dg.AssetsDefini
         with retried_when_busy(), database.connect() as conn, database.connect() as claims:
             if waiting := waiting_for(conn, application, archive, config.accept_changed_views):
                 return nothing_moved(context, conn, archive, waiting)
-            return archive_and_describe(context, conn, claims, archive, pacing_of(application, archive.job))
+            made = archive_and_describe(context, conn, claims, archive, pacing_of(application, archive.job))
+            return stored_once(context, made)
 
     return archived
 

@@ -13,6 +13,7 @@ from assets.application import application_key
 from assets.bundle import Bundle
 from assets.erasure_checks import erasure_checks
 from assets.progress import log_progress
+from assets.stored_once import stored_once
 from assets.tables import table_metadata
 from lifecycle.database import Connection
 from lifecycle.declarations.application import Application
@@ -159,6 +160,7 @@ def bundle(application: Application) -> Bundle:
         context: dg.AssetExecutionContext, config: ErasureConfig, database: ApplicationDatabase
     ) -> dg.MaterializeResult[None]:
         with retried_when_busy(), database.connect() as conn:
-            return erase_and_describe(context, conn, application, config.look_for_returned)
+            made = erase_and_describe(context, conn, application, config.look_for_returned)
+            return stored_once(context, made)
 
     return Bundle(assets=[personal_data_erasures], checks=[erasure_checks(KEY)])

@@ -10,6 +10,7 @@ from assets.application import application_key
 from assets.bundle import Bundle
 from assets.keys import key_of
 from assets.partition_checks import partition_checks
+from assets.stored_once import stored_once
 from assets.units import size_text
 from lifecycle.database import Connection
 from lifecycle.declarations.application import Application
@@ -125,9 +126,11 @@ def partitions_asset(table: MonthlyTable) -> dg.AssetsDefinition:
         pool=POOL,
         code_version=CODE_VERSION,
     )
-    def event_partitions(database: ApplicationDatabase) -> dg.MaterializeResult[None]:
+    def event_partitions(
+        context: dg.AssetExecutionContext, database: ApplicationDatabase
+    ) -> dg.MaterializeResult[None]:
         with retried_when_busy(), database.connect() as conn:
-            return rotate_table(conn, table, datetime.now(UTC))
+            return stored_once(context, rotate_table(conn, table, datetime.now(UTC)))
 
     return event_partitions
 

@@ -8,6 +8,7 @@ import dagster as dg
 from assets.application import application_key
 from assets.bundle import Bundle
 from assets.storage_history import GROUP, OWNERS, POOL, STORAGE_KEY, storage_history
+from assets.stored_once import stored_once
 from assets.units import size_text
 from lifecycle.declarations.application import Application
 from lifecycle.review.report import delta_text, duration_text, percent_text, record_weekly_review, top_relations
@@ -127,7 +128,8 @@ def _review_asset(application: Application) -> dg.AssetsDefinition:
             record_storage(conn)
             review = weekly_review(conn, application, datetime.now(UTC), timetable.jobs)
             queued = record_weekly_review(conn, review, context.run.run_id)
-        return dg.MaterializeResult(REVIEW_KEY, metadata=review_metadata(review) | {"sent_to_outbox": queued})
+        metadata = review_metadata(review) | {"sent_to_outbox": queued}
+        return stored_once(context, dg.MaterializeResult(REVIEW_KEY, metadata=metadata))
 
     return weekly_job_review
 

@@ -11,6 +11,7 @@ from assets.application import application_key
 from assets.bundle import Bundle
 from assets.checks import Finding
 from assets.progress import log_progress
+from assets.stored_once import stored_once
 from lifecycle.database import Connection
 from lifecycle.declarations.application import Application
 from lifecycle.segments.refresh import SegmentRefresh, SegmentsStatus, refresh_segments, segments_status
@@ -115,7 +116,7 @@ def _segments_asset(application: Application) -> dg.AssetsDefinition:
         context: dg.AssetExecutionContext, database: ApplicationDatabase
     ) -> dg.MaterializeResult[None]:
         with retried_when_busy(), database.connect() as conn:
-            return refresh_and_describe(conn, segments.batch_size, log_progress(context))
+            return stored_once(context, refresh_and_describe(conn, segments.batch_size, log_progress(context)))
 
     return account_segments
 

@@ -8,6 +8,7 @@ import dagster as dg
 
 from assets.application import application_key, known_columns
 from assets.bundle import Bundle
+from assets.stored_once import last_picture, stored_once
 from assets.tables import table_metadata
 from assets.views import POOL
 from lifecycle.database import Connection
@@ -29,6 +30,7 @@ from resources.postgres import ApplicationDatabase, retried_when_busy
 
 JOB: Final = "refresh_derived_statistics"
 GROUP: Final = "statistics"
+PICTURE: Final = "picture"
 # Compared every night: a day and two hours late is worth a look, two days late is a fault.
 COMPARED_DAILY: Final = dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=50), warn_window=timedelta(hours=26))
 OWNERS: Final = ["team:data-platform"]
@@ -67,7 +69,7 @@ def _picture(conn: Connection, application: Application, status: StatisticStatus
         return {}
     found = figures(conn, status.table, drawing.columns, MOST_POINTS)
     title = status.name.name.replace("_", " ")
-    return {"picture": dg.MetadataValue.md(markdown_image(statistics_figure(title, drawing, found), title))}
+    return {PICTURE: dg.MetadataValue.md(markdown_image(statistics_figure(title, drawing, found), title))}
 
 
 def _statistic_asset(application: Application, name: QualifiedName, view: KeptView) -> dg.AssetsDefinition:
@@ -98,11 +100,11 @@ def _statistic_asset(application: Application, name: QualifiedName, view: KeptVi
         context: dg.AssetExecutionContext, database: ApplicationDatabase
     ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
         with retried_when_busy(), database.connect() as conn:
-            made = _refreshed(conn, application, name, only_if_due=SCHEDULE_TAG in context.run.tags)
+            made = _refreshed(context, conn, application, name)
             if made is None:
                 context.log.info(f"{name} was not refreshed: it is not due, or its check says what it is instead")
             else:
-                yield dg.MaterializeResult(metadata=made)
+                yield stored_once(context, dg.MaterializeResult(metadata=made))
             status = next(iter(statistics_status(conn, name)), None)
             blind = _blind(conn, application, name) if status and status.state != "kept" else ""
         yield fresh_result(key, "fresh", status, optional=view.optional, blind=blind)
@@ -112,9 +114,10 @@ def _statistic_asset(application: Application, name: QualifiedName, view: KeptVi
 
 
 def _refreshed(
-    conn: Connection, application: Application, name: QualifiedName, *, only_if_due: bool
+    context: dg.AssetExecutionContext, conn: Connection, application: Application, name: QualifiedName
 ) -> dict[str, Any] | None:
     """Refresh one view; metadata, or None when there was nothing to do or nothing that a refresh could do."""
+    only_if_due = SCHEDULE_TAG in context.run.tags
     before = next(iter(statistics_status(conn, name)), None)
     if before is None or before.state != "kept" or (only_if_due and not before.due):
         return None
@@ -122,8 +125,8 @@ def _refreshed(
         outcome = refresh_statistic(conn, name)
     (status,) = statistics_status(conn, name)
     metadata = outcome_metadata(outcome, status)
-    # Pictures are stored by Dagster for good: one only where it shows something new.
-    return metadata | (_picture(conn, application, status) if outcome.rows else {})
+    shown = None if outcome.rows else last_picture(context.instance, context.asset_key, PICTURE)
+    return metadata | ({PICTURE: shown} if shown else _picture(conn, application, status))
 
 
 def _blind(conn: Connection, application: Application, name: QualifiedName) -> str:

@@ -15,6 +15,7 @@ from assets import (
     archive,
     checking,
     consent,
+    dagster_storage,
     erasures,
     expiry,
     indexes,
@@ -45,6 +46,7 @@ from resources.variables import (
     TOKEN_VARIABLE,
     UI_URL_VARIABLE,
     URL_VARIABLE,
+    WEBHOOK_VARIABLE,
 )
 from sensors.database_outages import database_outages
 from sensors.dead_runs import dead_runs
@@ -68,6 +70,7 @@ BUNDLES: Final[Mapping[str, Callable[[Application], Bundle]]] = {
     "segments": segments.bundle,
     "review": review.bundle,
     "checking": checking.bundle,
+    "dagster_storage": dagster_storage.bundle,
 }
 
 
@@ -106,14 +109,16 @@ def build_definitions(
     jobs = build_jobs(application, bundles)
     require_known(application)
     schedules = build_schedules({job.name for job in jobs}, application)
+    scheduled = {schedule.job_name for schedule in schedules}
     url = environment_variable(URL_VARIABLE)
     resources: dict[str, Any] = {
         "database": ApplicationDatabase(url=url),
         "dataframes": DataFrames(url=url),
-        "timetable": Timetable(jobs=sorted({schedule.job_name for schedule in schedules})),
+        "timetable": Timetable(jobs=sorted(scheduled), by_hand=sorted({job.name for job in jobs} - scheduled)),
         "slack": Slack(
             token=environment_variable(TOKEN_VARIABLE),
             channel=environment_variable(CHANNEL_VARIABLE),
+            webhook_url=environment_variable(WEBHOOK_VARIABLE),
             base_url=environment_variable(BASE_URL_VARIABLE) or BASE_URL,
             ui_url=environment_variable(UI_URL_VARIABLE) or UI_URL,
         ),

@@ -86,6 +86,11 @@ ASSET_JOBS: Final = (
         "Compare the declarations with the database, as `lifecycle check` does. Changes nothing.",
     ),
     AssetJob(
+        "prune_dagster_storage",
+        "dagster_storage",
+        "Delete runs from Dagster's own storage that ended longer ago than declared; the newest of everything stays.",
+    ),
+    AssetJob(
         "record_storage",
         "review",
         "Keep the size of every table for the review's growth; look daily at deletions due and the outbox.",

@@ -20,6 +20,7 @@ MOST_SECONDS_OF: Final[Mapping[str, int]] = {
     "erase_personal_data": 3 * HOUR,
     "compare_access": HOUR,
     "check_declarations": HOUR,
+    "prune_dagster_storage": HOUR,
     "record_storage": HOUR,
     "weekly_job_review": HOUR,
 }

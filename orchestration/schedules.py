@@ -86,6 +86,12 @@ TIMETABLE: Final = (
         "Growth needs a measurement per day; a deletion that falls due is heard of within a day.",
     ),
     Start(
+        "prune_dagster_storage_daily",
+        "prune_dagster_storage",
+        "30 4 * * *",
+        "Dagster deletes no run by itself; its storage stops growing once the first run is too old.",
+    ),
+    Start(
         "build_hot_query_indexes_daily",
         "build_hot_query_indexes",
         "35 4 * * *",

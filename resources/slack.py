@@ -1,4 +1,4 @@
-"""Slack as a Dagster resource: how a message gets there, and what Slack's answers mean."""
+"""Slack as a Dagster resource: how a message gets there, by a bot or by a webhook, and what Slack's answers mean."""
 
 import re
 from collections.abc import Mapping
@@ -13,7 +13,8 @@ from slack_sdk.web.client import WebClient
 from slack_sdk.web.slack_response import SlackResponse
 
 from lifecycle.errors import NotDeliveredError
-from resources.variables import CHANNEL_VARIABLE, TOKEN_VARIABLE
+from resources import webhook
+from resources.variables import CHANNEL_VARIABLE, TOKEN_VARIABLE, WEBHOOK_VARIABLE
 
 BASE_URL: Final = "https://slack.com/api/"
 UI_URL: Final = "http://127.0.0.1:3000"
@@ -36,28 +37,46 @@ UNCERTAIN: Final = ("fatal_error", "internal_error", "request_timeout", "service
 
 
 class Slack(SlackResource):
-    """One channel of one workspace, to which the app of the token may write."""
+    """One channel of one workspace, to which the app of the token may write, or into which the webhook leads.
+
+    The bot where its token and its channel are set, since it can do more; else the webhook.
+    """
 
     token: str = Field(
         default="", repr=False, description="bot token with the scope chat:write; without one, messages wait"
     )
     channel: str = Field(default="", description="id of the channel, such as C0123456789")
+    webhook_url: str = Field(default="", repr=False, description="address of an incoming webhook; a secret")
     base_url: str = Field(default=BASE_URL, description="where Slack's API is")
     ui_url: str = Field(default=UI_URL, description="where people open Dagster's UI, for the links to runs")
     timeout_seconds: int = Field(default=TIMEOUT_SECONDS, description="how long an answer may take")
 
     @property
-    def missing_variables(self) -> list[str]:
-        """Names of the environment variables without which nothing can be sent."""
+    def by_webhook(self) -> bool:
+        """Whether messages go through the webhook: none of them can be edited or looked for."""
+        return bool(self.webhook_url) and not (self.token and self.channel)
+
+    @property
+    def missing_variables(self) -> str | None:
+        """Names of the environment variables without which nothing can be sent; None where it can."""
         values = {TOKEN_VARIABLE: self.token, CHANNEL_VARIABLE: self.channel}
-        return [name for name, value in values.items() if not value]
+        missing = [name for name, value in values.items() if not value]
+        if not missing or self.by_webhook:
+            return None
+        return " and ".join(missing) + (f", or {WEBHOOK_VARIABLE}" if len(missing) == len(values) else "")
 
     def get_client(self) -> WebClient:
         """A client that tries once: its own retries would send a message again that Slack already has."""
         return WebClient(self.token, base_url=self.base_url, timeout=self.timeout_seconds, retry_handlers=[])
 
     def post(self, message: Mapping[str, Any], payload: Mapping[str, Any]) -> tuple[str, str]:
-        """Send a message marked with `payload`; its channel's id and its ts. Raises NotDeliveredError."""
+        """Send a message marked with `payload`; its channel's id and its ts. Raises NotDeliveredError.
+
+        Of a message that went through the webhook the channel is `webhook.CHANNEL` and the ts empty; it has no mark.
+        """
+        if self.by_webhook:
+            webhook.post(self.webhook_url, message, self.timeout_seconds)
+            return webhook.CHANNEL, ""
         metadata = {"event_type": EVENT_TYPE, "event_payload": dict(payload)}
         # Links to the UI would unfold into previews that nobody outside can load.
         answer = self._call(
@@ -74,8 +93,10 @@ class Slack(SlackResource):
         """The channel and ts of the message that carries `payload`, sent after `since`; None if there is none.
 
         Looks at no more than 600 messages. Raises NotDeliveredError, with code missing_scope where the app may not
-        read the channel and channel_not_found where the channel is given by name.
+        read the channel, channel_not_found where the channel is given by name and webhook where there is only that.
         """
+        if self.by_webhook:
+            raise NotDeliveredError("a webhook shows no messages", code=webhook.CHANNEL)
         wanted = {"event_type": EVENT_TYPE, "event_payload": dict(payload)}
         cursor = ""
         for _ in range(MOST_PAGES):

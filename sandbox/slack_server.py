@@ -1,6 +1,7 @@
-"""A small Slack for tests and the demo: the three calls that are used here, and a page that shows the channel.
+"""A small Slack for tests and the demo: the three calls and the webhook that are used here, and a page of the channel.
 
-By hand: `python -m sandbox.slack_server 3001`, then SLACK_BASE_URL=http://127.0.0.1:3001/api/ with any token.
+By hand: `python -m sandbox.slack_server 3001`, then SLACK_BASE_URL=http://127.0.0.1:3001/api/ with any token, or the
+SLACK_WEBHOOK_URL that it prints.
 """
 
 import html
@@ -17,6 +18,16 @@ from urllib.parse import parse_qsl
 
 CHANNEL_ID: Final = "C0SANDBOX"
 RETRY_AFTER_SECONDS: Final = 7
+WEBHOOK: Final = "webhook"
+WEBHOOK_PATH: Final = "/services/T0SANDBOX/B0SANDBOX/secret-of-the-sandbox"
+# What Slack answers a webhook with, as plain text.
+WEBHOOK_STATUS: Final = {
+    "ok": 200,
+    **dict.fromkeys(("invalid_payload", "invalid_blocks", "no_text"), 400),
+    **dict.fromkeys(("action_prohibited", "invalid_token"), 403),
+    **dict.fromkeys(("no_service", "channel_not_found"), 404),
+    "channel_is_archived": 410,
+}
 PAGE: Final = """<!doctype html><meta charset="utf-8"><meta http-equiv="refresh" content="5">
 <title>Slack sandbox</title>
 <style>body{{font:15px sans-serif;max-width:50em;margin:2em auto}}pre{{background:#f4f4f4;padding:.5em;overflow:auto}}
@@ -39,8 +50,8 @@ class Message:
 class Channel:
     """What the server knows, and how it behaves.
 
-    `modes` maps a method, or "*", to ok, rate_limited (429), server_error (500), garbage (no JSON), slow (does the
-    work, answers late), slow_and_lost (answers late, does nothing), or one of Slack's error codes.
+    `modes` maps a method, "webhook" or "*", to ok, rate_limited (429), server_error (500), garbage (no JSON), slow
+    (does the work, answers late), slow_and_lost (answers late, does nothing), or one of Slack's error codes.
     """
 
     messages: list[Message] = field(default_factory=list)
@@ -84,6 +95,19 @@ class Channel:
             ]
             return {"ok": True, "messages": shown[: int(arguments.get("limit", 100))]}
         return {"ok": False, "error": "unknown_method"}
+
+    def take(self, body: str) -> str:
+        """Do what a webhook is asked and answer as Slack does."""
+        try:
+            arguments = json.loads(body)
+        except ValueError:
+            return "invalid_payload"
+        if not isinstance(arguments, dict):
+            return "invalid_payload"
+        if not arguments.get("text") and not arguments.get("blocks"):
+            return "no_text"
+        self.perform("chat.postMessage", {name: arguments[name] for name in ("text", "blocks") if name in arguments})
+        return "ok"
 
     def page(self) -> str:
         """The channel for people."""
@@ -132,6 +156,8 @@ class _Handler(BaseHTTPRequestHandler):
         """One call of the Web API, in the mode that is set for it."""
         channel, method = self.server.channel, self.path.rpartition("/")[2]
         body = self.rfile.read(int(self.headers.get("Content-Length", 0))).decode()
+        if self.path.startswith("/services/"):
+            return self._webhook(body)
         is_json = self.headers.get_content_type() == "application/json"
         arguments = json.loads(body) if is_json else dict(parse_qsl(body))
         with channel.lock:
@@ -149,6 +175,25 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self._answer(200, json.dumps(answer).encode())
         return None
+
+    def _webhook(self, body: str) -> None:
+        """One message for the webhook, in the mode that is set for it."""
+        channel = self.server.channel
+        with channel.lock:
+            mode = channel.mode(WEBHOOK)
+            channel.calls.append((WEBHOOK, {"body": body}))
+            if self.path != WEBHOOK_PATH:
+                answer = "no_service"
+            else:
+                answer = channel.take(body) if mode in ("ok", "slow") else mode
+        if mode.startswith("slow"):
+            time.sleep(channel.delay_seconds)
+        if mode == "garbage":
+            self._answer(200, b"<html>a proxy's page</html>", "text/html")
+        elif mode == "rate_limited":
+            self._answer(429, b"rate_limited", "text/plain", retry_after=RETRY_AFTER_SECONDS)
+        else:
+            self._answer(WEBHOOK_STATUS.get(answer, 500), answer.encode(), "text/plain")
 
     def _answer(
         self, status: int, body: bytes, kind: str = "application/json", *, retry_after: int | None = None
@@ -191,6 +236,10 @@ class SlackServer:
     def base_url(self) -> str:
         return f"{self.url}api/"
 
+    @property
+    def webhook_url(self) -> str:
+        return f"{self.url.rstrip('/')}{WEBHOOK_PATH}"
+
     def __enter__(self) -> "SlackServer":
         self._thread.start()
         return self
@@ -209,7 +258,9 @@ class SlackServer:
 def main(port: int) -> None:
     """Serve until interrupted."""
     with SlackServer(port) as slack:
-        sys.stdout.write(f"the channel: {slack.url}\nSLACK_BASE_URL={slack.base_url}\n")
+        sys.stdout.write(
+            f"the channel: {slack.url}\nSLACK_BASE_URL={slack.base_url}\nSLACK_WEBHOOK_URL={slack.webhook_url}\n"
+        )
         sys.stdout.flush()
         threading.Event().wait()
 

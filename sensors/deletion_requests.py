@@ -19,6 +19,8 @@ REQUESTS_TAG: Final = "lifecycle/deletion_requests"
 # Dagster never starts a second run under one key. One that died before it claimed anything left the job as it was, so
 # the key changes with the clock as well.
 ASK_AGAIN_AFTER: Final = timedelta(minutes=10)
+# So it does after each run that never started, so often within that time: a person waits behind it.
+MOST_LAUNCHES: Final = 5
 UNDER_WAY: Final = [
     dg.DagsterRunStatus.NOT_STARTED,
     dg.DagsterRunStatus.QUEUED,
@@ -27,9 +29,12 @@ UNDER_WAY: Final = [
 ]
 
 
-def run_requests(due: Sequence[DueJob], free: int, now: datetime) -> list[dg.RunRequest]:
-    """A request per batch of due jobs, `free` at most, known by its most urgent job and how often that was tried."""
-    bucket = int(now.timestamp() // ASK_AGAIN_AFTER.total_seconds())
+def run_requests(due: Sequence[DueJob], free: int, now: datetime, not_started: int = 0) -> list[dg.RunRequest]:
+    """A request per batch of due jobs, `free` at most, known by its most urgent job and how often that was tried.
+
+    `not_started`: how many runs of the last ten minutes never started.
+    """
+    bucket = f"{int(now.timestamp() // ASK_AGAIN_AFTER.total_seconds())}.{min(not_started, MOST_LAUNCHES)}"
     requests = []
     for start in range(0, len(due), ERASURE.batch_size)[:free]:
         batch = due[start : start + ERASURE.batch_size]
@@ -42,6 +47,12 @@ def run_requests(due: Sequence[DueJob], free: int, now: datetime) -> list[dg.Run
 def runs_under_way(instance: dg.DagsterInstance) -> int:
     """Runs of the job that were asked for and have not ended."""
     return instance.get_runs_count(dg.RunsFilter(job_name=JOB, statuses=UNDER_WAY))
+
+
+def launches_that_failed(instance: dg.DagsterInstance, now: datetime) -> int:
+    """Runs of the job that ended within the last ten minutes and had never started."""
+    failed = dg.RunsFilter(job_name=JOB, statuses=[dg.DagsterRunStatus.FAILURE], updated_after=now - ASK_AGAIN_AFTER)
+    return sum(record.start_time is None for record in instance.get_run_records(failed))
 
 
 def deletion_requests_sensor(application: Application) -> dg.SensorDefinition:
@@ -64,7 +75,8 @@ def deletion_requests_sensor(application: Application) -> dg.SensorDefinition:
             status = queue_status(conn, application)
         if changed:
             context.log.info(f"{len(changed)} requests enqueued, held or released")
-        requests = run_requests(due, free, datetime.now(UTC))
+        now = datetime.now(UTC)
+        requests = run_requests(due, free, now, launches_that_failed(context.instance, now) if due else 0)
         told = f"{len(due)} due, {status.waiting} waiting, {status.held} held"
         return dg.SensorResult(run_requests=requests, skip_reason=None if requests else told)
 

@@ -91,6 +91,19 @@ def failure(taken: Claim, ui_url: str) -> tuple[str, list[Block]]:
     return text, blocks
 
 
+def further_message(taken: Claim, problems: list[dict[str, Any]], ui_url: str) -> dict[str, Any]:
+    """What fails besides in a job that people have heard of, where their message cannot be edited."""
+    title = job_title(taken.job)
+    text = f"{title} fails in more ways: {problems[0]['error']}"
+    blocks = [
+        _header(f":red_circle: {title}: {len(problems)} more"),
+        *(_problem(problem, ui_url) for problem in problems[:MOST_PROBLEMS]),
+    ]
+    if len(problems) > MOST_PROBLEMS:
+        blocks.append(_context(f"and {len(problems) - MOST_PROBLEMS} more"))
+    return {"text": escaped(text[:ERROR_LENGTH]), "blocks": blocks}
+
+
 def recovery(taken: Claim) -> tuple[str, list[Block]]:
     """A job works again: for how long and how often it had failed."""
     since = datetime.fromisoformat(taken.content["since"])

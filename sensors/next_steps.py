@@ -22,6 +22,7 @@ NEXT_STEPS: Final = {
     "compare_access": "Who may see what was not compared. Cure what the error names, launch it again.",
     "reconcile_statistics": "Statistics may differ from their sources. Cure what the error names, launch it again.",
     "check_declarations": "Run `lifecycle check`: it prints the lines to declare, and in which file.",
+    "prune_dagster_storage": "Dagster's storage grows. Cure what the error names, launch it again.",
     "record_storage": "The next review compares older sizes. Cure what the error names, launch it again.",
     "weekly_job_review": "The review was not sent. Cure what the error names, launch it again.",
     BY_HAND: "Cure what the error names, materialize the assets again.",

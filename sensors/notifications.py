@@ -1,7 +1,8 @@
 """Hands the messages of the outbox to Slack, in order, until Slack says ok.
 
 A message is never sent twice because its answer was lost: it carries its own number, and is looked for in the channel
-before it is sent again. Where the app may not read the channel, it is sent again all the same: at least once.
+before it is sent again. Where the app may not read the channel, it is sent again all the same: at least once. So it is
+through a webhook, but no more than three times without an answer.
 """
 
 import time
@@ -23,10 +24,12 @@ from lifecycle.ledger.notifications import (
     mark_sent,
     waiting,
 )
+from resources import webhook
 from resources.postgres import ApplicationDatabase
 from resources.slack import Slack
-from sensors.messages import slack_message
+from sensors.messages import further_message, slack_message
 from sensors.outages import waits_while_away
+from sensors.webhook_updates import told_mark, untold
 
 MOST_MESSAGES: Final = 20
 # Dagster ends a sensor that takes longer than a minute.
@@ -42,8 +45,16 @@ NO_MORE_EDITS: Final = (
     "is_archived",
     "is_inactive",
 )
-CANNOT_LOOK: Final = ("missing_scope", "channel_not_found", "not_in_channel", "invalid_channel")
-BAD_BLOCKS: Final = ("invalid_blocks", "invalid_blocks_format", "msg_blocks_too_long", "invalid_arguments")
+CANNOT_LOOK: Final = ("missing_scope", "channel_not_found", "not_in_channel", "invalid_channel", webhook.CHANNEL)
+BAD_BLOCKS: Final = (
+    "invalid_blocks",
+    "invalid_blocks_format",
+    "msg_blocks_too_long",
+    "invalid_arguments",
+    "invalid_payload",
+)
+# Each may have arrived; more would fill the channel while Slack's answers are lost.
+MOST_UNANSWERED: Final = 3
 
 
 @dataclass(frozen=True)
@@ -86,6 +97,22 @@ def _edit(slack: Slack, taken: Claim, channel: str, ts: str) -> Receipt:
     return Receipt(channel, ts, taken.version)
 
 
+def _tell_further(slack: Slack, taken: Claim) -> Receipt:
+    """Instead of an edit. A message without an answer counts as told, since nobody can look for it."""
+    told, note = told_mark(taken, taken.message_ts), None
+    if problems := untold(taken):
+        try:
+            _without_bad_blocks(
+                lambda message: slack.post(message, {"id": taken.id, "version": taken.version}),
+                further_message(taken, problems, slack.ui_url),
+            )
+        except NotDeliveredError as error:
+            if not error.in_doubt:
+                raise
+            note = f"an addition may not have arrived: {error}"
+    return Receipt(webhook.CHANNEL, told, taken.version, note)
+
+
 def look_for(slack: Slack, payload: Mapping[str, Any], since: datetime) -> tuple[tuple[str, str] | None, str | None]:
     """Where a message is that may have arrived, and what is to be said about it. Raises NotDeliveredError, in doubt."""
     try:
@@ -95,20 +122,26 @@ def look_for(slack: Slack, payload: Mapping[str, Any], since: datetime) -> tuple
             raise NotDeliveredError(
                 str(error), code=error.code, retry_after=error.retry_after, in_doubt=True, permanent=error.permanent
             ) from None
-        return None, f"may have been sent twice, the app cannot look: {error}"
+        return None, f"may have been sent twice, nobody can look: {error}"
 
 
 def deliver(slack: Slack, taken: Claim) -> Receipt:
     """Send or edit one message. Raises NotDeliveredError."""
+    if taken.channel == webhook.CHANNEL:
+        return _tell_further(slack, taken)
     if taken.channel and taken.message_ts:
+        if slack.by_webhook:
+            return Receipt(taken.channel, taken.message_ts, taken.version, "not edited: a webhook cannot")
         return _edit(slack, taken, taken.channel, taken.message_ts)
     # The moment tells two databases apart that share a channel.
     payload = {"id": taken.id, "created_at": taken.created_at.astimezone(UTC).isoformat()}
     found, note = look_for(slack, payload, taken.created_at) if taken.in_doubt else (None, None)
     if found:
         return Receipt(*found, version=0)
+    if note and slack.by_webhook and taken.attempts > MOST_UNANSWERED:
+        return Receipt(webhook.CHANNEL, told_mark(taken), taken.version, f"{note}; not sent again")
     channel, ts = _without_bad_blocks(lambda message: slack.post(message, payload), slack_message(taken, slack.ui_url))
-    return Receipt(channel, ts, taken.version, note)
+    return Receipt(channel, ts or told_mark(taken), taken.version, note)
 
 
 def drain(
@@ -150,7 +183,7 @@ def notifications(context: dg.SensorEvaluationContext, database: ApplicationData
     with database.connect() as conn:
         if missing := slack.missing_variables:
             count = waiting(conn)
-            text = f"{count} messages wait in lifecycle.notifications: set {' and '.join(missing)}"
+            text = f"{count} messages wait in lifecycle.notifications: set {missing}"
             if count:
                 context.log.warning(text)
             return dg.SkipReason(text)

@@ -5,7 +5,7 @@ when runs fail. This sensor keeps its own cursor: what could not be written is w
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -13,6 +13,7 @@ import dagster as dg
 
 from lifecycle.ledger.outcomes import CANCELED, CheckOutcome, JobOutcome, record_job_outcome
 from resources.postgres import ApplicationDatabase
+from sensors.launch_failures import engine_error, told, tried_again
 from sensors.outages import waits_while_away
 from sensors.ownership import coverage, jobs_of_assets
 
@@ -72,12 +73,16 @@ def outcome_of(
     makers: Mapping[dg.AssetKey, str],
     now: datetime,
     seen_at: float,
+    schedules: Sequence[dg.ScheduleDefinition] = (),
 ) -> JobOutcome:
     """A run that ended, in the ledger's terms, as seen `now`; a canceled run counts as failed, and alarms nobody."""
     run = record.dagster_run
     error, step = None, None
     if run.status is dg.DagsterRunStatus.FAILURE:
         error, step = failure_of(instance, run.run_id)
+        if record.start_time is None:
+            reason = engine_error(instance, run.run_id) or error
+            error = told(reason, tried_again(schedules, run.job_name, now))
     elif run.status is dg.DagsterRunStatus.CANCELED:
         error = why_ended(instance, run.run_id) or CANCELED
     duration = None
@@ -115,8 +120,9 @@ def run_outcomes(context: dg.SensorEvaluationContext, database: ApplicationDatab
     )
     ours = set(context.repository_def.job_names) if context.repository_def else set()
     makers = jobs_of_assets(context.repository_def) if context.repository_def else {}
+    schedules = context.repository_def.schedule_defs if context.repository_def else ()
     outcomes = [
-        outcome_of(context.instance, record, makers, now, seen_at)
+        outcome_of(context.instance, record, makers, now, seen_at, schedules)
         for record in records
         if record.dagster_run.job_name in ours
     ]

@@ -247,7 +247,8 @@ def test_without_a_token_the_messages_wait_and_the_sensor_says_so(
     fail(conn, "a_view")
     nothing_set = look(notifications, url, instance, slack=Slack())
     assert (
-        nothing_set.skip_message == "1 messages wait in lifecycle.notifications: set SLACK_BOT_TOKEN and SLACK_CHANNEL"
+        nothing_set.skip_message == "1 messages wait in lifecycle.notifications: "
+        "set SLACK_BOT_TOKEN and SLACK_CHANNEL, or SLACK_WEBHOOK_URL"
     )
     no_channel = look(notifications, url, instance, slack=slack_for(fake, channel=""))
     assert no_channel.skip_message.endswith("set SLACK_CHANNEL")

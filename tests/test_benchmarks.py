@@ -16,6 +16,7 @@ BENCHMARKS = sorted(
 )
 SMALLEST = {
     "chat_archive": "--rows 5000",
+    "dagster_storage": "--runs 1",
     "erasure": "--accounts 500 --per-round 20 --times 1",
     "hot_queries": "--rows 100000 --reads 20",
     "kept_views": "--events 5000",
@@ -62,6 +63,10 @@ def test_it_runs_and_measures(name: str, tmp_path: Path) -> None:
         assert ours["effect"]["view_reads"] > 0
         assert (ours["effect"]["short_reads"], ours["effect"]["wrong_view_reads"]) == (0, 0)
         assert ours["audit"] == {"lost": 0, "doubled": 0, "updates_lost": 0}
+    if name == "dagster_storage":
+        alone, now, pruned = measured
+        assert now["bytes_a_run"] <= 0.7 * alone["bytes_a_run"]
+        assert pruned["after"] == pruned["before"] > 0, "the only run of its job stays"
     if name == "spike":
         assert [case["name"] for case in measured] == [
             *("idle", "spike, no job", "refresh", "archive", "conversion", "erasure")

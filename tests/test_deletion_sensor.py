@@ -13,6 +13,7 @@ from resources.postgres import ApplicationDatabase
 from sensors.deletion_requests import (
     ASK_AGAIN_AFTER,
     JOB,
+    MOST_LAUNCHES,
     MOST_RUNS,
     REQUESTS_TAG,
     deletion_requests_sensor,
@@ -90,6 +91,19 @@ def test_no_more_than_two_runs_at_a_time(url: str, conn: Connection, instance: d
     assert not look(url, instance).run_requests
     instance.report_run_canceled(under_way[0])
     assert look(url, instance).run_requests
+
+
+def test_a_run_that_never_started_is_asked_for_again_at_once_and_not_without_end(
+    url: str, conn: Connection, instance: dg.DagsterInstance
+) -> None:
+    request_deletion(conn, ordinary_accounts(conn)[0])
+    keys: list[str | None] = []
+    for _ in range(MOST_LAUNCHES + 3):
+        (asked,) = look(url, instance).run_requests or ()
+        keys.append(asked.run_key)
+        instance.report_run_failed(instance.create_run_for_job(defs.resolve_job_def(JOB)))
+    counted = [str(key).rpartition(".")[2] for key in keys]
+    assert counted == [str(min(number, MOST_LAUNCHES)) for number in range(MOST_LAUNCHES + 3)]
 
 
 def test_one_run_per_batch_under_a_key_that_changes_with_every_try() -> None:

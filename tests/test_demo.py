@@ -101,6 +101,7 @@ def answers(port: int) -> bool:
 def test_once_ends_green_and_leaves_nothing(tmp_path: Path) -> None:
     # A real Slack of the user's is left alone: nobody answers here, and the demo would not end green.
     real = {"SLACK_BOT_TOKEN": "xoxb-real", "SLACK_CHANNEL": "C0REAL", "SLACK_BASE_URL": "http://127.0.0.1:1/api/"}
+    real["SLACK_WEBHOOK_URL"] = "http://127.0.0.1:1/services/real"
     environment = os.environ | real | {"TMPDIR": str(tmp_path), "COLUMNS": "160"}
     result = subprocess.run([*DEMO, "--once"], env=environment, capture_output=True, text=True)
     assert result.returncode == 0, result.stdout + result.stderr

@@ -1,15 +1,24 @@
 """operations.yaml: which jobs are heavy, when they keep out of the way, and how much of the time they work."""
 
 import re
-from datetime import time
+from datetime import time, timedelta
 from typing import Annotated, Final, Self
 
 from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 
-from lifecycle.declarations.model import Declared
+from lifecycle.declarations.model import Declared, Interval, fixed_length
 
 EXAMPLE: Final = 'write it as "08:00-10:00", in quotes'
+# What links to a run, or has still to tell how it ended, may be a week late.
+SHORTEST_KEPT: Final = timedelta(days=14)
 CLOCK: Final = r"([01]\d|2[0-3]):[0-5]\d"
+
+
+def _checked_keep(text: str) -> str:
+    """The text; ValueError where it is shorter than what is still needed of a run."""
+    if fixed_length(text) < SHORTEST_KEPT:
+        raise ValueError(f"{text!r} is too short: name at least {SHORTEST_KEPT.days} days")
+    return text
 
 
 def _checked_hours(text: str) -> str:
@@ -31,6 +40,7 @@ Hours = Annotated[
     AfterValidator(_checked_hours),
     WithJsonSchema({"type": "string", "pattern": f"^{CLOCK}-{CLOCK}$", "examples": ["08:00-10:00", "22:00-01:00"]}),
 ]
+KeptRuns = Annotated[Interval, AfterValidator(_checked_keep)]
 Share = Annotated[float, Field(gt=0, le=1)]
 
 
@@ -50,6 +60,11 @@ class Operations(Declared):
         description="parts of the day, in the declared calendar, in which no schedule starts a heavy job",
     )
     pace: Pace = Field(default_factory=Pace, description="of heavy jobs that are under way")
+
+    keep_runs: KeptRuns = Field(
+        default="30 days",
+        description="how long Dagster keeps a run that ended, with its events and logs; the ledger keeps how it ended",
+    )
 
     @model_validator(mode="after")
     def _some_hour_is_left(self) -> Self:

@@ -17,6 +17,7 @@ from typing import Final
 from rich.console import Console
 
 from lifecycle.errors import SandboxError
+from orchestration.demo.logs import rotate_logs
 from orchestration.demo.progress import step
 from resources.dagster_private import DAEMON
 from resources.variables import BASE_URL_VARIABLE, CHANNEL_VARIABLE, TOKEN_VARIABLE
@@ -73,10 +74,11 @@ def _answers(url: str) -> bool:
         return False
 
 
-def _watch(processes: Mapping[str, SupervisedProcess]) -> None:
+def _watch(processes: Mapping[str, SupervisedProcess], folder: Path) -> None:
     try:
         while True:
             _raise_if_dead(processes)
+            rotate_logs(folder)
             time.sleep(0.5)
     except KeyboardInterrupt:
         return
@@ -132,7 +134,7 @@ def serve(port: int, folder: Path, environment: Mapping[str, str], slack: SlackS
             f"The demo's Slack is at [bold]{slack.url}[/]\nCtrl-C stops everything.",
             highlight=False,
         )
-        _watch({**processes, "sandbox.slack_server": slack.process})
+        _watch({**processes, "sandbox.slack_server": slack.process}, folder)
     finally:
         if processes:
             with step(console, "stop Dagster"), ThreadPoolExecutor() as pool:
