@@ -7,6 +7,8 @@
 - `FreshnessState`, `FreshnessStateChange`: what the freshness daemon reports of an asset. The public
   `DagsterInstance.report_runless_asset_event` takes it; no public module exports it. For the tests of
   `sensors/freshness.py`, which would otherwise wait for that daemon.
+- `WorkspaceFileTarget`, `RemoteRepositoryOrigin`: where the UI finds a job. A run that the demo makes in its own
+  process says so as well, else Dagster's UI shows it neither on Overview nor with its job.
 - `DAEMON`: the module behind the command `dagster-daemon`. The demo and the tests start it with the interpreter that
   runs them, as `dagster dev` does, wherever that one's commands are installed.
 """
@@ -14,13 +16,17 @@
 from typing import Final
 
 from dagster._core.definitions.freshness import FreshnessState, FreshnessStateChange, TimeWindowFreshnessPolicy
+from dagster._core.remote_origin import RemoteRepositoryOrigin
+from dagster._core.workspace.load_target import WorkspaceFileTarget
 from dagster._utils.schedules import schedule_execution_time_iterator
 
 __all__ = [
     "DAEMON",
     "FreshnessState",
     "FreshnessStateChange",
+    "RemoteRepositoryOrigin",
     "TimeWindowFreshnessPolicy",
+    "WorkspaceFileTarget",
     "schedule_execution_time_iterator",
 ]
 
