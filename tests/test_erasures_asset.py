@@ -108,7 +108,7 @@ def test_a_run_erases_proves_and_names_nobody(url: str, conn: Connection) -> Non
     }
     assert all(record["reason"] for record in records(metadata, "exemptions"))
     assert {record["step"] for record in records(metadata, "steps")} >= {"collect", "erase", "search", "unpack"}
-    assert "data:image/png;base64," in str(metadata["chart"].value)
+    assert "data:image/png;base64," in str(metadata["picture"].value)
     for text in (str(metadata), logged):
         assert [name for name in names if name in text] == []
 

@@ -17,6 +17,7 @@ from lifecycle.partitions.status import partition_status
 from lifecycle.partitions.tables import monthly_tables
 from lifecycle.review.storage import StorageGrowth, storage_growth, storage_totals
 
+DAY: Final = timedelta(days=1)
 WEEK: Final = timedelta(days=7)
 WEEKS_SHOWN: Final = 8
 LAST_WEEK: Final = WEEKS_SHOWN - 1
@@ -46,7 +47,8 @@ select job, week, by_run,
        percentile_cont(0.5) within group (order by duration_ms) filter (where counts and success),
        percentile_cont(0.95) within group (order by duration_ms) filter (where counts and success),
        count(*) filter (where not counts and not success),
-       max(written_at) filter (where counts and success)
+       max(written_at) filter (where counts and success),
+       min(written_at) filter (where counts)
   from judged group by job, week, by_run order by job, week
 """
 QUEUE_EXISTS: Final = "select to_regclass('lifecycle.deletion_jobs') is not null"
@@ -109,11 +111,16 @@ class JobReview:
 
 @dataclass(frozen=True)
 class WeekOutcomes:
-    """Successes and failures of all jobs in the week that starts at `start`."""
+    """Successes and failures of all jobs in the week that starts at `start`.
+
+    `known_since` is when the ledger began, where that was in this week, more than a day after its start: the week is a
+    part of one.
+    """
 
     start: datetime
     successes: int
     failures: int
+    known_since: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -181,7 +188,8 @@ def job_outcomes(
     jobs = {job: JobReview(job, scheduled=True) for job in scheduled}
     per_week: dict[int, list[int]] = defaultdict(lambda: [0, 0])
     seen = set(scheduled)
-    for job, number, by_run, successes, failures, p50, p95, other_failures, last_success in rows(
+    began = None
+    for job, number, by_run, successes, failures, p50, p95, other_failures, last_success, first_outcome in rows(
         conn, OUTCOMES, {"first": first, "now": now}
     ):
         review = replace(jobs.get(job, JobReview(job, scheduled=False)), counted_by="run" if by_run else "object")
@@ -195,9 +203,14 @@ def job_outcomes(
         if number in (LAST_WEEK, LAST_WEEK - 1) and successes + failures:
             seen.add(job)
         jobs[job] = review
+        began = min((moment for moment in (began, first_outcome) if moment is not None), default=None)
         per_week[number][0] += successes
         per_week[number][1] += failures
-    history = tuple(WeekOutcomes(first + number * WEEK, *per_week[number]) for number in range(WEEKS_SHOWN))
+    history = tuple(
+        WeekOutcomes(start, successes, failures, began if began and DAY < began - start < WEEK else None)
+        for number in range(WEEKS_SHOWN)
+        for start, (successes, failures) in [(first + number * WEEK, per_week[number])]
+    )
     return tuple(jobs[job] for job in sorted(seen)), history
 
 
