@@ -36,31 +36,27 @@ REDUNDANT_COLUMNS: Final = {
 
 
 def status_table(statuses: Sequence[IndexStatus]) -> str:
-    """One line per index, in Markdown: no value of a row, only names, steps and figures."""
+    """One line per index, in Markdown, narrow enough for the page of the asset: names, states and figures alone."""
     lines = [
         (
             f"`{s.index.name}`" + (f", served by `{s.served_by}`" if s.served_by not in (None, s.index.name) else ""),
-            s.index.query.purpose if s.index.query else s.index.reason,
             s.state.value.partition(";")[0],
             size_text(s.bytes).replace(" ", "\N{NO-BREAK SPACE}"),
             f"{s.scans:,}",
         )
         for s in statuses
     ]
-    return "\n".join(markdown_table(("index", "for", "state", "size", "scans"), lines))
+    return "\n".join(markdown_table(("index", "state", "size", "scans"), lines))
 
 
-def plans_table(statuses: Sequence[IndexStatus]) -> str:
-    """How the query of each index was answered before it was built, and is now."""
-    lines = [
-        (
-            f"`{s.index.name}`",
-            f"`{s.plan_before}`" if s.plan_before else "not built here",
-            f"`{s.plan_now}`" if s.plan_now else "-",
-        )
+def plans_list(statuses: Sequence[IndexStatus]) -> str:
+    """What each index is for, and how its query was answered before it was built, and is now: no value of a row."""
+    return "\n".join(
+        f"- `{s.index.name}`: {s.index.query.purpose if s.index.query else s.index.reason}\n"
+        f"    - before: {f'`{s.plan_before}`' if s.plan_before else 'not built here'}\n"
+        f"    - now: {f'`{s.plan_now}`' if s.plan_now else '-'}"
         for s in statuses
-    ]
-    return "\n".join(markdown_table(("index", "before", "now"), lines))
+    )
 
 
 def redundant_table(found: RedundantIndexes) -> dg.TableMetadataValue:
@@ -74,7 +70,7 @@ def describe(build: IndexBuild, statuses: Sequence[IndexStatus]) -> dg.Materiali
     """What was built, what could not be, and how every index stands."""
     metadata: dict[str, Any] = {
         "status": dg.MetadataValue.md(status_table(statuses)),
-        "plans": dg.MetadataValue.md(plans_table(statuses)),
+        "plans": dg.MetadataValue.md(plans_list(statuses)),
         "built": len(build.built),
         "built_names": listed(build.built) or "none",
         "indexes": len(statuses),

@@ -11,9 +11,10 @@ from assets.storage_history import GROUP, OWNERS, POOL, STORAGE_KEY, storage_his
 from assets.tables import table_metadata
 from assets.units import size_text
 from lifecycle.declarations.application import Application
+from lifecycle.erasures.due import DeletionsDue, deletions_due, deletions_text
 from lifecycle.review.report import delta_text, duration_text, percent_text, record_weekly_review, top_relations
 from lifecycle.review.storage import RelationGrowth, record_storage
-from lifecycle.review.weekly import DeletionsDue, JobReview, Outbox, WeeklyReview, deletions_due, outbox, weekly_review
+from lifecycle.review.weekly import JobReview, Outbox, WeeklyReview, outbox, weekly_review
 from resources.postgres import ApplicationDatabase, retried_when_busy
 from resources.timetable import Timetable
 
@@ -133,7 +134,7 @@ def deletions_result(due: DeletionsDue | None) -> dg.AssetCheckResult:
     return dg.AssetCheckResult(
         passed=not due.overdue and not due.due_soon,
         severity=severity,
-        description=f"{due.overdue} overdue, {due.due_soon} due within 7 days, {due.open} open, {due.failed} failed",
+        description=deletions_text(due),
         metadata={"overdue": due.overdue, "due_soon": due.due_soon, "open": due.open, "failed": due.failed},
     )
 

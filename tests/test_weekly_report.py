@@ -16,11 +16,11 @@ from assets.pictures import png
 from assets.review import outbox_result
 from assets.review_chart import review_chart
 from lifecycle.database import Connection, connect, rows, value
+from lifecycle.erasures.due import DeletionsDue
 from lifecycle.review.report import LONGEST_TABLE, record_weekly_review, report_content
 from lifecycle.review.storage import RelationGrowth, StorageGrowth
 from lifecycle.review.weekly import (
     WEEK,
-    DeletionsDue,
     JobReview,
     OpenProblem,
     Outbox,

@@ -11,8 +11,9 @@ from datetime import date, datetime, timedelta
 from typing import Final, Literal
 from zoneinfo import ZoneInfo
 
-from lifecycle.database import Connection, rows, value
+from lifecycle.database import Connection, rows
 from lifecycle.declarations.application import Application
+from lifecycle.erasures.due import DeletionsDue, deletions_due
 from lifecycle.partitions.status import partition_status
 from lifecycle.partitions.tables import monthly_tables
 from lifecycle.review.storage import StorageGrowth, storage_growth, storage_totals
@@ -50,16 +51,6 @@ select job, week, by_run,
        max(written_at) filter (where counts and success),
        min(written_at) filter (where counts)
   from judged group by job, week, by_run order by job, week
-"""
-QUEUE_EXISTS: Final = "select to_regclass('lifecycle.deletion_jobs') is not null"
-DELETIONS: Final = """
-select count(*) filter (where open),
-       count(*) filter (where open and due_at > %(now)s and due_at <= %(now)s + interval '7 days'),
-       count(*) filter (where open and due_at <= %(now)s),
-       floor(extract(epoch from %(now)s - min(requested_at) filter (where open and isfinite(requested_at)))
-             / 86400)::int,
-       count(*) filter (where given_up)
-  from lifecycle.deletions_asked_for()
 """
 PROBLEMS: Final = "select job, cause, times, since from lifecycle.open_problems order by since, job, cause"
 WAITING: Final = """
@@ -121,18 +112,6 @@ class WeekOutcomes:
     successes: int
     failures: int
     known_since: datetime | None = None
-
-
-@dataclass(frozen=True)
-class DeletionsDue:
-    """Deletion requests not carried out: `open`, of which `due_soon` (within 7 days) or `overdue`; `failed` ones need a
-    person. `oldest_days` is the age of the oldest one."""
-
-    open: int = 0
-    due_soon: int = 0
-    overdue: int = 0
-    oldest_days: int | None = None
-    failed: int = 0
 
 
 @dataclass(frozen=True)
@@ -212,13 +191,6 @@ def job_outcomes(
         for start, (successes, failures) in [(first + number * WEEK, per_week[number])]
     )
     return tuple(jobs[job] for job in sorted(seen)), history
-
-
-def deletions_due(conn: Connection, now: datetime) -> DeletionsDue | None:
-    """Deletion requests against their deadline; None where no personal data is declared."""
-    if not value(conn, QUEUE_EXISTS):
-        return None
-    return DeletionsDue(*rows(conn, DELETIONS, {"now": now})[0])
 
 
 def outbox(conn: Connection, now: datetime) -> Outbox:
