@@ -1,6 +1,6 @@
 """Who may see what: the matrix as it stands in the database, and whether that is what was declared."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from functools import partial
 from typing import Any, Final
@@ -10,7 +10,8 @@ import dagster as dg
 from assets.application import application_key
 from assets.bundle import Bundle
 from assets.checks import Finding, checks_of_one_look, listed
-from assets.tables import table_metadata
+from assets.tables import markdown_table, table_metadata
+from lifecycle.access.abbreviated import GUARDS, LEGEND, short_cell, short_object
 from lifecycle.access.declared import declared_access
 from lifecycle.access.matrix import SHOWN_ROLES, MatrixRow
 from lifecycle.access.report import AccessReport, access_report
@@ -24,18 +25,30 @@ FRESHNESS: Final = dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=50
 HOW_TO: Final = "docs/how-to/read-the-access-matrix.md"
 
 
-def _cells(row: MatrixRow) -> tuple[str, ...]:
-    return (row.object, row.kind, row.guarded, *(row.access.get(role, "") for role in SHOWN_ROLES), row.reason)
+def matrix_markdown(matrix: Sequence[MatrixRow]) -> str:
+    """One line per object, one column per role, verbs as letters: as wide as the dialog in which the UI opens it."""
+    heading = ("object", "by", *SHOWN_ROLES)
+    lines = [
+        (
+            f"`{short_object(row)}`",
+            GUARDS.get(row.guarded, row.guarded),
+            *(short_cell(row.access.get(role, "")) or "-" for role in SHOWN_ROLES),
+        )
+        for row in matrix
+    ]
+    return "\n".join((*markdown_table(heading, lines), "", *LEGEND))
 
 
 def report_metadata(report: AccessReport) -> dict[str, Any]:
     """The matrix, what was closed, and counts of what is not as it should be."""
     return {
-        "matrix": table_metadata(
-            dict.fromkeys(("object", "kind", "guarded by", *SHOWN_ROLES, "why"), "string"), map(_cells, report.matrix)
-        ),
+        "matrix": dg.MetadataValue.md(matrix_markdown(report.matrix)),
         "closed_by_lifecycle_migrate": table_metadata(
-            {"object": "string", "was open": "string"}, ((closed.object, closed.told) for closed in report.closed)
+            {
+                "object": ("string", "table, view or function"),
+                "was open": ("string", "role and privileges that it has no more; kept for the way back"),
+            },
+            ((closed.object, closed.told) for closed in report.closed),
         ),
         "objects": len(report.matrix),
         "differences": len(report.differences),

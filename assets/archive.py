@@ -64,6 +64,7 @@ def archive_metadata(run: ArchiveRun, before: Sizes, after: Sizes, chart: str, s
     """What a run moved and what it is worth: counts and bytes, never a text."""
     ratio = run.text_bytes / run.stored_bytes if run.stored_bytes else 0.0
     return {
+        "picture": dg.MetadataValue.md(chart),
         "rows_moved": run.moved,
         "left_for_the_next_run": run.left,
         "remaining": run.remaining,
@@ -78,7 +79,6 @@ def archive_metadata(run: ArchiveRun, before: Sizes, after: Sizes, chart: str, s
         "archive_size": f"{size_text(before.archive)} before, {size_text(after.archive)} after",
         "space": SPACE,
         "seconds": round(seconds, 3),
-        "chart": dg.MetadataValue.md(chart),
     }
 
 

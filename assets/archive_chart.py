@@ -18,6 +18,8 @@ def months_markdown(name: str, months: Sequence[tuple[str, int, int]]) -> str:
     axes.bar(labels, [count for _, _, count in months], bottom=live, color=PALE, label="archived")
     axes.legend(frameon=False, fontsize=8, ncols=2)
     axes.tick_params(labelsize=8)
+    axes.set_xlabel("month (UTC)", fontsize=8)
+    axes.set_ylabel("rows", fontsize=8)
     for tick in axes.get_xticklabels():
         tick.set_rotation(45)
     axes.spines[["top", "right"]].set_visible(False)

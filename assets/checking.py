@@ -25,7 +25,12 @@ GROUP: Final = "operations"
 OWNERS: Final = ["team:data-platform"]
 # Compared every day: a day and two hours late is worth a look, two days late is a fault.
 FRESHNESS: Final = dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=50), warn_window=timedelta(hours=26))
-COLUMNS: Final = {"object": "string", "what": "string", "file": "string", "lines": "string"}
+COLUMNS: Final = {
+    "object": ("string", "what differs"),
+    "what": ("string", "how the database and the declarations differ in it"),
+    "file": ("string", "file of the declarations to correct"),
+    "lines": ("string", "lines to paste there, where they can be derived"),
+}
 
 
 def told(found: Sequence[Mismatch]) -> str:

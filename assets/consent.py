@@ -25,6 +25,15 @@ CODE_VERSION: Final = "1"
 FRESHNESS: Final = dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=4), warn_window=timedelta(hours=2))
 # Written since the last run, and carried out by the next one.
 SLACK: Final = "2 hours"
+DECISION_COLUMNS: Final = {
+    "decision": ("string", "withdrawn or granted"),
+    "purpose": ("string", "what the person decided about, as consent.yaml names it"),
+    "people": ("int", "who decided so since the last run"),
+}
+CLEARED_COLUMNS: Final = {
+    "table": ("string", "table of the application"),
+    "rows": ("int", "rows whose declared columns were cleared"),
+}
 
 
 def consent_metadata(run: ConsentRun) -> dict[str, Any]:
@@ -34,8 +43,8 @@ def consent_metadata(run: ConsentRun) -> dict[str, Any]:
     return {
         "people": run.people,
         "rows_cleared": sum(run.cleared.values()),
-        "decisions": table_metadata({"decision": "string", "purpose": "string", "people": "int"}, decisions),
-        "cleared": table_metadata({"table": "string", "rows": "int"}, list(run.cleared.items())),
+        "decisions": table_metadata(DECISION_COLUMNS, decisions),
+        "cleared": table_metadata(CLEARED_COLUMNS, list(run.cleared.items())),
     }
 
 

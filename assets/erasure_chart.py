@@ -48,6 +48,8 @@ def erasures_chart_markdown(found: Sequence[OpenRequests]) -> str:
     axes.set_yticks(range(len(names)), names)
     axes.invert_yaxis()
     axes.set_title(f"{sum(before):,} open requests, by the time left", loc="left", fontsize=11)
+    axes.set_xlabel("requests", fontsize=8)
+    axes.set_ylabel("left until the deadline", fontsize=8)
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(labelsize=8)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -33,6 +33,47 @@ CODE_VERSION: Final = "1"
 # A run a day looks for what came back, whether or not anybody asked to be erased.
 FRESHNESS: Final = dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=50), warn_window=timedelta(hours=26))
 
+FINDING_COLUMNS: Final = {
+    "column": ("string", "table and column in which something was found"),
+    "rows": ("int", "rows that hold it"),
+    "reason": ("string", "why it stays, or what is to be done"),
+}
+ROW_COLUMNS: Final = {
+    "table": ("string", "table of the map of personal data"),
+    "action": ("string", "what was done: delete, scrub, detach"),
+    "rows": ("int", "rows that were deleted or changed"),
+}
+FAILURE_COLUMNS: Final = {
+    "request": ("string", "id of the deletion request"),
+    "attempts": ("int", "how often it was tried"),
+    "error": ("string", "table and column, never a value"),
+}
+SEARCH_COLUMNS: Final = {
+    "relations": ("int", "tables and materialized views that were searched"),
+    "columns": ("int", "columns of them"),
+    "rows": ("int", "rows that were read"),
+    "seconds": ("float", "how long it took"),
+}
+UNPACKED_COLUMNS: Final = {
+    "columns": ("int", "columns of compressed text"),
+    "values": ("int", "texts that were unpacked and searched"),
+    "bytes": ("int", "their length once unpacked"),
+    "unreadable": ("int", "texts that could not be unpacked"),
+    "seconds": ("float", "how long it took"),
+}
+STEP_COLUMNS: Final = {"step": ("string", "step of the batch"), "seconds": ("float", "how long it took")}
+RECEIPT_COLUMNS: Final = {
+    "receipt": ("int", "number of the receipt in the chain"),
+    "request": ("string", "id of the deletion request"),
+    "seconds_from_request": ("float", "from the request to its receipt"),
+    "sign_in_user": ("string", "what became of the sign-in user"),
+}
+RETURNED_COLUMNS: Final = {
+    "request": ("string", "id of the request that was carried out before"),
+    "table": ("string", "where something of the person is again"),
+    "rows": ("int", "rows that came back"),
+}
+
 
 class ErasureConfig(dg.Config):
     """What a run does before its batch."""
@@ -43,8 +84,7 @@ class ErasureConfig(dg.Config):
 
 
 def _findings(findings: tuple[Residue, ...]) -> dg.TableMetadataValue:
-    columns = {"column": "string", "rows": "int", "reason": "string"}
-    return table_metadata(columns, [(found.column, found.rows, found.reason) for found in findings])
+    return table_metadata(FINDING_COLUMNS, [(found.column, found.rows, found.reason) for found in findings])
 
 
 def batch_metadata(batch: BatchResult) -> dict[str, Any]:
@@ -59,22 +99,22 @@ def batch_metadata(batch: BatchResult) -> dict[str, Any]:
         "taken_over": batch.taken_over,
         "rows_changed": sum(batch.rows.values()),
         "rows": table_metadata(
-            {"table": "string", "action": "string", "rows": "int"},
+            ROW_COLUMNS,
             [(table, action, count) for (table, action), count in batch.rows.items()],
         ),
         "exemptions": _findings(batch.of_treatment("exempt")),
         "redacted": _findings(batch.of_treatment("redacted")),
         "residual": _findings(batch.of_treatment("residual")),
         "failures": table_metadata(
-            {"request": "string", "attempts": "int", "error": "string"},
+            FAILURE_COLUMNS,
             [(failed.request_id, failed.attempts, failed.error) for failed in batch.failed],
         ),
         "search": table_metadata(
-            {"relations": "int", "columns": "int", "rows": "int", "seconds": "float"},
+            SEARCH_COLUMNS,
             [search],
         ),
         "unpacked": table_metadata(
-            {"columns": "int", "values": "int", "bytes": "int", "unreadable": "int", "seconds": "float"},
+            UNPACKED_COLUMNS,
             [
                 (
                     unpacked.columns,
@@ -85,11 +125,9 @@ def batch_metadata(batch: BatchResult) -> dict[str, Any]:
                 )
             ],
         ),
-        "steps": table_metadata(
-            {"step": "string", "seconds": "float"}, [(step, round(spent, 3)) for step, spent in batch.seconds.items()]
-        ),
+        "steps": table_metadata(STEP_COLUMNS, [(step, round(spent, 3)) for step, spent in batch.seconds.items()]),
         "receipts": table_metadata(
-            {"receipt": "int", "request": "string", "seconds_from_request": "float", "sign_in_user": "string"},
+            RECEIPT_COLUMNS,
             [(proof.receipt, proof.request_id, round(proof.seconds, 1), proof.sign_in_user) for proof in batch.proofs],
         ),
         **({"longest_wait_seconds": round(waits[-1], 1)} if waits else {}),
@@ -102,19 +140,20 @@ def queue_metadata(status: QueueStatus, requests: tuple[OpenRequests, ...]) -> d
     from assets.erasure_chart import erasures_chart_markdown
 
     return {
+        "picture": dg.MetadataValue.md(erasures_chart_markdown(requests)),
         "dagster/row_count": status.states.get("verified", 0),
         "waiting": status.waiting,
         "held": status.held,
-        "chart": dg.MetadataValue.md(erasures_chart_markdown(requests)),
     }
 
 
 def returned_metadata(returned: tuple[ReturnedData, ...]) -> dict[str, Any]:
     """What came back, and will be erased again."""
-    columns = {"request": "string", "table": "string", "rows": "int"}
     return {
         "returned_rows": sum(found.rows for found in returned),
-        "returned": table_metadata(columns, [(found.request_id, found.table, found.rows) for found in returned]),
+        "returned": table_metadata(
+            RETURNED_COLUMNS, [(found.request_id, found.table, found.rows) for found in returned]
+        ),
     }
 
 
@@ -130,7 +169,7 @@ def erase_and_describe(
         for failed in batch.failed:
             context.log.warning(f"request {failed.request_id} failed, attempt {failed.attempts}: {failed.error}")
     standing = queue_metadata(queue_status(conn, application), open_requests(conn))
-    return dg.MaterializeResult(metadata=metadata | standing | {"newest_receipt_hash": newest_receipt_hash(conn)})
+    return dg.MaterializeResult(metadata=standing | metadata | {"newest_receipt_hash": newest_receipt_hash(conn)})
 
 
 def bundle(application: Application) -> Bundle:

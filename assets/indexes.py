@@ -10,6 +10,7 @@ from assets.application import application_key
 from assets.bundle import Bundle
 from assets.checks import Finding, listed
 from assets.progress import log_progress
+from assets.tables import markdown_table, table_metadata
 from assets.units import size_text
 from lifecycle.database import connect_directly
 from lifecycle.declarations.application import Application
@@ -26,52 +27,56 @@ POOL: Final = "indexes"
 GROUP: Final = "indexes"
 OWNERS: Final = ["team:data-platform"]
 FRESHNESS: Final = dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=50), warn_window=timedelta(hours=26))
-REDUNDANT_COLUMNS: Final = dg.TableSchema(
-    columns=[dg.TableColumn(name, "string") for name in ("table", "index", "size", "why")]
-)
+REDUNDANT_COLUMNS: Final = {
+    "table": ("string", "table of the application"),
+    "index": ("string", "the index that could go"),
+    "size": ("string", "room that it takes"),
+    "why": ("string", "what does the same, or since when nothing has read it"),
+}
 
 
 def status_table(statuses: Sequence[IndexStatus]) -> str:
-    """One line per index, in Markdown: no value of a row, only names, steps and figures."""
-    heading = ("index", "for", "state", "size", "scans", "plan before", "plan now")
+    """One line per index, in Markdown, narrow enough for the page of the asset: names, states and figures alone."""
     lines = [
         (
             f"`{s.index.name}`" + (f", served by `{s.served_by}`" if s.served_by not in (None, s.index.name) else ""),
-            s.index.query.purpose if s.index.query else s.index.reason,
-            s.state.value,
-            size_text(s.bytes),
+            s.state.value.partition(";")[0],
+            size_text(s.bytes).replace(" ", "\N{NO-BREAK SPACE}"),
             f"{s.scans:,}",
-            f"`{s.plan_before}`" if s.plan_before else "not built here",
-            f"`{s.plan_now}`" if s.plan_now else "-",
         )
         for s in statuses
     ]
-    return "\n".join(f"| {' | '.join(line)} |" for line in (heading, ["---"] * len(heading), *lines))
+    return "\n".join(markdown_table(("index", "state", "size", "scans"), lines))
+
+
+def plans_list(statuses: Sequence[IndexStatus]) -> str:
+    """What each index is for, and how its query was answered before it was built, and is now: no value of a row."""
+    return "\n".join(
+        f"- `{s.index.name}`: {s.index.query.purpose if s.index.query else s.index.reason}\n"
+        f"    - before: {f'`{s.plan_before}`' if s.plan_before else 'not built here'}\n"
+        f"    - now: {f'`{s.plan_now}`' if s.plan_now else '-'}"
+        for s in statuses
+    )
 
 
 def redundant_table(found: RedundantIndexes) -> dg.TableMetadataValue:
     """Duplicates first, then what nothing reads."""
     records = [(one, f"{one.covered_by} does the same") for one in found.duplicates]
     records += [(one, f"not read since {found.counted_since:%Y-%m-%d %H:%M} UTC, at least") for one in found.unused]
-    return dg.MetadataValue.table(
-        [
-            dg.TableRecord({"table": one.table, "index": one.name, "size": size_text(one.bytes), "why": why})
-            for one, why in records
-        ],
-        schema=REDUNDANT_COLUMNS,
-    )
+    return table_metadata(REDUNDANT_COLUMNS, ((one.table, one.name, size_text(one.bytes), why) for one, why in records))
 
 
 def describe(build: IndexBuild, statuses: Sequence[IndexStatus]) -> dg.MaterializeResult[None]:
     """What was built, what could not be, and how every index stands."""
     metadata: dict[str, Any] = {
+        "status": dg.MetadataValue.md(status_table(statuses)),
+        "plans": dg.MetadataValue.md(plans_list(statuses)),
         "built": len(build.built),
         "built_names": listed(build.built) or "none",
         "indexes": len(statuses),
         "chosen": sum(status.state is IndexState.chosen for status in statuses),
         "bytes": dg.MetadataValue.int(sum(status.bytes for status in statuses)),
         "size": size_text(sum(status.bytes for status in statuses)),
-        "status": dg.MetadataValue.md(status_table(statuses)),
     }
     if build.left_out:
         metadata["left_out"] = "; ".join(build.left_out)

@@ -11,6 +11,7 @@ from assets.bundle import Bundle
 from assets.keys import key_of
 from assets.partition_checks import partition_checks
 from assets.stored_once import stored_once
+from assets.tables import table_metadata
 from assets.units import size_text
 from lifecycle.database import Connection
 from lifecycle.declarations.application import Application
@@ -27,16 +28,14 @@ CODE_VERSION: Final = "1"
 # Rotation is scheduled every day: a day and two hours late is worth a look, two days late is a fault.
 FRESHNESS: Final = dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=50), warn_window=timedelta(hours=26))
 
-ACTION_COLUMNS: Final = dg.TableSchema(
-    columns=[
-        dg.TableColumn("action", "string"),
-        dg.TableColumn("partition", "string"),
-        dg.TableColumn("rows", "int"),
-        dg.TableColumn("size", "string"),
-        dg.TableColumn("outcome", "string"),
-        dg.TableColumn("note", "string"),
-    ]
-)
+ACTION_COLUMNS: Final = {
+    "action": ("string", "create, drop, or what was done with rows of the default partition"),
+    "partition": ("string", "the partition, in schema event_partitions"),
+    "rows": ("int", "rows that were dropped or moved"),
+    "size": ("string", "room that it took, with its indexes"),
+    "outcome": ("string", "success or failure"),
+    "note": ("string", "why it failed"),
+}
 
 
 def partitions_key(table: MonthlyTable) -> dg.AssetKey:
@@ -46,22 +45,11 @@ def partitions_key(table: MonthlyTable) -> dg.AssetKey:
 
 def actions_table(actions: Iterable[RotationAction]) -> dg.TableMetadataValue:
     """What rotation did, one record per action."""
-    return dg.MetadataValue.table(
-        [
-            dg.TableRecord(
-                {
-                    "action": action.action,
-                    "partition": action.partition or "",
-                    "rows": action.rows,
-                    "size": size_text(action.bytes),
-                    "outcome": action.outcome,
-                    "note": action.error or "",
-                }
-            )
-            for action in actions
-        ],
-        schema=ACTION_COLUMNS,
+    records = (
+        (each.action, each.partition or "", each.rows, size_text(each.bytes), each.outcome, each.error or "")
+        for each in actions
     )
+    return table_metadata(ACTION_COLUMNS, records)
 
 
 def status_metadata(status: PartitionStatus, now: datetime) -> dict[str, dg.MetadataValue]:
@@ -70,6 +58,7 @@ def status_metadata(status: PartitionStatus, now: datetime) -> dict[str, dg.Meta
     from assets.timeline import timeline_markdown
 
     return {
+        "picture": dg.MetadataValue.md(timeline_markdown(status, now)),
         "dagster/row_count": dg.MetadataValue.int(status.rows),
         "bytes": dg.MetadataValue.int(status.bytes),
         "size": dg.MetadataValue.text(size_text(status.bytes)),
@@ -78,7 +67,6 @@ def status_metadata(status: PartitionStatus, now: datetime) -> dict[str, dg.Meta
         "expired": dg.MetadataValue.int(len(status.expired)),
         "default_rows": dg.MetadataValue.int(status.default_rows),
         "kept_since": dg.MetadataValue.text(f"{status.first_kept:%Y-%m-%d}" if status.first_kept else ""),
-        "timeline": dg.MetadataValue.md(timeline_markdown(status, now)),
     }
 
 

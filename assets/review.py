@@ -9,11 +9,13 @@ from assets.application import application_key
 from assets.bundle import Bundle
 from assets.storage_history import GROUP, OWNERS, POOL, STORAGE_KEY, storage_history
 from assets.stored_once import stored_once
+from assets.tables import table_metadata
 from assets.units import size_text
 from lifecycle.declarations.application import Application
+from lifecycle.erasures.due import DeletionsDue, deletions_due, deletions_text
 from lifecycle.review.report import delta_text, duration_text, percent_text, record_weekly_review, top_relations
 from lifecycle.review.storage import RelationGrowth, record_storage
-from lifecycle.review.weekly import DeletionsDue, JobReview, Outbox, WeeklyReview, deletions_due, outbox, weekly_review
+from lifecycle.review.weekly import JobReview, Outbox, WeeklyReview, outbox, weekly_review
 from resources.postgres import ApplicationDatabase, retried_when_busy
 from resources.timetable import Timetable
 
@@ -23,54 +25,46 @@ FRESHNESS: Final = dg.FreshnessPolicy.time_window(fail_window=timedelta(days=8),
 LONGEST_WAIT_HOURS: Final = 24
 DELETIONS: Final = ("open", "due_soon", "overdue", "failed")
 
-JOB_COLUMNS: Final = dg.TableSchema(
-    columns=[
-        dg.TableColumn("job", "string"),
-        dg.TableColumn("counted", "string", description="per run, or per object where Dagster never ran the job"),
-        dg.TableColumn("successes", "int"),
-        dg.TableColumn("failures", "int"),
-        dg.TableColumn("failures_before", "int", description="in the week before"),
-        dg.TableColumn("other_failures", "int", description="objects within runs, checks, stale assets"),
-        dg.TableColumn("p50", "string", description="median duration of successes"),
-        dg.TableColumn("p95", "string"),
-        dg.TableColumn("trend", "string", description="p50 against the week before"),
-        dg.TableColumn("last_success", "string", description="UTC, within eight weeks"),
-        dg.TableColumn("note", "string"),
-    ]
-)
-STORAGE_COLUMNS: Final = dg.TableSchema(
-    columns=[
-        dg.TableColumn("relation", "string"),
-        dg.TableColumn("size", "string"),
-        dg.TableColumn("growth", "string"),
-        dg.TableColumn("rows", "int", description="the planner's estimate"),
-    ]
-)
+JOB_COLUMNS: Final = {
+    "job": ("string", "name of the job"),
+    "counted": ("string", "per run, or per object where Dagster never ran the job"),
+    "successes": ("int", "that ended well in the week"),
+    "failures": ("int", "that failed in the week"),
+    "failures_before": ("int", "in the week before"),
+    "other_failures": ("int", "objects within runs, checks, stale assets"),
+    "p50": ("string", "median duration of successes"),
+    "p95": ("string", "95th percentile of the duration of successes"),
+    "trend": ("string", "p50 against the week before"),
+    "last_success": ("string", "UTC, within eight weeks"),
+    "note": ("string", "what else a person should know"),
+}
+STORAGE_COLUMNS: Final = {
+    "relation": ("string", "schema and name; the last line is all together"),
+    "size": ("string", "with indexes and TOAST, partitions summed"),
+    "growth": ("string", "against the measurement nearest to a week earlier"),
+    "rows": ("int", "the planner's estimate"),
+}
 
 
-def _job_record(job: JobReview) -> dg.TableRecord:
-    return dg.TableRecord(
-        {
-            "job": job.job,
-            "counted": f"per {job.counted_by}",
-            "successes": job.successes,
-            "failures": job.failures,
-            "failures_before": job.failures_before,
-            "other_failures": job.other_failures,
-            "p50": duration_text(job.p50_ms),
-            "p95": duration_text(job.p95_ms),
-            "trend": percent_text(job.trend_percent),
-            "last_success": f"{job.last_success.astimezone(UTC):%Y-%m-%d %H:%M}" if job.last_success else "",
-            "note": "scheduled, but did not run" if job.scheduled and job.never_ran else "",
-        }
+def _job_record(job: JobReview) -> tuple[Any, ...]:
+    return (
+        job.job,
+        f"per {job.counted_by}",
+        job.successes,
+        job.failures,
+        job.failures_before,
+        job.other_failures,
+        duration_text(job.p50_ms),
+        duration_text(job.p95_ms),
+        percent_text(job.trend_percent),
+        f"{job.last_success.astimezone(UTC):%Y-%m-%d %H:%M}" if job.last_success else "",
+        "scheduled, but did not run" if job.scheduled and job.never_ran else "",
     )
 
 
-def _storage_record(relation: RelationGrowth, compared: bool) -> dg.TableRecord:
+def _storage_record(relation: RelationGrowth, compared: bool) -> tuple[Any, ...]:
     growth = delta_text(relation) if compared else "no comparison yet"
-    return dg.TableRecord(
-        {"relation": relation.relation, "size": size_text(relation.bytes), "growth": growth, "rows": relation.rows}
-    )
+    return relation.relation, size_text(relation.bytes), growth, relation.rows
 
 
 def review_metadata(review: WeeklyReview) -> dict[str, Any]:
@@ -82,6 +76,7 @@ def review_metadata(review: WeeklyReview) -> dict[str, Any]:
     compared = storage.compared_with is not None
     relations = [*top_relations(review), storage.total]
     return {
+        "picture": dg.MetadataValue.md(review_chart_markdown(review)),
         "week": f"{review.week.start:%Y-%m-%d}",
         "successes": this.successes,
         "failures": this.failures,
@@ -91,9 +86,8 @@ def review_metadata(review: WeeklyReview) -> dict[str, Any]:
         "waiting_messages": review.outbox.waiting,
         "bytes": dg.MetadataValue.int(storage.total.bytes),
         "size": size_text(storage.total.bytes),
-        "jobs": dg.MetadataValue.table([_job_record(job) for job in review.jobs], schema=JOB_COLUMNS),
-        "storage": dg.MetadataValue.table([_storage_record(r, compared) for r in relations], schema=STORAGE_COLUMNS),
-        "chart": dg.MetadataValue.md(review_chart_markdown(review)),
+        "jobs": table_metadata(JOB_COLUMNS, map(_job_record, review.jobs)),
+        "storage": table_metadata(STORAGE_COLUMNS, (_storage_record(r, compared) for r in relations)),
     }
 
 
@@ -142,7 +136,7 @@ def deletions_result(due: DeletionsDue | None) -> dg.AssetCheckResult:
     return dg.AssetCheckResult(
         passed=not due.overdue and not due.due_soon,
         severity=severity,
-        description=f"{due.overdue} overdue, {due.due_soon} due within 7 days, {due.open} open, {due.failed} failed",
+        description=deletions_text(due),
         metadata={"overdue": due.overdue, "due_soon": due.due_soon, "open": due.open, "failed": due.failed},
     )
 

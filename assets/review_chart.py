@@ -9,12 +9,13 @@ from matplotlib.ticker import MaxNLocator
 from assets.pictures import markdown_image
 from assets.units import size_text
 from lifecycle.review.report import delta_text
-from lifecycle.review.weekly import WeeklyReview
+from lifecycle.review.weekly import WeeklyReview, WeekOutcomes
 
 SUCCESS: Final = "#2f6f9f"
 FAILURE: Final = "#c0392b"
 STORAGE: Final = "#5d7f4e"
 QUIET: Final = "#777777"
+PARTIAL: Final = "#ffffff"
 
 
 def _finish(axes: Axes, title: str) -> None:
@@ -30,17 +31,28 @@ def _nothing(axes: Axes, text: str) -> None:
     axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", color=QUIET, fontsize=9)
 
 
+def _week_label(week: WeekOutcomes) -> str:
+    """A week in which the ledger began is a part of one, and says so."""
+    return f"{week.start:%d %b}" + (
+        f"\nfrom {week.known_since.astimezone(week.start.tzinfo):%d %b}" if week.known_since else ""
+    )
+
+
 def _draw_outcomes(axes: Axes, review: WeeklyReview) -> None:
     places = range(len(review.history))
     successes = [week.successes for week in review.history]
     failures = [week.failures for week in review.history]
-    axes.bar(places, successes, color=SUCCESS, label="succeeded", width=0.75)
+    bars = axes.bar(places, successes, color=SUCCESS, label="succeeded", width=0.75)
     axes.bar(places, failures, bottom=successes, color=FAILURE, label="failed", width=0.75)
     for place, good, bad in zip(places, successes, failures, strict=True):
         if bad:
             # A few failures on top of hundreds of successes are too thin a stripe to be seen.
             axes.annotate(f"{bad:,}", (place, good + bad), ha="center", va="bottom", color=FAILURE, fontsize=8)
-    axes.set_xticks(list(places), [f"{week.start:%d %b}" for week in review.history])
+    for bar, week in zip(bars, review.history, strict=True):
+        if week.known_since:
+            bar.set(hatch="///", edgecolor=PARTIAL)
+    axes.set_xticks(list(places), [_week_label(week) for week in review.history])
+    axes.set_ylabel("outcomes", fontsize=8)
     axes.set_xlabel(f"week from (Monday, {review.week.start.tzinfo})", fontsize=8)
     highest = max(good + bad for good, bad in zip(successes, failures, strict=True))
     axes.set_ylim(0, highest * 1.12 or 1)
@@ -66,7 +78,7 @@ def _draw_storage(axes: Axes, review: WeeklyReview) -> None:
         axes.set_xticks([])
         _nothing(axes, "never measured")
     else:
-        axes.set_ylabel(unit, fontsize=8)
+        axes.set_ylabel(f"size, {unit}", fontsize=8)
         step = max(1, (days[-1] - days[0]).days // 5)
         ticks = [day for day in days if (days[-1] - day).days % step == 0]
         axes.set_xticks(ticks, [f"{day:%d %b}" for day in ticks])  # type: ignore[arg-type]

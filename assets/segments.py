@@ -12,6 +12,7 @@ from assets.bundle import Bundle
 from assets.checks import Finding
 from assets.progress import log_progress
 from assets.stored_once import stored_once
+from assets.tables import table_metadata, table_schema
 from lifecycle.database import Connection
 from lifecycle.declarations.application import Application
 from lifecycle.segments.refresh import SegmentRefresh, SegmentsStatus, refresh_segments, segments_status
@@ -28,15 +29,18 @@ LONGEST_WAIT: Final = timedelta(hours=2)
 TAGS_SHOWN: Final = 20
 BAR: Final = "#2f6f9f"
 
-COLUMNS: Final = dg.TableSchema(
-    columns=[
-        dg.TableColumn("account", "text", description="whose segments"),
-        dg.TableColumn("version", "int", description="of the document's format"),
-        dg.TableColumn("computed_at", "timestamptz", description="when the tags last changed"),
-        dg.TableColumn("tags", "jsonb", description="slug, score, source, tastes of each tag, best first"),
-    ]
+COLUMNS: Final = table_schema(
+    {
+        "account": ("text", "whose segments"),
+        "version": ("int", "of the document's format"),
+        "computed_at": ("timestamptz", "when the tags last changed"),
+        "tags": ("jsonb", "slug, score, source, tastes of each tag, best first"),
+    }
 )
-TAG_COLUMNS: Final = dg.TableSchema(columns=[dg.TableColumn("tag", "string"), dg.TableColumn("accounts", "int")])
+TAG_COLUMNS: Final = {
+    "tag": ("string", "slug of the tag"),
+    "accounts": ("int", "accounts whose segments hold it"),
+}
 
 
 def tags_chart(status: SegmentsStatus) -> str:
@@ -51,6 +55,8 @@ def tags_chart(status: SegmentsStatus) -> str:
     axes = figure.add_subplot()
     axes.barh([tag for tag, _ in shown], [accounts for _, accounts in shown], color=BAR)
     axes.set_title(f"{status.with_segments:,} accounts with segments, by tag", loc="left", fontsize=11)
+    axes.set_xlabel("accounts", fontsize=8)
+    axes.set_ylabel("tag", fontsize=8)
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(labelsize=8)
     return markdown_image(figure, "accounts per tag")
@@ -58,8 +64,8 @@ def tags_chart(status: SegmentsStatus) -> str:
 
 def segments_metadata(refresh: SegmentRefresh, status: SegmentsStatus, seconds: float) -> dict[str, dg.MetadataValue]:
     """What a refresh did and what the cache holds now: counts, never an account."""
-    counts = [dg.TableRecord({"tag": tag, "accounts": accounts}) for tag, accounts in status.accounts_per_tag]
     return {
+        "picture": dg.MetadataValue.md(tags_chart(status)),
         "dagster/row_count": dg.MetadataValue.int(status.with_segments),
         "accounts_seen": dg.MetadataValue.int(refresh.accounts_seen),
         "written": dg.MetadataValue.int(refresh.written),
@@ -71,8 +77,7 @@ def segments_metadata(refresh: SegmentRefresh, status: SegmentsStatus, seconds: 
         **({"lack": dg.MetadataValue.text(refresh.lack)} if refresh.lack else {}),
         "consented": dg.MetadataValue.int(status.consented),
         "seconds": dg.MetadataValue.float(round(seconds, 3)),
-        "accounts_per_tag": dg.MetadataValue.table(counts, schema=TAG_COLUMNS),
-        "chart": dg.MetadataValue.md(tags_chart(status)),
+        "accounts_per_tag": table_metadata(TAG_COLUMNS, status.accounts_per_tag),
     }
 
 

@@ -1,7 +1,7 @@
 """Kept views: one asset each, brought up to its own definition; their comparison; whether they are fresh and proved."""
 
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import dagster as dg
@@ -39,6 +39,11 @@ HOURLY: Final = dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=6), w
 # A run that a person starts refreshes at once; one of the timetable only what is due.
 SCHEDULE_TAG: Final = "dagster/schedule_name"
 COMPARISON_KEY: Final = dg.AssetKey(["lifecycle", "statistics_comparison"])
+COMPARISON_COLUMNS: Final = {
+    "view": ("string", "schema and name"),
+    "outcome": ("string", "equal, repaired, or why it was not compared"),
+    "milliseconds": ("int", "the comparison's duration"),
+}
 CHECKS: Final = {
     "fresh": "It answers from its table, which was refreshed in time.",
     "proved": "The last comparison found no row that differs from the view's own definition.",
@@ -69,7 +74,8 @@ def _picture(conn: Connection, application: Application, status: StatisticStatus
         return {}
     found = figures(conn, status.table, drawing.columns, MOST_POINTS)
     title = status.name.name.replace("_", " ")
-    return {PICTURE: dg.MetadataValue.md(markdown_image(statistics_figure(title, drawing, found), title))}
+    figure = statistics_figure(title, drawing, found, datetime.now(UTC))
+    return {PICTURE: dg.MetadataValue.md(markdown_image(figure, title))}
 
 
 def _statistic_asset(application: Application, name: QualifiedName, view: KeptView) -> dg.AssetsDefinition:
@@ -125,8 +131,9 @@ def _refreshed(
         outcome = refresh_statistic(conn, name)
     (status,) = statistics_status(conn, name)
     metadata = outcome_metadata(outcome, status)
+    # Pictures are stored by Dagster for good: one only where it shows something new.
     shown = None if outcome.rows else last_picture(context.instance, context.asset_key, PICTURE)
-    return metadata | ({PICTURE: shown} if shown else _picture(conn, application, status))
+    return ({PICTURE: shown} if shown else _picture(conn, application, status)) | metadata
 
 
 def _blind(conn: Connection, application: Application, name: QualifiedName) -> str:
@@ -156,11 +163,10 @@ def _comparison_asset(application: Application) -> dg.AssetsDefinition:
         failed = [f"{each.name}: {each.error}" for each in found if each.outcome in ("failure", "repaired")]
         if failed:
             raise LifecycleError("; ".join(failed))
-        columns = {"view": "string", "outcome": "string", "milliseconds": "int"}
         return dg.MaterializeResult(
             metadata={
                 "views": len(found),
-                "comparison": table_metadata(columns, [(e.name, e.outcome, e.duration_ms) for e in found]),
+                "comparison": table_metadata(COMPARISON_COLUMNS, [(e.name, e.outcome, e.duration_ms) for e in found]),
             }
         )
 

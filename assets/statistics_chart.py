@@ -5,7 +5,7 @@ No text and no id of a row is ever drawn.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 from typing import Final
 
@@ -16,6 +16,8 @@ from lifecycle.declarations.relations import RelationColumn
 TIMES: Final = ("date", "timestamp with time zone", "timestamp without time zone")
 NUMBERS: Final = ("bigint", "integer", "smallint", "numeric", "double precision", "real")
 MOST_LINES: Final = 4
+NOT_OVER: Final = "not over yet"
+SHADE: Final = "#999999"
 MOST_POINTS: Final = 400
 COLOURS: Final = ("#2f6f9f", "#e08e0b", "#3c8d5a", "#8e5ea2")
 # Readable on a light and on a dark page.
@@ -43,8 +45,11 @@ def drawing_of(columns: Sequence[RelationColumn]) -> Drawing | None:
     return Drawing(columns[0].name if is_series else None, numbers[: MOST_LINES if is_series else 1])
 
 
-def statistics_figure(title: str, drawing: Drawing, found: Sequence[Sequence[object]]) -> Figure:
-    """Lines per number over time, broken where a day or hour is missing; or the figures by rank."""
+def statistics_figure(title: str, drawing: Drawing, found: Sequence[Sequence[object]], now: datetime) -> Figure:
+    """Lines per number over time, broken where a day or hour is missing; or the figures by rank.
+
+    A last day, hour or week that is not over at `now` is shaded: its figures will still grow.
+    """
     figure = Figure(figsize=(10, 3.2), dpi=96, layout="constrained", facecolor=PAPER)
     axes = figure.add_subplot()
     if drawing.time:
@@ -59,23 +64,38 @@ def statistics_figure(title: str, drawing: Drawing, found: Sequence[Sequence[obj
                     marker="." if len(piece) == 1 else None,
                     label=name if piece is points or piece[0] is points[0] else None,
                 )
-        axes.set_xlabel(f"{drawing.time} (UTC)")
+        if points and _moment(points[-1][0]) <= now < _moment(points[-1][0]) + step:
+            last = _moment(points[-1][0])
+            edges = last - step / 2, last + step / 2
+            axes.axvspan(*edges, color=SHADE, alpha=0.25, linewidth=0, label=NOT_OVER)  # type: ignore[arg-type]
+        axes.set_xlabel(f"{drawing.time} (UTC)", fontsize=8)
+        axes.set_ylabel(drawing.numbers[0] if len(drawing.numbers) == 1 else "value", fontsize=8)
     else:
         values = sorted((_number(row[0]) for row in found if row[0] is not None), reverse=True)
         axes.bar(range(1, len(values) + 1), values, width=1.0, color=COLOURS[0], label=drawing.numbers[0])
-        axes.set_xlabel("rows, the largest first")
+        axes.set_xlabel("rows, the largest first", fontsize=8)
+        axes.set_ylabel(drawing.numbers[0], fontsize=8)
     axes.set_title(title, loc="left", fontsize=11)
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(labelsize=8)
     axes.set_ylim(bottom=0)
     axes.grid(axis="y", alpha=0.25)
     if found:
-        axes.legend(frameon=False, fontsize=8, loc="upper left", ncols=MOST_LINES)
+        axes.legend(frameon=False, fontsize=8, loc="upper left", ncols=MOST_LINES + 1)
     return figure
 
 
 def _number(value: object) -> float:
     return float(value) if value is not None else float("nan")  # type: ignore[arg-type]
+
+
+def _moment(time: object) -> datetime:
+    """The beginning of a day, or the moment itself; without a zone it is UTC."""
+    if isinstance(time, datetime):
+        return time if time.tzinfo else time.replace(tzinfo=UTC)
+    if isinstance(time, date):
+        return datetime(time.year, time.month, time.day, tzinfo=UTC)
+    raise TypeError(f"no time: {time!r}")
 
 
 def _usual_step(times: Sequence[object]) -> timedelta:

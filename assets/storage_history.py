@@ -6,6 +6,7 @@ from typing import Final
 
 import dagster as dg
 
+from assets.tables import table_metadata, table_schema
 from assets.units import size_text
 from lifecycle.review.storage import RelationSize, record_storage
 from resources.postgres import ApplicationDatabase, retried_when_busy
@@ -16,23 +17,24 @@ OWNERS: Final = ["team:data-platform"]
 STORAGE_KEY: Final = dg.AssetKey(["lifecycle", "storage_history"])
 # Measured every day: a day and two hours late is worth a look, two days late is a gap in the review.
 FRESHNESS: Final = dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=50), warn_window=timedelta(hours=26))
-COLUMNS: Final = dg.TableSchema(
-    columns=[
-        dg.TableColumn("measured_on", "date", description="day in UTC"),
-        dg.TableColumn("relation", "text", description="schema and name"),
-        dg.TableColumn("bytes", "bigint", description="with indexes and TOAST, partitions summed"),
-        dg.TableColumn("row_estimate", "bigint", description="the planner's estimate"),
-    ]
+COLUMNS: Final = table_schema(
+    {
+        "measured_on": ("date", "day in UTC"),
+        "relation": ("text", "schema and name"),
+        "bytes": ("bigint", "with indexes and TOAST, partitions summed"),
+        "row_estimate": ("bigint", "the planner's estimate"),
+    }
 )
-SIZE_COLUMNS: Final = dg.TableSchema(
-    columns=[dg.TableColumn("relation", "string"), dg.TableColumn("size", "string"), dg.TableColumn("rows", "int")]
-)
+SIZE_COLUMNS: Final = {
+    "relation": ("string", "schema and name"),
+    "size": ("string", "with indexes and TOAST, partitions summed"),
+    "rows": ("int", "the planner's estimate"),
+}
 
 
 def sizes_table(sizes: Iterable[RelationSize]) -> dg.TableMetadataValue:
     """One record per relation."""
-    records = [dg.TableRecord({"relation": s.relation, "size": size_text(s.bytes), "rows": s.rows}) for s in sizes]
-    return dg.MetadataValue.table(records, schema=SIZE_COLUMNS)
+    return table_metadata(SIZE_COLUMNS, ((s.relation, size_text(s.bytes), s.rows) for s in sizes))
 
 
 @dg.asset(

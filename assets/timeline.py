@@ -99,7 +99,8 @@ def timeline_figure(status: PartitionStatus, now: datetime) -> Figure:
         last = place + 3 * MONTH
     axes.set_xlim(first, last)  # type: ignore[arg-type]
     axes.set_ylim(0, top * 1.24)
-    axes.set_ylabel(unit)
+    axes.set_xlabel("month (UTC)", fontsize=8)
+    axes.set_ylabel(f"size, {unit}", fontsize=8)
     _finish(figure, axes, f"{status.table.name}: about {status.rows:,} rows, {size_text(status.bytes)}")
     return figure
 

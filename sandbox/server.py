@@ -77,6 +77,12 @@ class Server:
         return self._binaries.version
 
     @property
+    def psql(self) -> str:
+        """The psql that came with this PostgreSQL, by its whole path; where it brought none, the one on PATH."""
+        beside = self._binaries.folder / "psql"
+        return str(beside) if beside.exists() else shutil.which("psql") or "psql"
+
+    @property
     def port(self) -> int:
         """The TCP port; SandboxError before start()."""
         if self._port is None:

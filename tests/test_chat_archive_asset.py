@@ -67,7 +67,7 @@ def test_runs_move_delete_describe_and_check(make_application_db: MakeApplicatio
         metadata = event.asset_materialization.metadata
         assert metadata["rows_moved"].value == len(archived(conn))
         assert metadata["space"].value == SPACE
-        assert "data:image/png;base64," in str(metadata["chart"].value)
+        assert "data:image/png;base64," in str(metadata["picture"].value)
         told = str(metadata)
         assert not any(str(message[0]) in told for message in archived(conn).values())
         before = value(conn, "select count(*) from vouchers")

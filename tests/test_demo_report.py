@@ -17,6 +17,7 @@ from orchestration.demo.erased import LONGEST_SECONDS, Erased
 from orchestration.demo.inventory import AssetState
 from orchestration.demo.outcome import DemoReport
 from orchestration.demo.person import Person
+from orchestration.demo.report import verdict
 from tests.declared import APPLICATION
 
 FAILING = Message("1.000000", "failure", ("it fails", "once"))
@@ -91,10 +92,12 @@ def asset(**values: Any) -> list[AssetState]:
     return [replace(report().assets[0], **values)]
 
 
+WARNING = evaluation(passed=False, severity=dg.AssetCheckSeverity.WARN, description="two rows")
+
+
 def test_all_well() -> None:
     assert report().faults == []
-    warned = evaluation(passed=False, severity=dg.AssetCheckSeverity.WARN)
-    assert report(assets=asset(checks={CHECK: warned})).faults == []
+    assert report(assets=asset(checks={CHECK: WARNING})).faults == []
 
 
 @pytest.mark.parametrize(
@@ -124,6 +127,23 @@ def test_all_well() -> None:
 )
 def test_each_fault_is_told(values: dict[str, Any], fault: str) -> None:
     assert [told for told in report(**values).faults if fault in told]
+
+
+@pytest.mark.parametrize(
+    ("values", "last"),
+    [
+        ({}, "Everything did what it should."),
+        ({"assets": asset(checks={CHECK: WARNING})}, "Everything did what it should, with 1 warning above."),
+        (
+            {"assets": asset(checks={CHECK: WARNING}) * 2, "converted": {"t": 4}},
+            "Not all went well, with 1 fault and 2 warnings above.",
+        ),
+    ],
+)
+def test_the_last_line_counts_what_stands_above_it(values: dict[str, Any], last: str) -> None:
+    found = report(**values)
+    assert verdict(len(found.faults), len(found.warnings)) == last
+    assert all(name == "a holds" and told == "two rows" for name, told in found.warnings)
 
 
 def test_slacks_text_is_made_plain() -> None:

@@ -215,8 +215,8 @@ def test_a_request_without_end_does_not_hide_the_others(conn: Connection, moment
     ask(conn, BEN)
     conn.execute(ENQUEUE.encode())
     found = queue_status(conn, APPLICATION)
-    assert [request.state for request in found.open] == ["queued", "queued"]
-    assert found.next_deadline in {request.due_at for request in found.open}
+    assert [request.state for request in found.listed] == ["queued", "queued"]
+    assert found.next_deadline in {request.due_at for request in found.listed}
     month = "now() at time zone 'Asia/Tokyo' + interval '1 month'"
     late = f"select count(*) from lifecycle.deletion_jobs where due_at at time zone 'Asia/Tokyo' > {month}"
     assert value(conn, late) == 0

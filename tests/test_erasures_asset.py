@@ -21,11 +21,11 @@ from assets.erasure_checks import (
 from assets.erasures import KEY
 from lifecycle.database import Connection, connect, rows, value
 from lifecycle.erasures.compressed import HEADER, Words, unpack
+from lifecycle.erasures.due import deletions_due
 from lifecycle.erasures.policy import ERASURE
 from lifecycle.erasures.queue import enqueue
 from lifecycle.erasures.run import BatchResult, erase_batch
 from lifecycle.erasures.status import OpenRequests, erasure_health
-from lifecycle.review.weekly import deletions_due
 from orchestration.definitions import build_definitions
 from orchestration.schedules import LOOK_FOR_RETURNED
 from resources.postgres import ApplicationDatabase
@@ -108,7 +108,7 @@ def test_a_run_erases_proves_and_names_nobody(url: str, conn: Connection) -> Non
     }
     assert all(record["reason"] for record in records(metadata, "exemptions"))
     assert {record["step"] for record in records(metadata, "steps")} >= {"collect", "erase", "search", "unpack"}
-    assert "data:image/png;base64," in str(metadata["chart"].value)
+    assert "data:image/png;base64," in str(metadata["picture"].value)
     for text in (str(metadata), logged):
         assert [name for name in names if name in text] == []
 

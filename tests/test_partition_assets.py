@@ -72,7 +72,7 @@ def test_convert_rotate_check(application_db: str, instance: dg.DagsterInstance)
     metadata = materialization.metadata
     assert metadata["months_ahead"].value == 3
     assert metadata["expired"].value == 0
-    assert "data:image/png;base64," in str(metadata["timeline"].value)
+    assert "data:image/png;base64," in str(metadata["picture"].value)
     assert {"dagster/row_count", "bytes", "actions"} <= set(metadata)
 
     again = run("convert_event_tables", application_db, instance)

@@ -45,7 +45,7 @@ def test_a_run_refreshes_describes_and_checks(make_application_db: MakeApplicati
         metadata = event.asset_materialization.metadata
         held = value(conn, "select count(*) from account_profiles where preferences ? 'segments'")
         assert metadata["dagster/row_count"].value == metadata["written"].value == held > 0
-        assert "data:image/png;base64," in str(metadata["chart"].value)
+        assert "data:image/png;base64," in str(metadata["picture"].value)
         told = str(result.all_events) + str(metadata)
         for (account,) in rows(conn, "select account_id::text from account_profiles"):
             assert account not in told

@@ -16,11 +16,11 @@ from assets.pictures import png
 from assets.review import outbox_result
 from assets.review_chart import review_chart
 from lifecycle.database import Connection, connect, rows, value
+from lifecycle.erasures.due import DeletionsDue
 from lifecycle.review.report import LONGEST_TABLE, record_weekly_review, report_content
 from lifecycle.review.storage import RelationGrowth, StorageGrowth
 from lifecycle.review.weekly import (
     WEEK,
-    DeletionsDue,
     JobReview,
     OpenProblem,
     Outbox,
@@ -146,7 +146,7 @@ def test_the_jobs_run_and_nobody_is_named(make_application_db: MakeApplicationDb
     (event,) = results[1].asset_materializations_for_node("review_the_week")
     (second,) = results[2].asset_materializations_for_node("review_the_week")
     assert [e.metadata["sent_to_outbox"].value for e in (event, second)] == [True, False]
-    assert {"jobs", "storage", "chart", "deletions_overdue"} <= set(event.metadata)
+    assert {"jobs", "storage", "picture", "deletions_overdue"} <= set(event.metadata)
     table = event.metadata["jobs"]
     assert isinstance(table, dg.TableMetadataValue)
     names = {record.data["job"] for record in table.records}

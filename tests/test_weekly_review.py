@@ -15,14 +15,13 @@ from assets.pictures import png
 from assets.review import deletions_result
 from assets.review_chart import review_chart
 from lifecycle.database import Connection, connect, rows
+from lifecycle.erasures.due import DeletionsDue, deletions_due
 from lifecycle.review.report import JOB, report_content
 from lifecycle.review.weekly import (
     WEEK,
-    DeletionsDue,
     JobReview,
     Outbox,
     WeeklyReview,
-    deletions_due,
     review_week,
     weekly_review,
 )

@@ -5,19 +5,24 @@ A request is named by its own id, never by the account's. What is returned are c
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Final
 
 from psycopg import sql
 
 from lifecycle.database import Connection, rows, value, without_statement_timeout
 from lifecycle.declarations.application import Application
+from lifecycle.erasures.due import QUEUE_EXISTS, DeletionsDue, WaitingRequest, deletions_due, waiting_requests
 
 ENQUEUE: Final = "select request_id, state, reason from public.enqueue_deletion_jobs()"
 HOLD: Final = "select public.hold_deletion_request(%s, %s, %s)"
+HELD_UNTIL: Final = """
+select case when j.hold_until is not null then least(j.hold_until, '9999-12-30') end,
+       least(greatest(j.due_at, '0001-01-02'), '9999-12-30')
+  from lifecycle.deletion_jobs j where j.request_id = lifecycle.carried_out_under(%s)
+"""
 RELEASE: Final = "select public.release_deletion_request(%s, %s)"
 CANCEL: Final = "select public.cancel_deletion_request(%s, %s)"
-QUEUE_EXISTS: Final = "select to_regclass('lifecycle.deletion_jobs') is not null"
 # What the next claim would take, the most urgent first.
 DUE: Final = """
 select j.request_id::text, j.attempts, j.recurrences, extract(epoch from j.next_attempt_at)::bigint
@@ -35,12 +40,6 @@ select count(*) filter (where state = 'queued' and not_before > now()),
 """
 # Before `lifecycle migrate` nothing else is known of them.
 PENDING: Final = sql.SQL("select count(*) from {table} r where r.{status}::text in ({pending}, {processing})")
-OPEN: Final = """
-select request_id::text, state, least(greatest(requested_at, '0001-01-02'), '9999-12-30'),
-       least(greatest(due_at, '0001-01-02'), '9999-12-30'), attempts, next_attempt_at, hold_reason, hold_until,
-       last_error
-  from lifecycle.deletion_jobs where state not in ('verified', 'cancelled') order by due_at, id limit %s
-"""
 # More fit on no screen, and the most urgent come first.
 MOST_LISTED: Final = 50
 
@@ -65,30 +64,17 @@ class DueJob:
 
 
 @dataclass(frozen=True)
-class OpenRequest:
-    """One request that is not carried out yet. `last_error` names tables and columns, never a value."""
-
-    request_id: str
-    state: str
-    requested_at: datetime
-    due_at: datetime
-    attempts: int
-    next_attempt_at: datetime
-    hold_reason: str | None
-    hold_until: datetime | None
-    last_error: str | None
-
-
-@dataclass(frozen=True)
 class QueueStatus:
     """Requests by state. `in_grace` of the queued ones wait for the end of their grace period; `without_job` were not
-    enqueued yet; `next_deadline` is that of the most urgent open one."""
+    enqueued yet; `next_deadline` is that of the most urgent open one; `due` counts all that is not carried out as the
+    weekly review does, `listed` names it. Before `lifecycle migrate` there is no `due`."""
 
     states: Mapping[str, int]
     in_grace: int
     without_job: int
     next_deadline: datetime | None
-    open: tuple[OpenRequest, ...]
+    due: DeletionsDue | None = None
+    listed: tuple[WaitingRequest, ...] = ()
 
     @property
     def waiting(self) -> int:
@@ -121,6 +107,12 @@ def hold(conn: Connection, request_id: str, reason: str, until: datetime | None 
         return str(value(conn, HOLD, (request_id, reason, until)))
 
 
+def standing(conn: Connection, request_id: str) -> tuple[datetime | None, datetime]:
+    """The end of a request's hold (None: until somebody releases it) and its deadline."""
+    found: tuple[datetime | None, datetime] = rows(conn, HELD_UNTIL, (request_id,))[0]
+    return found
+
+
 def release(conn: Connection, request_id: str, *, confirm: bool = False) -> str:
     """End a hold; its new state. One that this project's own rules hold ends by itself; one that reaches far beyond the
     person's rows ends when somebody confirms it."""
@@ -137,14 +129,15 @@ def cancel(conn: Connection, request_id: str, reason: str) -> str:
 def queue_status(conn: Connection, application: Application) -> QueueStatus:
     """How the queue stands. Before `lifecycle migrate` every open request counts as one without a job."""
     if not value(conn, QUEUE_EXISTS):
-        return QueueStatus({}, 0, _open_requests(conn, application), None, ())
+        return QueueStatus({}, 0, _open_requests(conn, application), None)
     in_grace, next_deadline, without_job = rows(conn, STANDING)[0]
     return QueueStatus(
         states=dict(rows(conn, STATES)),
         in_grace=in_grace,
         without_job=without_job,
         next_deadline=next_deadline,
-        open=tuple(OpenRequest(*row) for row in rows(conn, OPEN, (MOST_LISTED,))),
+        due=deletions_due(conn, datetime.now(UTC)),
+        listed=waiting_requests(conn, MOST_LISTED),
     )
 
 

@@ -7,8 +7,9 @@ from typing import Any, Final
 from psycopg.types.json import Jsonb
 
 from lifecycle.database import Connection
+from lifecycle.erasures.due import deletions_text
 from lifecycle.review.storage import RelationGrowth
-from lifecycle.review.weekly import DeletionsDue, JobReview, WeeklyReview
+from lifecycle.review.weekly import JobReview, WeeklyReview
 from lifecycle.units import size_text
 
 JOB: Final = "weekly_job_review"
@@ -88,14 +89,6 @@ def top_relations(review: WeeklyReview) -> tuple[RelationGrowth, ...]:
     return review.storage.relations[:TOP_RELATIONS]
 
 
-def _deletions_line(due: DeletionsDue) -> str:
-    oldest = "" if due.oldest_days is None else f", oldest {due.oldest_days} days"
-    failed = f", {due.failed} failed and need a person" if due.failed else ""
-    return (
-        f"Deletion requests: {due.overdue} overdue, {due.due_soon} due within 7 days, {due.open} open{oldest}{failed}"
-    )
-
-
 def _storage_line(review: WeeklyReview) -> str:
     storage = review.storage
     if storage.measured_on is None:
@@ -123,7 +116,7 @@ def report_lines(review: WeeklyReview) -> list[str]:
     stray = {name: count for name, count in review.default_rows.items() if count}
     lines = [
         f"Outcomes: {this.successes:,} succeeded, {this.failures:,} failed (week before: {before.failures:,} failed)",
-        *([_deletions_line(review.deletions)] if review.deletions else []),
+        *([f"Deletion requests: {deletions_text(review.deletions)}"] if review.deletions else []),
         _problems_line(review),
         _storage_line(review),
     ]

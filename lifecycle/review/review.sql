@@ -34,11 +34,13 @@ begin
                   where h.measured_on = today order by h.bytes desc, h.relation;
 end $$;
 
--- Deletion requests that are not carried out, each with its deadline, where personal data is declared. A failed job is
--- tried again until its tries are used up: then it needs a person. A request that no job was made of yet, and that says
--- itself that it failed, needs one, too.
+-- Deletion requests that are not carried out, each with its deadline, where personal data is declared: what the weekly
+-- review, the check of the deadline and `lifecycle erasure status` count. A failed job is tried again until its tries are
+-- used up: then it needs a person. A request that no job was made of yet, and that says itself that it failed, needs one,
+-- too. `told` is why it waits, `until` the end of a hold or the next try.
 create or replace function lifecycle.deletions_asked_for()
-returns table (requested_at timestamptz, due_at timestamptz, open boolean, given_up boolean)
+returns table (requested_at timestamptz, due_at timestamptz, open boolean, given_up boolean,
+               request_id text, state text, until timestamptz, told text)
 language plpgsql stable set search_path = ''
 as $$
 #variable_conflict use_column
@@ -52,12 +54,21 @@ begin
     if not found then
         return;
     end if;
-    return query select j.seen_at, j.due_at, true, j.state = 'failed' and j.attempts >= policy.tries_until_failed
+    return query select j.seen_at, j.due_at, true, j.state = 'failed' and j.attempts >= policy.tries_until_failed,
+                        j.request_id, j.state,
+                        case j.state when 'held' then j.hold_until when 'queued' then greatest(j.not_before, j.next_attempt_at)
+                                     when 'failed' then j.next_attempt_at end,
+                        coalesce(j.hold_reason, j.last_error)
                    from lifecycle.deletion_jobs j where j.state not in ('verified', 'cancelled');
     begin
         return query execute lifecycle.request_statement(
             'select r.%5$I::timestamptz, (r.%5$I::timestamptz at time zone $2 + $1) at time zone $2,
-                    r.%4$I <> %13$L, r.%4$I = %13$L
+                    r.%4$I <> %13$L, r.%4$I = %13$L, r.%2$I::text,
+                    case when r.%4$I = %13$L then ''failed'' else ''not enqueued yet'' end, null::timestamptz,
+                    case when r.%4$I = %13$L
+                         then concat(''it failed before this project came; to try it: update '', %1$L, '' set '', quote_ident(%4$L),
+                                     '' = '', quote_literal(%10$L), '' where '', quote_ident(%2$L), '' = '',
+                                     quote_literal(r.%2$I::text), '';'') end
                from %1$s r
               where r.%4$I in (%10$L, %11$L, %13$L)
                 and not exists (select from lifecycle.deletion_jobs j where j.request_id = r.%2$I::text)

@@ -11,12 +11,14 @@ from datetime import date, datetime, timedelta
 from typing import Final, Literal
 from zoneinfo import ZoneInfo
 
-from lifecycle.database import Connection, rows, value
+from lifecycle.database import Connection, rows
 from lifecycle.declarations.application import Application
+from lifecycle.erasures.due import DeletionsDue, deletions_due
 from lifecycle.partitions.status import partition_status
 from lifecycle.partitions.tables import monthly_tables
 from lifecycle.review.storage import StorageGrowth, storage_growth, storage_totals
 
+DAY: Final = timedelta(days=1)
 WEEK: Final = timedelta(days=7)
 WEEKS_SHOWN: Final = 8
 LAST_WEEK: Final = WEEKS_SHOWN - 1
@@ -46,18 +48,9 @@ select job, week, by_run,
        percentile_cont(0.5) within group (order by duration_ms) filter (where counts and success),
        percentile_cont(0.95) within group (order by duration_ms) filter (where counts and success),
        count(*) filter (where not counts and not success),
-       max(written_at) filter (where counts and success)
+       max(written_at) filter (where counts and success),
+       min(written_at) filter (where counts)
   from judged group by job, week, by_run order by job, week
-"""
-QUEUE_EXISTS: Final = "select to_regclass('lifecycle.deletion_jobs') is not null"
-DELETIONS: Final = """
-select count(*) filter (where open),
-       count(*) filter (where open and due_at > %(now)s and due_at <= %(now)s + interval '7 days'),
-       count(*) filter (where open and due_at <= %(now)s),
-       floor(extract(epoch from %(now)s - min(requested_at) filter (where open and isfinite(requested_at)))
-             / 86400)::int,
-       count(*) filter (where given_up)
-  from lifecycle.deletions_asked_for()
 """
 PROBLEMS: Final = "select job, cause, times, since from lifecycle.open_problems order by since, job, cause"
 WAITING: Final = """
@@ -109,23 +102,16 @@ class JobReview:
 
 @dataclass(frozen=True)
 class WeekOutcomes:
-    """Successes and failures of all jobs in the week that starts at `start`."""
+    """Successes and failures of all jobs in the week that starts at `start`.
+
+    `known_since` is when the ledger began, where that was in this week, more than a day after its start: the week is a
+    part of one.
+    """
 
     start: datetime
     successes: int
     failures: int
-
-
-@dataclass(frozen=True)
-class DeletionsDue:
-    """Deletion requests not carried out: `open`, of which `due_soon` (within 7 days) or `overdue`; `failed` ones need a
-    person. `oldest_days` is the age of the oldest one."""
-
-    open: int = 0
-    due_soon: int = 0
-    overdue: int = 0
-    oldest_days: int | None = None
-    failed: int = 0
+    known_since: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -181,7 +167,8 @@ def job_outcomes(
     jobs = {job: JobReview(job, scheduled=True) for job in scheduled}
     per_week: dict[int, list[int]] = defaultdict(lambda: [0, 0])
     seen = set(scheduled)
-    for job, number, by_run, successes, failures, p50, p95, other_failures, last_success in rows(
+    began = None
+    for job, number, by_run, successes, failures, p50, p95, other_failures, last_success, first_outcome in rows(
         conn, OUTCOMES, {"first": first, "now": now}
     ):
         review = replace(jobs.get(job, JobReview(job, scheduled=False)), counted_by="run" if by_run else "object")
@@ -195,17 +182,15 @@ def job_outcomes(
         if number in (LAST_WEEK, LAST_WEEK - 1) and successes + failures:
             seen.add(job)
         jobs[job] = review
+        began = min((moment for moment in (began, first_outcome) if moment is not None), default=None)
         per_week[number][0] += successes
         per_week[number][1] += failures
-    history = tuple(WeekOutcomes(first + number * WEEK, *per_week[number]) for number in range(WEEKS_SHOWN))
+    history = tuple(
+        WeekOutcomes(start, successes, failures, began if began and DAY < began - start < WEEK else None)
+        for number in range(WEEKS_SHOWN)
+        for start, (successes, failures) in [(first + number * WEEK, per_week[number])]
+    )
     return tuple(jobs[job] for job in sorted(seen)), history
-
-
-def deletions_due(conn: Connection, now: datetime) -> DeletionsDue | None:
-    """Deletion requests against their deadline; None where no personal data is declared."""
-    if not value(conn, QUEUE_EXISTS):
-        return None
-    return DeletionsDue(*rows(conn, DELETIONS, {"now": now})[0])
 
 
 def outbox(conn: Connection, now: datetime) -> Outbox:

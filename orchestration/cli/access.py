@@ -20,7 +20,7 @@ def matrix(as_json: AsJson = False) -> None:
     """Show what each role may do with each object now. Changes nothing."""
     from lifecycle.access.declared import declared_access
     from lifecycle.access.matrix import access_matrix
-    from orchestration.cli.access_report import matrix_table
+    from orchestration.cli.access_report import matrix_tables
 
     with errors_as_messages():
         declared = declared_access(declared_application())
@@ -29,7 +29,7 @@ def matrix(as_json: AsJson = False) -> None:
     if as_json:
         typer.echo(json.dumps([asdict(row) for row in found], indent=2, ensure_ascii=False))
     else:
-        Console().print(matrix_table(found))
+        Console(highlight=False).print(*matrix_tables(found), sep="\n")
 
 
 @access.command()

@@ -9,21 +9,27 @@ from rich.console import RenderableType
 from rich.markup import escape
 from rich.table import Table
 
+from lifecycle.access.abbreviated import GUARDS, LEGEND, Notes, short_object
 from lifecycle.access.matrix import SHOWN_ROLES, MatrixRow
 from lifecycle.access.report import AccessReport
 
 NOTHING: Final = "[dim]-[/]"
+# Of a role whose name is longer than anything that stands below it.
+SHORT_ROLES: Final = {"service_role": "service"}
 
 
-def matrix_table(matrix: Sequence[MatrixRow]) -> Table:
-    """One line per object, one column per role."""
-    table = Table(title="Who may do what with which rows")
-    for heading in ("object", "guarded by", *SHOWN_ROLES):
-        table.add_column(heading, overflow="fold")
+def matrix_tables(matrix: Sequence[MatrixRow]) -> list[RenderableType]:
+    """One line per object, one column per role, in letters that are explained below; it fits 80 columns."""
+    notes = Notes()
+    table = Table(
+        title="Who may do what with which rows", title_justify="left", box=None, pad_edge=False, padding=(0, 1, 0, 0)
+    )
+    for heading in ("object", "by", *(SHORT_ROLES.get(role, role) for role in SHOWN_ROLES)):
+        table.add_column(heading, overflow="fold", no_wrap=heading != "object")
     for row in matrix:
-        cells = (escape(row.access.get(role, "")) or NOTHING for role in SHOWN_ROLES)
-        table.add_row(escape(row.object), escape(row.guarded) or NOTHING, *cells)
-    return table
+        cells = (escape(notes.cell(row.access.get(role, ""))) or NOTHING for role in SHOWN_ROLES)
+        table.add_row(escape(short_object(row)), GUARDS.get(row.guarded, row.guarded), *cells)
+    return [table, "", *LEGEND, *map(escape, notes.lines)]
 
 
 def _told(title: str, found: Sequence[tuple[str, str]]) -> Table:

@@ -68,9 +68,9 @@ def receipt(request_id: RequestId, as_json: AsJson = False) -> None:
 
 @erasure.command()
 def status(as_json: AsJson = False) -> None:
-    """Show how many requests are in which state, and the open ones, the most urgent first."""
+    """See which requests wait or need a person, and when each is due: what an alert or the weekly review points to."""
     from lifecycle.erasures.queue import queue_status
-    from orchestration.cli.erasure_report import status_tables
+    from orchestration.cli.erasure_report import status_lines
     from orchestration.cli.session import declared_application
 
     with command_transaction(GROUP) as conn:
@@ -78,7 +78,8 @@ def status(as_json: AsJson = False) -> None:
     if as_json:
         typer.echo(json.dumps(asdict(found), indent=2, ensure_ascii=False, default=str))
     else:
-        Console().print(*status_tables(found), sep="\n")
+        # A line is broken by the terminal alone: an id, or SQL to paste, is copied whole.
+        Console(highlight=False).print(*status_lines(found), sep="\n", soft_wrap=True)
 
 
 @erasure.command()
@@ -91,10 +92,13 @@ def hold(
 ) -> None:
     """Keep a request from being carried out. Its deadline goes on."""
     from lifecycle.erasures.queue import hold as hold_request
+    from lifecycle.erasures.queue import standing
+    from orchestration.cli.erasure_report import hold_told
 
     with command_session(GROUP) as conn:
         state = hold_request(conn, str(request_id), reason, until.replace(tzinfo=UTC) if until else None)
-    typer.echo(f"Request {request_id} is {state}.")
+        held_until, due_at = standing(conn, str(request_id))
+    typer.echo("\n".join(hold_told(str(request_id), state, held_until, due_at)))
 
 
 @erasure.command()

@@ -1,7 +1,7 @@
 """What `lifecycle erasure` prints: plan, receipts and queue as tables, and a run with its progress."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any, Final
@@ -13,6 +13,7 @@ from rich.table import Table
 
 from lifecycle.database import connect
 from lifecycle.declarations.application import Application
+from lifecycle.erasures.due import WaitingRequest, deletions_text
 from lifecycle.erasures.proof import BrokenReceipt, PlannedStep, PlannedWords, Receipt
 from lifecycle.erasures.queue import QueueStatus, enqueue, queue_status
 from lifecycle.erasures.run import BatchResult, erase_batch
@@ -73,7 +74,10 @@ def _chain(broken: Sequence[BrokenReceipt]) -> str:
 
 def _receipt_tables(receipt: Receipt) -> list[RenderableType]:
     body = receipt.body
-    facts = _table(f"Receipt {receipt.id} of request {receipt.request_id}", "what", "value")
+    # A hash is as long as 80 columns allow beside its name, and is copied whole.
+    facts = Table(show_header=False, box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    facts.add_column(no_wrap=True)
+    facts.add_column(overflow="fold")
     for name in FACTS:
         facts.add_row(name.replace("_", " "), escape(str(body[name])))
     for name, found in body["search"].items():
@@ -93,7 +97,8 @@ def _receipt_tables(receipt: Receipt) -> list[RenderableType]:
     left = _table("Left where others wrote it", "column", "rows")
     for row in body["left_with_others"]:
         left.add_row(escape(row["column"]), f"{row['rows']:,}")
-    return [facts, done, kept, *(table for table in (claimed, left) if table.row_count)]
+    title = f"[bold]Receipt {receipt.id} of request {receipt.request_id}[/]"
+    return [title, facts, done, kept, *(table for table in (claimed, left) if table.row_count)]
 
 
 def receipts_tables(receipts: Sequence[Receipt], broken: Sequence[BrokenReceipt]) -> list[RenderableType]:
@@ -111,19 +116,39 @@ def receipts_json(receipts: Sequence[Receipt], broken: Sequence[BrokenReceipt]) 
     return json.dumps(document, indent=2, ensure_ascii=False, default=str)
 
 
-def status_tables(status: QueueStatus) -> list[RenderableType]:
-    """Requests by state, and the open ones."""
+def status_lines(status: QueueStatus) -> list[RenderableType]:
+    """Requests by state, the counts of the weekly review, and each request that waits: its id whole, to be copied."""
     states = _table("Deletion requests", "state", "requests")
     for state, count in status.states.items():
         states.add_row(state, f"{count:,}")
     if status.without_job:
         states.add_row("not enqueued yet", f"{status.without_job:,}")
-    requests = _table("Open, the most urgent first", "request", "state", "due, UTC", "next try, UTC", "why")
-    for request in status.open:
-        why = request.hold_reason or request.last_error or ""
-        tried = _moment(request.next_attempt_at) if request.state in ("queued", "failed") else "-"
-        requests.add_row(request.request_id, request.state, _moment(request.due_at), tried, escape(why))
-    return [states, requests] if status.open else [states]
+    counted = [f"{deletions_text(status.due)}."] if status.due else []
+    if not status.listed:
+        return [states, *counted]
+    title = "[bold]Not carried out: those that need a person, then the most urgent[/]"
+    return [states, *counted, "", title, *(line for request in status.listed for line in _waiting(request))]
+
+
+def _waiting(request: WaitingRequest) -> Iterator[str]:
+    state = f"[red]{request.state}, needs a person[/]" if request.needs_a_person else request.state
+    yield f"{request.request_id}  {state}, due {_moment(request.due_at)} UTC"
+    word = "held until" if request.state == "held" else "next try"
+    when = f"{word} {_moment(request.until)} UTC" if request.until else ""
+    if request.state == "held" and not request.until:
+        when = "held until somebody releases it"
+    told = ": ".join(part for part in (when, request.told) if part)
+    if told:
+        yield f"    {escape(told)}"
+
+
+def hold_told(request_id: str, state: str, until: datetime | None, due_at: datetime) -> Iterator[str]:
+    """What a hold came to, and that the deadline goes on."""
+    yield f"Request {request_id} is {state} {f'until {_moment(until)} UTC' if until else 'until somebody releases it'}."
+    if until is None:
+        yield f"Its deadline goes on: {_moment(due_at)} UTC."
+    elif until > due_at:
+        yield f"Warning: the hold ends after the request's deadline, {_moment(due_at)} UTC, which goes on."
 
 
 def _print_batch(batch: BatchResult, console: Console) -> None:

@@ -55,6 +55,16 @@ class DemoReport:
         return [message for message in self.channel if message.kind == kind]
 
     @property
+    def warnings(self) -> list[tuple[str, str]]:
+        """(asset and check, what it says) of each check that warns: nothing to be mended in the demo."""
+        return [
+            (f"{state.key.path[-1]} {check.name}", evaluation.description or "")
+            for state in self.assets
+            for check, evaluation in state.checks.items()
+            if evaluation is not None and warned(evaluation)
+        ]
+
+    @property
     def faults(self) -> list[str]:
         """Everything that is not as it should be; empty when the demo did what it should."""
         found = [f"{result.job_def.name}: {text}" for result in self.runs for text in failures(result)]

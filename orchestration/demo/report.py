@@ -168,11 +168,8 @@ def print_report(report: DemoReport, artificial: tuple[str, ...], console: Conso
     for part in (*tables, _review(report)):
         console.print()
         console.print(part, highlight=False)
-    for state in report.assets:
-        for check, evaluation in state.checks.items():
-            if evaluation is not None and warned(evaluation):
-                name = f"{state.key.path[-1]} {check.name}"
-                console.print(f"[yellow]{name}[/]: {escape(evaluation.description or '')}", highlight=False)
+    for name, told in report.warnings:
+        console.print(f"[yellow]warning[/] {name}: {escape(told)}", highlight=False)
     counts = {kind: len(report.of_kind(kind)) for kind in ("failure", "recovery", "report")}
     console.print(f"Slack: {', '.join(f'{count} {kind}' for kind, count in counts.items())}.", highlight=False)
     if artificial:
@@ -182,4 +179,15 @@ def print_report(report: DemoReport, artificial: tuple[str, ...], console: Conso
     faults = report.faults
     for text in faults:
         console.print(f"[bold red]fault[/] {escape(text)}", highlight=False, soft_wrap=True)
-    console.print("[bold red]Not all went well.[/]" if faults else "[bold green]Everything did what it should.[/]")
+    console.print(f"[bold {'red' if faults else 'green'}]{verdict(len(faults), len(report.warnings))}[/]")
+
+
+def verdict(faults: int, warnings: int) -> str:
+    """The last line: whether all went well, and how many faults and warnings stand above it."""
+    counts = [
+        f"{count} {word}{'' if count == 1 else 's'}"
+        for count, word in ((faults, "fault"), (warnings, "warning"))
+        if count
+    ]
+    told = f", with {' and '.join(counts)} above." if counts else "."
+    return f"{'Not all went well' if faults else 'Everything did what it should'}{told}"

@@ -1,5 +1,6 @@
 """The demo from beginning to end."""
 
+import shlex
 import signal
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -151,7 +152,8 @@ def demonstrate(settings: Demo, folder: Path, server: Server, console: Console) 
         if settings.once:
             return 1 if report.faults else 0
         console.print("\nTo see a person erased in the UI, as the job erase_personal_data, run in another terminal:")
-        console.print(f"psql '{url}' <<'SQL'{ASK.rstrip()};\nSQL", markup=False, highlight=False, soft_wrap=True)
+        psql = shlex.quote(server.psql)
+        console.print(f"{psql} '{url}' <<'SQL'{ASK.rstrip()};\nSQL", markup=False, highlight=False, soft_wrap=True)
         serve(settings.port, folder, {**settings.environment, **variables}, slack, console)
     return 0
 

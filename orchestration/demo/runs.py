@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import takewhile
+from pathlib import Path
+from typing import Final
 
 import dagster as dg
 from rich.console import Console
@@ -12,9 +14,26 @@ from lifecycle.declarations.application import Application
 from orchestration.definitions import build_definitions
 from orchestration.demo.progress import progress_logger, step
 from orchestration.schedules import build_schedules
-from resources.dagster_private import schedule_execution_time_iterator
+from resources.dagster_private import RemoteRepositoryOrigin, WorkspaceFileTarget, schedule_execution_time_iterator
 from sensors.notifications import notifications
 from sensors.run_outcomes import run_outcomes
+
+WORKSPACE: Final = Path(__file__).resolve().parents[2] / "workspace.yaml"
+# As Dagster marks a run that its UI or daemon launched.
+REPOSITORY_TAG: Final = ".dagster/repository"
+LOCATION_TAG: Final = "dagster/code_location"
+
+
+def file_with_its_job(instance: dg.DagsterInstance, run_id: str, job: str, repository: str) -> None:
+    """Say where the job of a run of this process is found, so that the UI shows it on Overview and with its job."""
+    run = instance.get_run_by_id(run_id)
+    if run is None:
+        return
+    (location,) = WorkspaceFileTarget([str(WORKSPACE)]).create_origins()
+    origin = RemoteRepositoryOrigin(location, repository)
+    tags = {REPOSITORY_TAG: origin.get_label(), LOCATION_TAG: location.location_name}
+    instance.add_run_tags(run_id, tags)
+    instance.run_storage.replace_job_origin(run.with_tags({**run.tags, **tags}), origin.get_job_origin(job))
 
 
 def interrupted(result: dg.ExecuteInProcessResult) -> bool:
@@ -75,6 +94,7 @@ class Runner:
                 run_config={**request.run_config, "loggers": {"console": {"config": {}}}},
                 tags=request.tags,
             )
+            file_with_its_job(self.instance, result.run_id, job, definitions.get_repository_def().name)
             if interrupted(result):
                 raise KeyboardInterrupt
         self.results.append(result)

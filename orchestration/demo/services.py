@@ -19,13 +19,13 @@ from rich.console import Console
 from lifecycle.errors import SandboxError
 from orchestration.demo.logs import rotate_logs
 from orchestration.demo.progress import step
+from orchestration.demo.runs import WORKSPACE
 from resources.dagster_private import DAEMON
 from resources.variables import BASE_URL_VARIABLE, CHANNEL_VARIABLE, TOKEN_VARIABLE
 from sandbox.slack_server import CHANNEL_ID
 from sandbox.supervise import SupervisedProcess, supervised
 
 PROJECT: Final = Path(__file__).resolve().parents[2]
-WORKSPACE: Final = PROJECT / "workspace.yaml"
 HOST: Final = "127.0.0.1"
 PATIENCE_SECONDS: Final = 180.0
 LOG_LINES: Final = 15
