@@ -126,3 +126,29 @@ def test_a_key_that_was_not_known_is_read_all_the_same(conn: Connection) -> None
         text = text_of(conn, 2_000, "items_by_owner")
         found = rows(conn, f"with keys as (select generate_series(1999, 2002) as key) select owner from {text}")
         assert {owner for (owner,) in found} == set(range(1, 2_003))
+
+
+def test_the_planner_learns_what_the_log_of_changes_holds(conn: Connection) -> None:
+    """Or it would read the whole log again for each row of it."""
+    known = "select reltuples from pg_class where oid = 'lifecycle.changed_rows'::regclass"
+    with conn:
+        conn.execute("alter table lifecycle.changed_rows set (autovacuum_enabled = false)")
+        conn.execute("update items set at = at - interval '3 hours' where id <= 4000")
+        assert value(conn, known) < 4_000
+        ((mode, _, _),) = rows(conn, KEYED, ("items_by_owner",))
+        assert mode == "keyed"
+        assert value(conn, known) >= 4_000
+        learnt = (
+            "select most_common_vals::text from pg_stats where tablename = 'changed_rows' and attname = 'source_name'"
+        )
+        assert "items" in value(conn, learnt)
+
+
+def test_a_log_that_somebody_else_looks_at_is_not_waited_for(conn: Connection) -> None:
+    with conn, psycopg.connect(conn.info.dsn, password=conn.info.password) as other:
+        conn.execute("update items set at = at - interval '3 hours' where id <= 4000")
+        other.execute("lock table lifecycle.changed_rows in share update exclusive mode")
+        with conn.transaction():
+            conn.execute("set local lock_timeout = '1s'")
+            ((mode, _, _),) = rows(conn, KEYED, ("items_by_owner",))
+        assert mode == "keyed"

@@ -197,6 +197,23 @@ begin
     return definition;
 end $$;
 
+-- The planner learns what the log of changes holds when much was written since it last looked: taken for nearly empty, the log
+-- would be read anew for each of thousands of its rows. Whoever learns it at this moment does so for others as well.
+create or replace function lifecycle.learn_changed_rows() returns void
+language plpgsql set search_path = ''
+as $$
+declare
+    log constant regclass := 'lifecycle.changed_rows';
+begin
+    if (select pg_relation_size(c.oid) / current_setting('block_size')::int > 2 * c.relpages + 8
+               or pg_stat_get_mod_since_analyze(c.oid) > greatest(c.reltuples, 0) / 10 + 1000
+          from pg_class c where c.oid = log) then
+        lock table lifecycle.changed_rows in share update exclusive mode nowait;
+        analyze lifecycle.changed_rows;
+    end if;
+exception when lock_not_available then null;
+end $$;
+
 -- One view brought up to its definition, readers undisturbed. `mode`: whole, keyed or skipped; `note` says why whole. The
 -- keys and the definition are read by one statement, so that both are of one moment; rows that are written later are
 -- found by the next refresh.
@@ -223,6 +240,7 @@ begin
     written := 0;
     mode := 'skipped';
     if note is null then
+        perform lifecycle.learn_changed_rows();
         execute format('select count(*) > 0, coalesce(array_agg(distinct c.key::text) filter (where c.key is not null), ''{}''),
                                coalesce(bool_or(c.key is null), false)
                           from (%s) c', view.change_query)
