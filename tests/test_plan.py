@@ -6,9 +6,12 @@ from datetime import datetime
 import psycopg
 import pytest
 
-from lifecycle.database import connect, rows
+from lifecycle.database import connect, rows, value
+from lifecycle.declarations.event_tables import EventTable
+from lifecycle.errors import RefusedError
 from lifecycle.partitions.convert import convert_table
 from lifecycle.partitions.plan import plan_conversion
+from lifecycle.partitions.tables import monthly_table
 from tests.conversion_load import (
     BEHAVIOUR,
     BUSINESS,
@@ -25,6 +28,7 @@ from tests.conversion_load import (
 # What Python decides and in which order; the statements run on both versions in the other files.
 pytestmark = pytest.mark.one_server
 MakeDb = Callable[..., str]
+ACCEPTED = EventTable(time=REPLAY.time_column, keep=REPLAY.retention, accept_no_realtime=True)
 
 
 def test_partitioned_by_us_is_done(make_application_db: MakeDb, now: datetime) -> None:
@@ -116,12 +120,30 @@ def test_publication_under_partition_names_is_warned_of(make_application_db: Mak
         assert any("publication changes" in warning and "partition names" in warning for warning in warnings)
 
 
-def test_realtime_is_warned_of(make_application_db: MakeDb, now: datetime) -> None:
+def test_realtime_is_refused_until_consented_to(make_application_db: MakeDb, now: datetime) -> None:
     url = make_application_db(rows=False, migrated=True)
     with connect(url) as conn:
         assert not any("Realtime" in warning for warning in plan_conversion(conn, REPLAY, now).warnings)
         conn.execute("alter publication supabase_realtime add table session_replay_events")
-        assert any("Realtime" in warning for warning in plan_conversion(conn, REPLAY, now).warnings)
+        (refused,) = plan_conversion(conn, REPLAY, now).refusals
+        for word in (
+            "supabase_realtime",
+            "realtime.broadcast_changes",
+            "accept_no_realtime: true",
+            "event_tables.yaml",
+        ):
+            assert word in refused
+        before = rows(conn, CATALOG)
+        with pytest.raises(RefusedError, match="accept_no_realtime"):
+            convert(url, REPLAY, now)
+        assert rows(conn, CATALOG) == before
+        accepted = monthly_table(REPLAY.relation, ACCEPTED)
+        plan = plan_conversion(conn, accepted, now)
+        assert (plan.state, plan.refusals) == ("ready", ())
+        assert any("Realtime will deliver no change" in warning for warning in plan.warnings)
+        convert(url, accepted, now)
+        published = "select count(*) from pg_publication_tables where tablename = 'session_replay_events'"
+        assert value(conn, published) == 1
 
 
 def test_statements_that_will_fail_are_named(make_application_db: MakeDb, now: datetime) -> None:
