@@ -100,6 +100,7 @@ ERRORS = {
 }
 QUERIES = {
     "tableoid": "select distinct tableoid::regclass::text from {s}.events",
+    "ONLY before the table's name": "select count(*) > 0 from only {s}.events",
     "ctid": "select count(*) = count(distinct ctid) from {s}.events",
     "pg_relation_size() of the table": "select pg_relation_size('{s}.events') > 0",
 }

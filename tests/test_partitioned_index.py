@@ -12,8 +12,9 @@ from lifecycle.database import Connection, connect, rows, value
 from lifecycle.errors import RefusedError
 from lifecycle.names import QualifiedName
 from lifecycle.partitions.index import Wanted, build_index
+from lifecycle.partitions.months import month_start, partition_name
 from orchestration.cli.main import app
-from tests.partitioned import BEHAVIOR, insert_events, rotate_all, server_clock
+from tests.partitioned import BEHAVIOR, insert_events, rotate_all, run_on, server_clock
 
 pytest_plugins = ("tests.partitioned_fixtures",)
 LANGUAGE = Wanted(BEHAVIOR.relation, ("language", "session_id"))
@@ -66,15 +67,16 @@ def test_writers_go_on_and_months_that_come_meanwhile_have_it(partitioned_db: st
 
 def test_goes_on_after_a_kill_in_the_middle_of_a_build(partitioned_db: str) -> None:
     """Ended by the server while it waits for a writer: what it leaves is invalid, and nobody else had to wait."""
-    waits = "select pid from pg_stat_activity where application_name = 'lifecycle index' and wait_event_type = 'Lock'"
+    waits = "select pid from pg_stat_activity where query like 'create%%concurrently%%' and wait_event_type = 'Lock'"
     unique = Wanted(BEHAVIOR.relation, ("id", "event_timestamp"), unique=True, name="twice", where="page_url <> ''")
     with connect(partitioned_db) as conn, connect(partitioned_db) as writer, ThreadPoolExecutor(1) as pool:
         now = server_clock(conn)
         writer.execute("begin")
-        insert_events(writer, BEHAVIOR, now, session="open")
+        newest = partition_name(BEHAVIOR.name, month_start(now))
+        run_on(writer, "insert into {} (session_id, page_url) values ('open', '/')", newest)
         run = pool.submit(build_index, partitioned_db, unique, silent)
         deadline = time.monotonic() + 60
-        while not (waiting := value(conn, waits)):
+        while not (waiting := value(conn, waits, ())):
             assert time.monotonic() < deadline
             time.sleep(0.02)
         conn.execute("set lock_timeout = '1s'")
@@ -127,7 +129,7 @@ def test_the_command(partitioned_db: str, monkeypatch: pytest.MonkeyPatch) -> No
     words = ["index", "user_behavior_events", "lower(page_url)", "language desc", "--where", "language is not null"]
     told = CliRunner().invoke(app, [*words, "--name", "pages"])
     assert told.exit_code == 0, told.output
-    assert "user_behavior_events_default: built, 1 of" in told.output
+    assert "user_behavior_events_default: built, 10 of 10" in told.output
     assert "public.pages is valid on every partition." in told.output
     assert "was there already" in CliRunner().invoke(app, [*words, "--name", "pages"]).output
     with connect(partitioned_db) as conn:

@@ -171,8 +171,8 @@ def _build_parts(conn: Connection, wanted: Wanted, name: QualifiedName, body: sq
         except psycopg.errors.UniqueViolation:
             _take_back(conn, name, part, wanted)
             raise RefusedError(
-                f"{name}: rows of {schema}.{partition} are the same in {', '.join(wanted.elements)}. Nothing is left of "
-                "the index; correct them, then run this again"
+                f"{name}: rows of {schema}.{partition} are the same in {', '.join(wanted.elements)}. Nothing is left"
+                " of the index; correct them, then run this again"
             ) from None
         built += 1
         total = value(conn, PARTITIONS, (str(wanted.table),))

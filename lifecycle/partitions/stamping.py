@@ -10,7 +10,7 @@ from lifecycle.database import Connection, rows
 
 # Row (1), before (2).
 TRIGGERS: Final = """
-select t.tgname::text, l.lanname::text, p.prosrc, convert_from(replace(t.tgargs::text, '\\000', ' ')::bytea, 'utf8')
+select t.tgname::text, l.lanname::text, p.prosrc, t.tgargs
   from pg_trigger t join pg_proc p on p.oid = t.tgfoid join pg_language l on l.oid = p.prolang
  where t.tgrelid = %s and not t.tgisinternal and t.tgtype & 3 = 3 order by 1
 """
@@ -29,7 +29,8 @@ def triggers_that_set(conn: Connection, table_oid: int, column: str) -> list[str
     return [
         name
         for name, language, source, arguments in rows(conn, TRIGGERS, (table_oid,))
-        if may_set(language, source, arguments, column)
+        # Each argument ends with a zero byte.
+        if may_set(language, source, bytes(arguments).replace(b"\0", b" ").decode(errors="replace"), column)
     ]
 
 
