@@ -12,6 +12,7 @@ from lifecycle.errors import RefusedError
 from lifecycle.partitions.convert import convert_table
 from lifecycle.partitions.plan import plan_conversion
 from lifecycle.partitions.tables import monthly_table
+from sandbox.server import SUPERUSER, Server
 from tests.conversion_load import (
     BEHAVIOUR,
     BUSINESS,
@@ -152,6 +153,40 @@ def test_statements_that_will_fail_are_named(make_application_db: MakeDb, now: d
         text = "\n".join(plan_conversion(conn, REPLAY, now).warnings)
     for what in ("CREATE INDEX CONCURRENTLY", "another type of the time column", "partitioned-tables.md"):
         assert what in text
+
+
+def test_the_plan_says_how_much_disk_it_needs(make_application_db: MakeDb, now: datetime) -> None:
+    url = make_application_db(rows=False, migrated=True)
+    fill(url, REPLAY, now, count=500)
+    with connect(url) as conn:
+        plain = plan_conversion(conn, REPLAY, now)
+        assert plain.bytes_needed == 2 * plain.bytes > 0
+        (told,) = [warning for warning in plain.warnings if "of free disk" in warning]
+        assert f"{plain.bytes_needed:,} bytes" in told
+        conn.execute("create materialized view heavy as select * from session_replay_events")
+        size = value(conn, "select pg_total_relation_size('heavy')")
+        assert plan_conversion(conn, REPLAY, now).bytes_needed == plain.bytes_needed + size
+        convert(url, REPLAY, now, split_now=False)
+        attached = plan_conversion(conn, REPLAY, now)
+        assert attached.state == "attached"
+        assert attached.bytes_needed >= plain.bytes_needed
+        convert(url, REPLAY, now)
+        assert plan_conversion(conn, REPLAY, now).bytes_needed == 0
+
+
+def test_what_pg_stat_statements_and_subscribers_notice_is_warned_of(
+    make_application_db: MakeDb, server: Server, now: datetime
+) -> None:
+    url = make_application_db(rows=False, migrated=True)
+    words = ("pg_stat_statements counts", "publication changes: publish_via_partition_root is switched on")
+    with connect(url) as conn, connect(server.url(url.rsplit("/", 1)[1], user=SUPERUSER)) as admin:
+        admin.execute("drop extension if exists pg_stat_statements")
+        told = "\n".join(plan_conversion(conn, REPLAY, now).warnings)
+        assert not [word for word in words if word in told]
+        admin.execute("create extension pg_stat_statements")
+        conn.execute("create publication changes for table session_replay_events")
+        told = "\n".join(plan_conversion(conn, REPLAY, now).warnings)
+        assert [word for word in words if word not in told] == []
 
 
 def test_the_plan_waits_for_nobody(make_application_db: MakeDb, now: datetime) -> None:

@@ -60,6 +60,8 @@ comment on index user_behavior_events_page_url_idx is 'for the report of pages';
 revoke insert on user_behavior_events from anon;
 grant update (page_url) on user_behavior_events to anon;
 alter table user_behavior_events set (fillfactor = 90);
+alter table user_behavior_events add column number bigserial, add column counted int generated always as identity;
+create statistics of_pages on page_url, language from user_behavior_events;
 create view recent_events with (security_invoker = true) as
     select * from user_behavior_events where event_timestamp > now() - interval '1 day';
 comment on view recent_events is 'the last day';

@@ -101,8 +101,8 @@ CHANGED_STATEMENTS: Final = (
     ),
     ChangedStatement(
         "UNIQUE USING INDEX",
-        "create unique index both on {table} ({key}, {time});"
-        " alter table {table} add constraint once unique using index both",
+        "create unique index {index} on {table} ({key}, {time});"
+        " alter table {table} add constraint once unique using index {index}",
         ("0A000",),
         ("alter table {table} add constraint once unique ({key}, {time})",),
     ),
