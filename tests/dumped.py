@@ -86,7 +86,7 @@ def plain(text: str) -> str:
     text = re.sub(r"(ALTER TABLE|ON) ONLY ", r"\1 ", text)
     if "CREATE TABLE" in text:
         # A partition's constraint bears the table's name, which is not what PostgreSQL would call it.
-        text = re.sub(r" CONSTRAINT \S+_not_null NOT NULL", " NOT NULL", text)
+        text = re.sub(r' CONSTRAINT (?:"[^"]*_not_null"|[^"\s]+_not_null) NOT NULL', " NOT NULL", text)
         return re.sub(r" DEFAULT nextval\('[^']*'::regclass\)", "", text)
     if not GRANT.match(text):
         return text
