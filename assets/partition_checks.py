@@ -57,10 +57,10 @@ def nothing_past_retention(status: PartitionStatus) -> Finding:
         return finding
     metadata = {"expired": len(status.expired)}
     if status.expired:
-        expired = listed(status.expired)
-        return Finding(
-            False, f"older than {status.table.retention}: {expired}; run the job rotate_event_partitions", metadata
-        )
+        cure = "run the job rotate_event_partitions"
+        if status.held:
+            cure = f"{listed(status.held)}: drop that, or let it read {status.table.qualified_name}; then {cure}"
+        return Finding(False, f"older than {status.table.retention}: {listed(status.expired)}; {cure}", metadata)
     return Finding(True, f"nothing wholly older than {status.table.retention}", metadata)
 
 

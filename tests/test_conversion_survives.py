@@ -11,72 +11,11 @@ from psycopg import sql
 
 from lifecycle.database import Connection, connect, rows, value
 from tests.conversion_load import BEHAVIOUR, FEW_MONTHS, convert, fill, fingerprint, insert_event, leftovers
+from tests.furnished import FURNISH, PUBLISH
 
 MakeDb = Callable[..., str]
 AsRole = Callable[..., AbstractContextManager[Connection]]
 
-FURNISH = """
-comment on table user_behavior_events is 'It''s "quoted"; 観光 %s';
-comment on column user_behavior_events.page_url is 'path %, never a host';
-comment on index user_behavior_events_page_url_idx is 'for the page report';
-comment on constraint user_behavior_events_account_id_fkey on user_behavior_events is 'people may go';
-alter table user_behavior_events
-    add column "Länge m" numeric(10, 2) not null default 1.5,
-    add column seconds integer generated always as (length(page_url) * 2) stored,
-    add constraint short_language check (length(language) < 40),
-    alter column user_agent set storage external;
-alter table user_behavior_events add column forgotten integer;
-alter table user_behavior_events drop column forgotten;
-comment on constraint short_language on user_behavior_events is 'BCP 47';
-create index "Odd Index" on user_behavior_events using gin (actions jsonb_path_ops) where language is not null;
-create index user_behavior_events_day_idx on user_behavior_events (date(created_at at time zone 'UTC'))
-    include (session_id) with (fillfactor = 70);
-create unique index user_behavior_events_replica on user_behavior_events (event_timestamp, id);
-alter table user_behavior_events set (autovacuum_vacuum_scale_factor = 0.05, fillfactor = 90,
-    toast.autovacuum_vacuum_cost_delay = 5);
-create statistics page_language on page_url, language from user_behavior_events;
-
-create table fired (by text, operation text, at timestamptz default now());
-grant all on fired to public;
-create function note() returns trigger language plpgsql as $$
-begin
-    insert into fired (by, operation) values (tg_name, tg_op);
-    return case when tg_op = 'DELETE' then old else new end;
-end $$;
-create trigger "row" before insert or update or delete on user_behavior_events for each row execute function note();
-create trigger after_row after insert on user_behavior_events for each row
-    when (new.page_url like '/fire%') execute function note();
-create trigger of_column after update of page_url on user_behavior_events for each row execute function note();
-create trigger statement after insert on user_behavior_events for each statement execute function note();
-create trigger transition after insert on user_behavior_events referencing new table as added
-    for each statement execute function note();
-create constraint trigger late after insert on user_behavior_events deferrable initially deferred
-    for each row execute function note();
-create trigger disabled_row before insert on user_behavior_events for each row execute function note();
-alter table user_behavior_events disable trigger disabled_row;
-create trigger disabled_statement after delete on user_behavior_events for each statement execute function note();
-alter table user_behavior_events disable trigger disabled_statement;
-create trigger always_row after delete on user_behavior_events for each row execute function note();
-alter table user_behavior_events enable always trigger always_row;
-comment on trigger statement on user_behavior_events is 'counts statements';
-
-alter table user_behavior_events enable row level security, force row level security;
-create policy "own: rows" on user_behavior_events for select to authenticated
-    using (account_id = (select auth_account_id()));
-create policy everyone on user_behavior_events as restrictive using (page_url <> '/secret');
-create policy add on user_behavior_events for insert to anon, authenticated with check (page_url like '/%'
-    and not exists (select from user_behavior_events other where other.page_url = 'never'));
-revoke all on user_behavior_events from anon, authenticated;
-grant select (id, page_url, account_id) on user_behavior_events to authenticated;
-grant insert on user_behavior_events to authenticated;
-grant update (page_url) on user_behavior_events to service_role with grant option;
-"""
-PUBLISH = (
-    "create publication everything for table user_behavior_events, accounts",
-    "create publication some_columns for table user_behavior_events (id, event_timestamp, page_url)"
-    " where (event_timestamp > '2020-01-01') with (publish = 'insert')",
-    "create publication via_root for table user_behavior_events with (publish_via_partition_root = true)",
-)
 # Every query answers about the table under its name; `ON ONLY` is how the server writes a partitioned index.
 FACTS: dict[str, str] = {
     "table": """select relowner::regrole::text, array(select unnest(relacl)::text order by 1), relrowsecurity,

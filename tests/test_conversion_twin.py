@@ -9,13 +9,16 @@ from typing import Any
 import psycopg
 import pytest
 from psycopg import sql
+from typer.testing import CliRunner
 
 from lifecycle.database import Connection, connect, rows, value
 from lifecycle.declarations.application import Application
 from lifecycle.migrating.migrate import upgrade
-from lifecycle.partitions.changed import CHANGED_STATEMENTS, changed_statements
+from lifecycle.partitions.changed import CHANGED_STATEMENTS, ChangedStatement, changed_statements
 from lifecycle.partitions.convert import convert_table
 from lifecycle.partitions.months import add_months, month_start
+from orchestration.cli.main import app as main
+from resources.variables import URL_VARIABLE
 from sandbox.application import clone_database, drop_database
 from sandbox.server import Server
 from tests.conftest import MakeApplicationDb
@@ -115,6 +118,7 @@ class Twins:
 
     converted: Connection
     plain: Connection
+    converted_url: str
 
 
 @pytest.fixture
@@ -131,7 +135,7 @@ def twins(make_application_db: MakeApplicationDb, server: Server, now: datetime)
     for table in EVENT_TABLES:
         convert_table(converted_url, table, now=now, progress=lambda _message, _fraction: None)
     with connect(converted_url) as converted, connect(url) as plain:
-        yield Twins(converted, plain)
+        yield Twins(converted, plain, converted_url)
     drop_database(server, f"{plain_name}_converted")
 
 
@@ -166,7 +170,7 @@ def rolled_back(twins: Twins) -> Iterator[None]:
 def outcome(conn: Connection, statements: str) -> str | None:
     """The SQLSTATE with which the statements fail; None when they work. `\\gexec` is psql's: run what comes back."""
     try:
-        with nullcontext() if "concurrently" in statements else conn.transaction():
+        with nullcontext() if "concurrently" in statements or "cluster" in statements else conn.transaction():
             if statements.startswith("copy"):
                 with conn.cursor().copy(statements.encode()) as source:
                     list(source)
@@ -188,6 +192,10 @@ def state(conn: Connection, table: Any) -> set[tuple[str, str]]:
             query = f"select count(*), sum(hashtextextended(to_jsonb(t)::text, 0)) from {place} t"
             found.add(("rows", repr(rows(conn, query))))
     return found
+
+
+def outside_of_transactions(changed: ChangedStatement) -> bool:
+    return changed.what.startswith("CLUSTER") or "CONCURRENTLY" in changed.what
 
 
 @pytest.mark.one_server
@@ -214,9 +222,9 @@ def test_the_list_of_what_postgresql_refuses(twins: Twins, subtests: pytest.Subt
     """Each entry fails on a partitioned table alone, and what the list says instead works there."""
     known = names(twins.plain, BUSINESS)
     refused = changed_statements(twins.converted.info.server_version // 10_000)
-    for changed in sorted(CHANGED_STATEMENTS, key=lambda changed: "CONCURRENTLY" in changed.what):
-        # No index is built or dropped concurrently in a transaction: these two come last and stay.
-        alone = nullcontext() if "CONCURRENTLY" in changed.what else rolled_back(twins)
+    for changed in sorted(CHANGED_STATEMENTS, key=outside_of_transactions):
+        # These come last and stay.
+        alone = nullcontext() if outside_of_transactions(changed) else rolled_back(twins)
         with subtests.test(changed=changed.what), alone:
             for conn in (twins.converted, twins.plain):
                 # Every id is an account: the foreign key of the list holds.
@@ -226,5 +234,9 @@ def test_the_list_of_what_postgresql_refuses(twins: Twins, subtests: pytest.Subt
             assert outcome(twins.converted, statement) in (changed.errors if changed in refused else (None,))
             for instead in changed.instead if changed in refused else ():
                 assert outcome(twins.converted, instead.format(**known)) is None, instead
-    valid = "select indisvalid from pg_index where indexrelid = 'an_index'::regclass"
-    assert value(twins.converted, valid)
+            if changed.command:
+                words = changed.command.format(**known | {"index": "by_command"}).split()
+                told = CliRunner().invoke(main, words[1:], env={URL_VARIABLE: twins.converted_url})
+                assert told.exit_code == 0, told.output
+    for name in ("an_index", "by_command"):
+        assert value(twins.converted, "select indisvalid from pg_index where indexrelid = %s::regclass", (name,))

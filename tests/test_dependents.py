@@ -251,3 +251,14 @@ def test_application_functions_and_views_go_on(make_application_db: MakeDb, now:
         assert {name for name in names if before[name] != after[name]} == set()
         assert sum(len(found) for found in after.values()) > 500
         assert "successfully" in value(conn, "select run_daily_maintenance()")
+
+
+def test_a_materialized_view_is_not_opened_by_default_privileges(url: str, now: datetime) -> None:
+    """Filled anew beside the old one, it would be open to whoever may read what is new."""
+    with connect(url) as conn:
+        conn.execute("create materialized view closed as select count(*) from user_behavior_events")
+        conn.execute("revoke all on closed from anon, authenticated; grant select on closed to authenticated")
+        conn.execute("alter default privileges grant all on tables to anon")
+        convert(url, BEHAVIOUR, now, split_now=False)
+        readable = "select has_table_privilege(%s, 'closed', 'select')"
+        assert [value(conn, readable, (role,)) for role in ("anon", "authenticated")] == [False, True]

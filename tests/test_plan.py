@@ -6,9 +6,13 @@ from datetime import datetime
 import psycopg
 import pytest
 
-from lifecycle.database import connect, rows
+from lifecycle.database import connect, rows, value
+from lifecycle.declarations.event_tables import EventTable
+from lifecycle.errors import RefusedError
 from lifecycle.partitions.convert import convert_table
 from lifecycle.partitions.plan import plan_conversion
+from lifecycle.partitions.tables import monthly_table
+from sandbox.server import SUPERUSER, Server
 from tests.conversion_load import (
     BEHAVIOUR,
     BUSINESS,
@@ -25,6 +29,7 @@ from tests.conversion_load import (
 # What Python decides and in which order; the statements run on both versions in the other files.
 pytestmark = pytest.mark.one_server
 MakeDb = Callable[..., str]
+ACCEPTED = EventTable(time=REPLAY.time_column, keep=REPLAY.retention, accept_no_realtime=True)
 
 
 def test_partitioned_by_us_is_done(make_application_db: MakeDb, now: datetime) -> None:
@@ -116,12 +121,30 @@ def test_publication_under_partition_names_is_warned_of(make_application_db: Mak
         assert any("publication changes" in warning and "partition names" in warning for warning in warnings)
 
 
-def test_realtime_is_warned_of(make_application_db: MakeDb, now: datetime) -> None:
+def test_realtime_is_refused_until_consented_to(make_application_db: MakeDb, now: datetime) -> None:
     url = make_application_db(rows=False, migrated=True)
     with connect(url) as conn:
         assert not any("Realtime" in warning for warning in plan_conversion(conn, REPLAY, now).warnings)
         conn.execute("alter publication supabase_realtime add table session_replay_events")
-        assert any("Realtime" in warning for warning in plan_conversion(conn, REPLAY, now).warnings)
+        (refused,) = plan_conversion(conn, REPLAY, now).refusals
+        for word in (
+            "supabase_realtime",
+            "realtime.broadcast_changes",
+            "accept_no_realtime: true",
+            "event_tables.yaml",
+        ):
+            assert word in refused
+        before = rows(conn, CATALOG)
+        with pytest.raises(RefusedError, match="accept_no_realtime"):
+            convert(url, REPLAY, now)
+        assert rows(conn, CATALOG) == before
+        accepted = monthly_table(REPLAY.relation, ACCEPTED)
+        plan = plan_conversion(conn, accepted, now)
+        assert (plan.state, plan.refusals) == ("ready", ())
+        assert any("Realtime will deliver no change" in warning for warning in plan.warnings)
+        convert(url, accepted, now)
+        published = "select count(*) from pg_publication_tables where tablename = 'session_replay_events'"
+        assert value(conn, published) == 1
 
 
 def test_statements_that_will_fail_are_named(make_application_db: MakeDb, now: datetime) -> None:
@@ -130,6 +153,40 @@ def test_statements_that_will_fail_are_named(make_application_db: MakeDb, now: d
         text = "\n".join(plan_conversion(conn, REPLAY, now).warnings)
     for what in ("CREATE INDEX CONCURRENTLY", "another type of the time column", "partitioned-tables.md"):
         assert what in text
+
+
+def test_the_plan_says_how_much_disk_it_needs(make_application_db: MakeDb, now: datetime) -> None:
+    url = make_application_db(rows=False, migrated=True)
+    fill(url, REPLAY, now, count=500)
+    with connect(url) as conn:
+        plain = plan_conversion(conn, REPLAY, now)
+        assert plain.bytes_needed == 2 * plain.bytes > 0
+        (told,) = [warning for warning in plain.warnings if "of free disk" in warning]
+        assert f"{plain.bytes_needed:,} bytes" in told
+        conn.execute("create materialized view heavy as select * from session_replay_events")
+        size = value(conn, "select pg_total_relation_size('heavy')")
+        assert plan_conversion(conn, REPLAY, now).bytes_needed == plain.bytes_needed + size
+        convert(url, REPLAY, now, split_now=False)
+        attached = plan_conversion(conn, REPLAY, now)
+        assert attached.state == "attached"
+        assert attached.bytes_needed >= plain.bytes_needed
+        convert(url, REPLAY, now)
+        assert plan_conversion(conn, REPLAY, now).bytes_needed == 0
+
+
+def test_what_pg_stat_statements_and_subscribers_notice_is_warned_of(
+    make_application_db: MakeDb, server: Server, now: datetime
+) -> None:
+    url = make_application_db(rows=False, migrated=True)
+    words = ("pg_stat_statements counts", "publication changes: publish_via_partition_root is switched on")
+    with connect(url) as conn, connect(server.url(url.rsplit("/", 1)[1], user=SUPERUSER)) as admin:
+        admin.execute("drop extension if exists pg_stat_statements")
+        told = "\n".join(plan_conversion(conn, REPLAY, now).warnings)
+        assert not [word for word in words if word in told]
+        admin.execute("create extension pg_stat_statements")
+        conn.execute("create publication changes for table session_replay_events")
+        told = "\n".join(plan_conversion(conn, REPLAY, now).warnings)
+        assert [word for word in words if word not in told] == []
 
 
 def test_the_plan_waits_for_nobody(make_application_db: MakeDb, now: datetime) -> None:

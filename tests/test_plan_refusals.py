@@ -80,13 +80,24 @@ REFUSED = {
         "alter table user_behavior_events alter column event_timestamp drop not null",
         ("event_timestamp must be timestamptz NOT NULL, and may be null",),
     ),
-    "serial column": (
-        "alter table user_behavior_events add column number bigserial",
-        ("column number draws its values from a sequence",),
+    "check of the row as a whole": (
+        "alter table user_behavior_events add constraint whole_row check (user_behavior_events is not null)",
+        ("constraint whole_row checks the row as a whole",),
     ),
-    "identity column": (
-        "alter table user_behavior_events add column number int generated always as identity",
-        ("column number draws its values from a sequence",),
+    "index of the row as a whole": (
+        "create function whole(record) returns boolean immutable language plpgsql as 'begin return true; end';"
+        "create index whole_row on user_behavior_events (whole(user_behavior_events))",
+        ("index whole_row is of the row as a whole",),
+    ),
+    "index where the row as a whole": (
+        "create index whole_row on user_behavior_events (id) where user_behavior_events is not null",
+        ("index whole_row is of the row as a whole",),
+    ),
+    "table of a type": (
+        "create type kind as (id uuid, event_timestamp timestamptz);"
+        "drop table user_behavior_events cascade;"
+        "create table user_behavior_events of kind (id primary key, event_timestamp not null)",
+        ("it is a table of type kind", "NOT OF"),
     ),
     **{
         f"BEFORE trigger: {body}": (
@@ -100,6 +111,10 @@ REFUSED = {
             "select now(), 1 into new.event_timestamp, new.page_url;",
             "new := jsonb_populate_record(new, '{}');",
             "select * into new from user_behavior_events limit 1;",
+            "/* one */ new.event_timestamp := now(); /* two */",
+            "raise notice '--'; new.event_timestamp := now();",
+            "execute 'select now()' into new.event_timestamp;",
+            "return jsonb_populate_record(new, '{}');",
         )
     },
     "view with ONLY": (

@@ -14,6 +14,11 @@ class EventTable(DeclaredObject):
     time: Column = Field(description="timestamptz NOT NULL; says to which month (UTC) a row belongs")
     keep: Interval
     months_ahead: Annotated[int, Field(ge=1, le=24)] = 3
+    accept_no_realtime: bool = Field(
+        default=False,
+        description="convert it although Supabase's Realtime publishes it and delivers none of its changes afterwards: "
+        "a trigger that calls `realtime.broadcast_changes()` takes its place",
+    )
 
 
 class EventTables(RootModel[dict[QualifiedName, EventTable]]):

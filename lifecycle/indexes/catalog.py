@@ -77,8 +77,8 @@ def require_table(conn: Connection, index: Index) -> None:
         raise UnfitError(f"{index.table} does not exist")
     if kind == "p":
         raise UnfitError(
-            f"{index.table} is partitioned, where no index can be built without stopping writers. Take the index out "
-            "of indexes.yaml, or build it on each partition by hand"
+            f"{index.table} is partitioned, where PostgreSQL builds no index concurrently. Build it with `lifecycle "
+            f"index {index.table} COLUMNS`, and take it out of indexes.yaml"
         )
     if kind != "r":
         raise UnfitError(f"{index.table} is no table")

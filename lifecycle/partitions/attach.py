@@ -13,10 +13,12 @@ from psycopg import sql
 from lifecycle.database import Connection, politely, rows, run_all, value
 from lifecycle.errors import BusyError
 from lifecycle.locks import LockPolicy
+from lifecycle.partitions.carried import primary_key, statistics_objects
 from lifecycle.partitions.catalog import Names, TableStructure
 from lifecycle.partitions.dependents import direct_dependents, replacements
 from lifecycle.partitions.drift import bring_access_over, present_structures, refuse_changed_structure
-from lifecycle.partitions.parent import TRIGGERS, create_parent
+from lifecycle.partitions.parent import REPLICA_INDEX, TRIGGERS, bare_names, create_parent
+from lifecycle.partitions.sequences import carry_identities, release_sequences
 from lifecycle.partitions.snapshots import index_build_blockers
 from lifecycle.partitions.tables import PARTITION_SCHEMA
 
@@ -76,10 +78,11 @@ def build_key_index(conn: Connection, names: Names, old: TableStructure) -> None
         if valid is False:
             conn.execute(sql.SQL("drop index concurrently {}").format(index))
         conn.execute(
-            sql.SQL("create unique index concurrently {} on {} ({})").format(
+            sql.SQL("create unique index concurrently {} on {} ({}){}").format(
                 sql.Identifier(names.new_key_index),
                 names.public,
                 sql.SQL(", ").join(map(sql.Identifier, old.new_key(table.time_column))),
+                primary_key(conn, old.oid).index_parameters(),
             )
         )
     except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected) as error:
@@ -145,14 +148,16 @@ def attach_whole(conn: Connection, names: Names, old: TableStructure) -> float:
     table = names.table
     rekey: list[sql.Composable] = []
     if old.primary_key != old.new_key(table.time_column):
+        key, new_index = primary_key(conn, old.oid), sql.Identifier(names.new_key_index)
         rekey = [
-            sql.SQL("alter table {} drop constraint {}").format(
-                names.public, sql.Identifier(old.primary_key_name or "")
-            ),
-            sql.SQL("alter table {} add constraint {} primary key using index {}").format(
-                names.public, sql.Identifier(names.new_key_index), sql.Identifier(names.new_key_index)
+            sql.SQL("alter table {} drop constraint {}").format(names.public, sql.Identifier(key.name)),
+            sql.SQL("alter table {} add constraint {} primary key using index {}{}").format(
+                names.public, new_index, new_index, sql.SQL(key.deferred)
             ),
         ]
+        if value(conn, REPLICA_INDEX, (old.oid,)) == key.name:
+            # A published table whose identity is an index that is gone takes no UPDATE.
+            rekey.append(sql.SQL("alter table {} replica identity using index {}").format(names.public, new_index))
     # The parent's row triggers come down to each partition; the old ones would fire a second time.
     own_triggers = [
         sql.SQL("drop trigger {} on {}").format(sql.Identifier(row[1]), names.public)
@@ -163,6 +168,7 @@ def attach_whole(conn: Connection, names: Names, old: TableStructure) -> float:
     def attach() -> None:
         foreign_keys = create_parent(conn, names, old)
         conn.execute(sql.SQL("lock table only {} in access exclusive mode").format(names.public))
+        carry_identities(conn, names, old)
         run_all(
             conn,
             [
@@ -251,7 +257,11 @@ def swap_names(conn: Connection, names: Names, old: TableStructure) -> float | N
         now_old, now_parent = present_structures(conn, names)
         refuse_changed_structure(conn, names, now_old, now_parent)
         bring_access_over(conn, names, now_old, now_parent)
-        run_all(conn, [*statements, *(row[0] for row in rows(conn, TOUCH_FUNCTIONS, (table.name,)))])
+        before, after = release_sequences(conn, names, now_old.oid, now_parent.oid)
+        bare_names(conn, table.schema)
+        aside, statistics = statistics_objects(conn, now_old.oid)
+        functions = [row[0] for row in rows(conn, TOUCH_FUNCTIONS, (table.name,))]
+        run_all(conn, [*before, *aside, *statements, *after, *statistics, *functions])
         return True
 
     swapped, milliseconds = politely(

@@ -20,8 +20,7 @@ select c.oid, c.relkind::text, pg_get_userbyid(c.relowner), c.relpersistence::te
   from pg_class c where c.oid = to_regclass(%s)
 """
 COLUMNS = """
-select attname, format_type(atttypid, atttypmod), attnotnull, attgenerated <> '', attidentity <> '',
-       pg_get_serial_sequence(attrelid::regclass::text, attname)
+select attname, format_type(atttypid, atttypmod), attnotnull, attgenerated <> ''
   from pg_attribute where attrelid = %s and attnum > 0 and not attisdropped order by attnum
 """
 PRIMARY_KEY = """
@@ -37,8 +36,6 @@ class Column:
     type: str
     not_null: bool
     generated: bool
-    identity: bool
-    sequence: str | None
 
 
 @dataclass(frozen=True)

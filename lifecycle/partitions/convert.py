@@ -5,7 +5,6 @@ Every step reads from the catalog how far an earlier run came, so a run killed a
 
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -30,6 +29,7 @@ from lifecycle.partitions.capture import forget_truncation, start_capture, stop_
 from lifecycle.partitions.catalog import Names, TableStructure, is_partition_of_ours, table_structure
 from lifecycle.partitions.dependents import switch_dependents
 from lifecycle.partitions.exchange import add_foreign_keys, catch_up, exchange, require_capture
+from lifecycle.partitions.given_up import leave_as_it_was, remembered_options
 from lifecycle.partitions.plan import plan_conversion
 from lifecycle.partitions.split import (
     analyze_indexed,
@@ -85,19 +85,20 @@ def convert_table(
             return _result(conn, table, "already_partitioned", (), started, 0.0, now)
         try:
             names = Names(table)
-            try:
-                switched, attach_ms = _attach(conn, names, progress)
-            except LifecycleError:
-                _leave_autovacuum_on(conn, names)
-                raise
+            switched, attach_ms = _attach(conn, names, progress)
             split_ms = 0.0
             # A run that died after the exchange has nothing left to put off.
             split_now = split_now or (plan.state == "resumable" and not _legacy_attached(conn, names))
             if split_now:
                 split_ms = _split(conn, url, names, now, pacing, progress)
             else:
-                restore_autovacuum(conn, names.legacy, _remembered_options(conn, table))
-        except psycopg.errors.InsufficientPrivilege as error:
+                restore_autovacuum(conn, names.legacy, remembered_options(conn, table))
+        except BaseException as error:
+            # What passes, or a person who stops the run, is followed by another run.
+            passes = isinstance(error, BusyError) or not isinstance(error, Exception)
+            leave_as_it_was(conn, names, keep_index=passes)
+            if not isinstance(error, psycopg.errors.InsufficientPrivilege):
+                raise
             raise RefusedError(
                 f"{table.qualified_name}: {error.diag.message_primary}. Connect as the owner of the named object "
                 "(or grant that role to the one you use), then run the conversion again; it goes on where it stopped."
@@ -156,26 +157,6 @@ def _attach(conn: Connection, names: Names, progress: Progress) -> tuple[tuple[s
     return switched, max(longest, swap_ms)
 
 
-def _remembered_options(conn: Connection, table: MonthlyTable) -> tuple[str, ...]:
-    options = value(
-        conn,
-        "select storage_options from lifecycle.partition_conversions where schema_name = %s and table_name = %s",
-        (table.schema, table.name),
-    )
-    return tuple(options or ())
-
-
-def _leave_autovacuum_on(conn: Connection, names: Names) -> None:
-    """Undo the switching off when the attachment ends in an error: nobody knows when the next run comes.
-
-    One try: what was in the way of the attachment may be in the way of this too, and a later run finds it.
-    """
-    old = _structure(conn, names.table.qualified_name)
-    if old.kind == "r" and "autovacuum_enabled=false" in old.storage_options:
-        with suppress(BusyError):
-            restore_autovacuum(conn, names.public, _remembered_options(conn, names.table), tries=1)
-
-
 def _legacy_attached(conn: Connection, names: Names) -> bool:
     """Whether the old table is a partition under its new name: swapped, and not split yet."""
     query = "select relispartition from pg_class where oid = to_regclass(%s)"
@@ -186,7 +167,7 @@ def _split(conn: Connection, url: str, names: Names, now: datetime, pacing: Paci
     table = names.table
     legacy = names.legacy.as_string(conn)
     longest = 0.0
-    options = _remembered_options(conn, table)
+    options = remembered_options(conn, table)
     if _legacy_attached(conn, names):
         switch_autovacuum_off(conn, names.legacy)
         fresh = start_capture(conn, names, _structure(conn, legacy))

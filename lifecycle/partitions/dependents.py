@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from psycopg import sql
 
 from lifecycle.database import Connection, politely, rows, run_all, value
+from lifecycle.partitions.carried import in_tablespace, statistics_objects, tablespace_clause
 from lifecycle.partitions.catalog import Names
 from lifecycle.partitions.parent import INDEXES, bare_names, grants, names_mean_new
 from lifecycle.partitions.tables import PARTITION_SCHEMA, MonthlyTable
@@ -63,10 +64,19 @@ select format('%%s has the name of a relation that the conversion makes anew; re
   from pg_class c where c.relname in (select relname from moved) and c.oid <> all (%(oids)s)
    and c.relnamespace in (select relnamespace from moved)
 """
-COLUMN_STATISTICS_AND_CLUSTER = """
+COLUMN_SETTINGS_AND_CLUSTER = """
 select format('alter materialized view %%s alter column %%I set statistics %%s', %(target)s::text, a.attname,
               a.attstattarget)
   from pg_attribute a where a.attrelid = %(oid)s and a.attnum > 0 and not a.attisdropped and a.attstattarget >= 0
+ union all
+select format('alter materialized view %%s alter column %%I set storage %%s', %(target)s::text, a.attname,
+              case a.attstorage when 'p' then 'plain' when 'e' then 'external' when 'x' then 'extended' else 'main' end)
+  from pg_attribute a join pg_type t on t.oid = a.atttypid
+ where a.attrelid = %(oid)s and a.attnum > 0 and not a.attisdropped and a.attstorage <> t.typstorage
+ union all
+select format('alter materialized view %%s alter column %%I set compression %%s', %(target)s::text, a.attname,
+              case a.attcompression when 'p' then 'pglz' else 'lz4' end)
+  from pg_attribute a where a.attrelid = %(oid)s and a.attnum > 0 and not a.attisdropped and a.attcompression <> ''
  union all
 select format('alter materialized view %%s cluster on %%I', %(target)s::text, c.relname)
   from pg_index i join pg_class c on c.oid = i.indexrelid where i.indrelid = %(oid)s and i.indisclustered
@@ -159,19 +169,20 @@ def fill_new_materialized_view(conn: Connection, schemas: tuple[str, ...], view:
         column_comments = rows(conn, COLUMN_COMMENTS, (view.oid,))
         privileges = grants(conn, view.oid, view.staged)
         target = {"oid": view.oid, "target": view.staged.as_string(conn)}
-        settings = [row[0] for row in rows(conn, COLUMN_STATISTICS_AND_CLUSTER, target)]
+        settings = [row[0] for row in rows(conn, COLUMN_SETTINGS_AND_CLUSTER, target)]
         names_mean_new(conn, *schemas)
         statements: list[str | sql.Composable] = [
-            sql.SQL("create materialized view {} {} as {} with {}").format(
+            sql.SQL("create materialized view {} {} {} as {} with {}").format(
                 view.staged,
                 sql.SQL(f"with ({options})") if options else sql.SQL(""),
+                tablespace_clause(conn, view.oid),
                 sql.SQL(query),
                 sql.SQL("data" if populated else "no data"),
             ),
             sql.SQL("comment on materialized view {} is {}").format(view.staged, sql.Literal(comment)),
         ]
-        for definition, name, index_comment, _ in indexes:
-            statements.append(definition)
+        for definition, name, index_comment, tablespace in indexes:
+            statements += in_tablespace(tablespace, definition)
             if index_comment:
                 index = sql.Identifier(PARTITION_SCHEMA, name)
                 statements.append(sql.SQL("comment on index {} is {}").format(index, sql.Literal(index_comment)))
@@ -185,7 +196,9 @@ def fill_new_materialized_view(conn: Connection, schemas: tuple[str, ...], view:
             )
         if populated:
             statements.append(sql.SQL("analyze {}").format(view.staged))
-        run_all(conn, [*statements, *privileges])
+        # Default privileges may have opened it to more than may read the old one.
+        close = sql.SQL("select lifecycle.revoke_from_others({}::regclass)")
+        run_all(conn, [*statements, close.format(sql.Literal(view.staged.as_string(conn))), *privileges])
 
 
 def replacements(conn: Connection, oid: int) -> list[sql.Composable]:
@@ -229,6 +242,7 @@ def switch_dependents(conn: Connection, names: Names, old_oid: int) -> tuple[tup
             )
         for oid in (old_oid, *(view.oid for view in materialized)):
             replaced += replacements(conn, oid)
+        statistics = [text for view in materialized for text in statistics_objects(conn, view.oid)[1]]
         names_mean_new(conn, *schemas)
         takes_name: list[sql.Composable] = []
         for view in reversed(materialized):
@@ -237,7 +251,7 @@ def switch_dependents(conn: Connection, names: Names, old_oid: int) -> tuple[tup
             takes_name.append(
                 sql.SQL("alter materialized view {} set schema {}").format(view.staged, sql.Identifier(view.schema))
             )
-        run_all(conn, [*replaced, *takes_name])
+        run_all(conn, [*replaced, *takes_name, *statistics])
 
     if not affected and not replacements(conn, old_oid):
         return (), 0.0

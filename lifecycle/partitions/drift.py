@@ -29,6 +29,8 @@ with things as (
      union all
     select d.adrelid, 'default of ' || a.attname || ' ' || pg_get_expr(d.adbin, d.adrelid) from pg_attrdef d
       join pg_attribute a on a.attrelid = d.adrelid and a.attnum = d.adnum
+     where not exists (select from pg_attribute p  -- there a default stands in for the parent's identity
+                        where p.attrelid = %(parent)s and p.attname = a.attname and p.attidentity <> '')
      union all
     select c.oid, 'replica identity ' || c.relreplident::text from pg_class c
 )

@@ -21,6 +21,10 @@ FOREIGN_KEYS = """
 select k.conname, pg_get_constraintdef(k.oid), k.confrelid::regclass::text
   from pg_constraint k where k.conrelid = %s::regclass and k.contype = 'f' order by 1
 """
+SAMPLED_INDEXES = """
+select exists (select from pg_index i join pg_attribute a on a.attrelid = i.indexrelid
+                where i.indrelid = %s::regclass and a.attstattarget >= 0)
+"""
 FOREIGN_KEY_VALID = "select convalidated from pg_constraint where conrelid = %s::regclass and conname = %s"
 
 
@@ -97,9 +101,9 @@ def exchange(conn: Connection, names: Names, old: TableStructure, targets: list[
         statements.append(
             sql.SQL("alter table {} attach partition {} {}").format(names.public, partition, target.for_values())
         )
-        if old.replica_identity != "d":
+        if old.replica_identity != "d" or value(conn, SAMPLED_INDEXES, (names.public.as_string(conn),)):
             statements.append(
-                sql.SQL("select lifecycle.copy_replica_identity({}::regclass, {}::regclass)").format(
+                sql.SQL("select lifecycle.copy_index_settings({}::regclass, {}::regclass)").format(
                     sql.Literal(names.public.as_string(conn)), sql.Literal(partition.as_string(conn))
                 )
             )

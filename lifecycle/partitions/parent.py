@@ -8,21 +8,39 @@ then means the new parent. No text is edited.
 from psycopg import sql
 
 from lifecycle.database import Connection, rows, run_all, value
+from lifecycle.partitions.carried import (
+    CONSTRAINT_WITH_INDEX,
+    in_tablespace,
+    primary_key,
+    settings_of_indexes_and_triggers,
+    tablespace_clause,
+)
 from lifecycle.partitions.catalog import Names, TableStructure
 from lifecycle.partitions.tables import PARTITION_SCHEMA
 
 INDEXES = """
-select pg_get_indexdef(i.indexrelid, 0, true), c.relname, obj_description(c.oid, 'pg_class'), i.indisreplident
-  from pg_index i join pg_class c on c.oid = i.indexrelid
+select pg_get_indexdef(i.indexrelid, 0, true), c.relname, obj_description(c.oid, 'pg_class'), t.spcname::text
+  from pg_index i join pg_class c on c.oid = i.indexrelid left join pg_tablespace t on t.oid = c.reltablespace
  where i.indrelid = %(oid)s and i.indisvalid and not i.indisprimary
    and c.relname <> %(skip)s
    and not exists (select from pg_constraint k where k.conindid = i.indexrelid and k.contype in ('u', 'x'))
  order by c.relname
 """
-CONSTRAINTS = """
+UNIQUE = f"""
+select format('alter table %%I.%%I add constraint %%I %%s', %(schema)s::text, %(table)s::text, k.conname,
+              {CONSTRAINT_WITH_INDEX}),
+       k.conname, obj_description(o.oid, 'pg_class')
+  from pg_constraint k join pg_class o on o.oid = k.conindid
+ where k.conrelid = %(oid)s and k.contype = 'u' order by k.conname
+"""  # noqa: S608 - constants of ours
+FOREIGN_KEYS = """
 select format('alter table %%I.%%I add constraint %%I %%s', %(schema)s::text, %(table)s::text, k.conname,
               pg_get_constraintdef(k.oid))
-  from pg_constraint k where k.conrelid = %(oid)s and k.contype = any (%(kinds)s) order by k.conname
+  from pg_constraint k where k.conrelid = %(oid)s and k.contype = 'f' order by k.conname
+"""
+REPLICA_INDEX = """
+select c.relname::text from pg_index i join pg_class c on c.oid = i.indexrelid
+ where i.indrelid = %s and i.indisreplident
 """
 CONSTRAINT_COMMENTS = """
 select format('comment on constraint %%I on %%I.%%I is %%L', k.conname, %(schema)s::text, %(table)s::text,
@@ -93,6 +111,11 @@ def access_statements(conn: Connection, names: Names, old: TableStructure) -> li
     """
     parent = names.parent_before_swap
     place = {"oid": old.oid, "schema": PARTITION_SCHEMA, "table": names.table.name}
+    closed_to_owner: list[str | sql.Composable] = []
+    if value(conn, "select relacl is not null from pg_class where oid = %s", (old.oid,)):
+        # What the owner may not do is said by a list without it.
+        owner = sql.Identifier(old.owner)
+        closed_to_owner = [sql.SQL("revoke all on table {} from {}").format(parent, owner)]
     row_security = sql.SQL("enable" if old.row_security else "disable")
     force = sql.SQL("force" if old.force_row_security else "no force")
     return [
@@ -101,6 +124,7 @@ def access_statements(conn: Connection, names: Names, old: TableStructure) -> li
         sql.SQL("alter table {} {} row level security").format(parent, force),
         *(row[0] for row in rows(conn, POLICIES, place)),
         *(row[0] for row in rows(conn, POLICY_COMMENTS, place)),
+        *closed_to_owner,
         *grants(conn, old.oid, parent),
     ]
 
@@ -115,29 +139,39 @@ def create_parent(conn: Connection, names: Names, old: TableStructure) -> list[s
     place = {"oid": old.oid, "schema": PARTITION_SCHEMA, "table": table.name}
     bare_names(conn, table.schema)
     indexes = rows(conn, INDEXES, {"oid": old.oid, "skip": names.new_key_index})
-    unique = [row[0] for row in rows(conn, CONSTRAINTS, {**place, "kinds": ["u"]})]
-    foreign_keys = [row[0] for row in rows(conn, CONSTRAINTS, {**place, "kinds": ["f"]})]
+    unique = rows(conn, UNIQUE, place)
+    foreign_keys = [row[0] for row in rows(conn, FOREIGN_KEYS, place)]
     foreign_keys += [row[0] for row in rows(conn, CONSTRAINT_COMMENTS, place)]
     triggers = rows(conn, TRIGGERS, (old.oid,))
+    settings = settings_of_indexes_and_triggers(conn, old.oid, table.name)
     access = access_statements(conn, names, old)
+    key = primary_key(conn, old.oid)
     comment = value(conn, "select obj_description(%s, 'pg_class')", (old.oid,))
 
     names_mean_new(conn, table.schema)
-    key = sql.SQL(", ").join(map(sql.Identifier, old.new_key(table.time_column)))
+    columns = sql.SQL(", ").join(map(sql.Identifier, old.new_key(table.time_column)))
     statements: list[str | sql.Composable] = [
+        # Extended statistics come with the swap of names: theirs are taken until then.
         sql.SQL(
             "create table {} (like {} including defaults including constraints including storage"
-            " including compression including comments including generated including statistics)"
-            " partition by range ({})"
-        ).format(parent, names.public, names.time_column),
-        sql.SQL("alter table {} add constraint {} primary key ({})").format(
-            parent, sql.Identifier(old.primary_key_name or f"{table.name}_pkey"), key
+            " including compression including comments including generated including identity)"
+            " partition by range ({}) {}"
+        ).format(parent, names.public, names.time_column, tablespace_clause(conn, old.oid)),
+        sql.SQL("select lifecycle.copy_column_settings({}::regclass, {}::regclass)").format(
+            sql.Literal(names.public.as_string(conn)), sql.Literal(parent.as_string(conn))
         ),
-        *unique,
-        *(row[0] for row in indexes),
+        sql.SQL("alter table {} add constraint {} {}").format(
+            parent, sql.Identifier(key.name), key.definition(columns)
+        ),
+        *(row[0] for row in unique),
+        *(statement for row in indexes for statement in in_tablespace(row[3], row[0])),
         sql.SQL("comment on table {} is {}").format(parent, sql.Literal(comment)),
+        sql.SQL("comment on constraint {} on {} is {}").format(
+            sql.Identifier(key.name), parent, sql.Literal(key.comment)
+        ),
     ]
-    for _, name, index_comment, _ in indexes:
+    commented = [(row[1], row[2]) for row in indexes] + [(row[1], row[2]) for row in unique]
+    for name, index_comment in [*commented, (key.name, key.index_comment)]:
         if index_comment:
             index = sql.Identifier(PARTITION_SCHEMA, name)
             statements.append(sql.SQL("comment on index {} is {}").format(index, sql.Literal(index_comment)))
@@ -155,7 +189,8 @@ def create_parent(conn: Connection, names: Names, old: TableStructure) -> list[s
             statements.append(
                 sql.SQL("comment on trigger {} on {} is {}").format(trigger, parent, sql.Literal(trigger_comment))
             )
-    replica_index = next((row[1] for row in indexes if row[3]), None)
+    statements += settings
+    replica_index = value(conn, REPLICA_INDEX, (old.oid,))
     if old.replica_identity in ("f", "n"):
         kind = sql.SQL("full" if old.replica_identity == "f" else "nothing")
         statements.append(sql.SQL("alter table {} replica identity {}").format(parent, kind))

@@ -8,8 +8,11 @@ from lifecycle.database import Connection, rows, value
 from lifecycle.names import QualifiedName
 from lifecycle.partitions.catalog import Names, TableStructure, is_partition_of_ours, table_structure
 from lifecycle.partitions.dependents import affected_dependents
-from lifecycle.partitions.refusals import known, migrated, refusals, warnings
+from lifecycle.partitions.held import held_partitions
+from lifecycle.partitions.refusals import known, migrated, refusals
+from lifecycle.partitions.space import bytes_needed, space_warning
 from lifecycle.partitions.tables import PARTITION_SCHEMA, MonthlyTable
+from lifecycle.partitions.warnings import warnings
 
 # Copying, indexing, checking and exchanging on two cores: measured by benchmarks/partition_conversion.py.
 BYTES_PER_SECOND = 60_000_000
@@ -45,7 +48,10 @@ NEXT_STEP: dict[State, str] = {
 
 @dataclass(frozen=True)
 class ConversionPlan:
-    """What `convert_event_tables` would do to one table now. `rows` is an estimate; times in seconds."""
+    """What `convert_event_tables` would do to one table now. `rows` is an estimate; times in seconds.
+
+    `bytes_needed`: the free disk that it takes for a while.
+    """
 
     table: MonthlyTable
     state: State
@@ -54,6 +60,7 @@ class ConversionPlan:
     warnings: tuple[str, ...] = ()
     rows: int = 0
     bytes: int = 0
+    bytes_needed: int = 0
     months: int = 0
     dependents: tuple[str, ...] = ()
     locks: tuple[str, ...] = field(default=())
@@ -62,12 +69,16 @@ class ConversionPlan:
 
 @dataclass(frozen=True)
 class RotationPlan:
-    """What `rotate_event_partitions` would do to one table now: months to create, partitions to drop."""
+    """What `rotate_event_partitions` would do to one table now: months to create, partitions to drop.
+
+    `held`: what keeps some of those from being dropped.
+    """
 
     table: MonthlyTable
     create: tuple[str, ...]
     drop: tuple[str, ...]
     default_rows: int
+    held: tuple[str, ...] = ()
 
 
 def plan_conversion(conn: Connection, table: MonthlyTable, now: datetime) -> ConversionPlan:
@@ -82,7 +93,8 @@ def plan_conversion(conn: Connection, table: MonthlyTable, now: datetime) -> Con
     state: State = "refused" if reasons else "ready" if known(conn, table) else "not_migrated"
     if state == "ready" and value(conn, STARTED, (table.schema, table.name)):
         state = "resumable"
-    dependents = tuple(view.qualified_name for view in affected_dependents(conn, old.oid))
+    affected = affected_dependents(conn, old.oid)
+    needed = bytes_needed(conn, old.bytes, [view.oid for view in affected])
     months_of = {"now": now, "schema": table.schema, "name": table.name}
     first = value(conn, MONTHS, months_of) if known(conn, table) else None
     first = first and first.astimezone(UTC)
@@ -92,11 +104,12 @@ def plan_conversion(conn: Connection, table: MonthlyTable, now: datetime) -> Con
         state=state,
         next_step=NEXT_STEP[state],
         refusals=tuple(reasons),
-        warnings=tuple(warnings(conn, table, old)),
+        warnings=(*warnings(conn, table, old), space_warning(needed)),
         rows=old.rows,
         bytes=old.bytes,
+        bytes_needed=needed,
         months=months,
-        dependents=dependents,
+        dependents=tuple(view.qualified_name for view in affected),
         locks=(
             "CREATE INDEX CONCURRENTLY: blocks no reader or writer",
             "attach, swap of names, exchange: ACCESS EXCLUSIVE, asked for 50 ms at a time, held for milliseconds",
@@ -115,11 +128,14 @@ def _plan_of_partitioned(conn: Connection, table: MonthlyTable, old: TableStruct
         conn, "select coalesce(sum(pg_total_relation_size(relid)), 0)::bigint from pg_partition_tree(%s)", (old.oid,)
     )
     if "legacy" in markers:
+        needed = bytes_needed(conn, size, ())
         return ConversionPlan(
             table,
             "attached",
             "run the job convert_event_tables to split it into months",
+            warnings=(space_warning(needed),),
             bytes=size,
+            bytes_needed=needed,
             estimated_seconds=round(size / BYTES_PER_SECOND + 2, 1),
         )
     if markers and all(marker is None for marker in markers):
@@ -143,4 +159,5 @@ def plan_rotation(conn: Connection, table: MonthlyTable, now: datetime) -> Rotat
     create, drop = rows(conn, ROTATION, {"now": now, "schema": table.schema, "name": table.name})[0]
     default = value(conn, DEFAULT, (table.qualified_name,))
     default_rows = value(conn, f"select count(*) from only {default}") if default else 0  # noqa: S608 - a regclass, quoted by the server
-    return RotationPlan(table, tuple(create), tuple(drop), default_rows)
+    held = held_partitions(conn, table, now) if drop else ()
+    return RotationPlan(table, tuple(create), tuple(drop), default_rows, held)

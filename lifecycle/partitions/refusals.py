@@ -1,4 +1,4 @@
-"""Why an event table cannot be partitioned, and what will change for the application's statements. Reads only."""
+"""Why an event table cannot be partitioned. Reads only."""
 
 import re
 
@@ -6,18 +6,10 @@ from psycopg import sql
 
 from lifecycle.database import Connection, rows, value
 from lifecycle.partitions.catalog import Names, TableStructure
-from lifecycle.partitions.changed import changed_statements
 from lifecycle.partitions.dependents import affected_dependents, ambiguous_names, names_kept_by_the_server
-from lifecycle.partitions.statements import upserts_by_old_key
+from lifecycle.partitions.stamping import triggers_that_set
 from lifecycle.partitions.tables import PARTITION_SCHEMA, MonthlyTable
 
-# A statement of PL/pgSQL that sets the column of the new row, or the row as a whole. `=` compares, but not where a
-# statement begins.
-BEGINNING = r"(^|;|\m(begin|then|else|loop)\M)\s*"
-ASSIGNMENT = (
-    rf'{BEGINNING}new(\s*[.]\s*"?{{column}}"?)?\s*:?=|'
-    r'\minto\s+(strict\s+)?([\w."]+\s*,\s*)*new(\s*[.]\s*"?{column}"?\M|\s*(;|\mfrom\M|$))'
-)
 # Each row is a reason; %(oid)s is the table. What PostgreSQL cannot keep on a partitioned table, or we do not.
 REFUSALS = (
     (
@@ -48,11 +40,18 @@ REFUSALS = (
         " tables', pubname) from pg_publication where puballtables"
     ),
     (
-        # A partition chosen by the old value cannot take the row with the new one.
-        "select format('trigger %%s sets %%s before the row is stored, which PostgreSQL refuses on a partition;"
-        " set it in the application or as a default', t.tgname, %(time_column)s::text) from pg_trigger t"
-        " join pg_proc p on p.oid = t.tgfoid where t.tgrelid = %(oid)s and not t.tgisinternal and t.tgtype & 3 = 3"
-        " and regexp_replace(p.prosrc, '--[^\\n]*|/[*].*?[*]/', ' ', 'g') ~* %(assignment)s"
+        # Neither a copy's CHECK nor its index can be given another table's row.
+        "select format('constraint %%s checks the row as a whole; name its columns instead', conname)"
+        " from pg_constraint where conrelid = %(oid)s and contype = 'c' and conbin::text ~ ':varattno 0 '"
+    ),
+    (
+        "select format('index %%s is of the row as a whole; name its columns instead', indexrelid::regclass)"
+        " from pg_index where indrelid = %(oid)s"
+        " and (indexprs::text ~ ':varattno 0 ' or indpred::text ~ ':varattno 0 ')"
+    ),
+    (
+        "select format('it is a table of type %%s; run ALTER TABLE ... NOT OF first', reloftype::regtype)"
+        " from pg_class where oid = %(oid)s and reloftype <> 0"
     ),
     (
         "select format('rule %%s: rules cannot follow the table; replace it by a trigger', rulename)"
@@ -123,40 +122,19 @@ select format('%%s already exists, and the conversion needs that name; rename it
         select a.attname from unnest(i.indkey) with ordinality k(number, place)
           join pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.number order by k.place), false)
 """
-OTHER_PARENTS_IN_PUBLICATION = """
-select format('publication %%s: changes will be published under partition names, because'
-              ' publish_via_partition_root is off and the publication holds other partitioned tables', p.pubname)
-  from pg_publication_rel r join pg_publication p on p.oid = r.prpubid
- where r.prrelid = %(oid)s and not p.pubviaroot and exists (
-    select from pg_publication_rel o join pg_class c on c.oid = o.prrelid
-     where o.prpubid = p.oid and c.relkind = 'p' and o.prrelid <> r.prrelid)
-"""
 BYPASSES_ROW_SECURITY = "select rolsuper or rolbypassrls from pg_roles where rolname = current_user"
-# Publications of a whole schema: the table follows, under the names of its partitions unless told otherwise.
-SCHEMA_PUBLICATIONS = """
-select format('publication %%s of schema %%s: changes will be published under partition names; run'
-              ' ALTER PUBLICATION %%s SET (publish_via_partition_root = true)', p.pubname, n.nspname, p.pubname)
-  from pg_publication_namespace s join pg_publication p on p.oid = s.pnpubid join pg_namespace n on n.oid = s.pnnspid
- where not p.pubviaroot and s.pnnspid = (select relnamespace from pg_class where oid = %(oid)s)
-"""
 # wal2json, which Realtime polls, writes the partition's name and knows no publish_via_partition_root.
 REALTIME = """
-select format('publication %%s: Supabase''s Realtime will deliver no change of this table any more', p.pubname)
-  from pg_publication p where p.pubname = 'supabase_realtime' and exists (
+select p.pubname::text from pg_publication p where p.pubname = 'supabase_realtime' and exists (
     select from pg_publication_tables t join pg_class c on c.relname = t.tablename
       join pg_namespace n on n.oid = c.relnamespace and n.nspname = t.schemaname
      where t.pubname = p.pubname and c.oid = %(oid)s)
 """
-RESTRICTING_KEYS = """
-select format('while months are built, a row of %%s may not be deleted right after its last event: foreign key %%s'
-              ' checks the copies too', confrelid::regclass, conname)
-  from pg_constraint where conrelid = %(oid)s and contype = 'f' and confdeltype in ('a', 'r')
-"""
-INVALID_INDEXES = """
-select format('index %%s is invalid and will not be kept', indexrelid::regclass) from pg_index
- where indrelid = %(oid)s and not indisvalid and indexrelid::regclass::text not like '%%\\_legacy\\_pkey'
-"""
-MIGRATIONS_AFTERWARDS = "docs/reference/partitioned-tables.md"
+NO_REALTIME = (
+    "publication {publication}: Supabase's Realtime would deliver no change of it any more. Broadcast from the database"
+    " instead (a trigger that calls realtime.broadcast_changes) and write accept_no_realtime: true in"
+    " event_tables.yaml, or take the table out of the publication"
+)
 KNOWN = """
 select exists (select from lifecycle.event_table_policies where schema_name = %s and table_name = %s)
 """
@@ -198,15 +176,16 @@ def refusals(conn: Connection, table: MonthlyTable, old: TableStructure) -> list
     if old.force_row_security and not value(conn, BYPASSES_ROW_SECURITY):
         found.append("FORCE ROW LEVEL SECURITY hides its rows from its owner; convert it as a role with BYPASSRLS")
     found += [
-        f"column {column.name} draws its values from a sequence that would go with the old table"
-        for column in old.columns
-        if column.identity or column.sequence
+        f"trigger {trigger} sets {table.time_column} before the row is stored, which PostgreSQL refuses on a partition;"
+        " set it in the application or as a default"
+        for trigger in triggers_that_set(conn, old.oid, table.time_column)
     ]
+    if not table.accept_no_realtime and (publication := value(conn, REALTIME, {"oid": old.oid})):
+        found.append(NO_REALTIME.format(publication=publication))
     params = {
         "oid": old.oid,
         "time_column": table.time_column,
         "name": re.escape(table.name),
-        "assignment": ASSIGNMENT.format(column=re.escape(table.time_column)),
     }
     for query in REFUSALS:
         found += [row[0] for row in rows(conn, query, params)]
@@ -231,25 +210,3 @@ def _our_names(table: MonthlyTable, old: TableStructure) -> dict[str, object]:
         "index": names.new_key_index,
         "key": list(old.new_key(table.time_column)),
     }
-
-
-def warnings(conn: Connection, table: MonthlyTable, old: TableStructure) -> list[str]:
-    """What keeps working differently after the conversion."""
-    found = []
-    if table.time_column not in old.primary_key and old.primary_key:
-        key, new_key = ", ".join(old.primary_key), ", ".join(old.new_key(table.time_column))
-        found = [
-            f"INSERT ... ON CONFLICT ({key}) will fail; write ON CONFLICT ({new_key})",
-            f"the key becomes ({new_key}): the same {key} with another {table.time_column} is accepted",
-            *(f"would fail: {upsert}" for upsert in upserts_by_old_key(conn, table, old.primary_key)),
-            f"UPDATE and DELETE by {key} alone visit every partition; add {table.time_column} to the condition",
-        ]
-    failing = ", ".join(each.what for each in changed_statements(conn.info.server_version // 10_000))
-    found.append(f"will fail in migrations: {failing}; what to write instead: {MIGRATIONS_AFTERWARDS}")
-    params = {"oid": old.oid}
-    found += [row[0] for row in rows(conn, OTHER_PARENTS_IN_PUBLICATION, params)]
-    found += [row[0] for row in rows(conn, SCHEMA_PUBLICATIONS, params)]
-    found += [row[0] for row in rows(conn, REALTIME, params)]
-    found += [row[0] for row in rows(conn, RESTRICTING_KEYS, params)]
-    found += [row[0] for row in rows(conn, INVALID_INDEXES, params)]
-    return found

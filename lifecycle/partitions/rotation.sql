@@ -179,10 +179,10 @@ begin
                     execute format('alter table %s drop constraint lifecycle_bounds', built[position]);
                     if must_move then
                         -- Into the attached partition: subscribers of a publication would not see rows put in before.
-                        execute format('insert into %1$s (%2$s) select %2$s from pg_temp.lifecycle_moved', built[position], columns);
+                        execute format('insert into %1$s (%2$s) overriding system value select %2$s from pg_temp.lifecycle_moved', built[position], columns);
                         drop table pg_temp.lifecycle_moved;
                     end if;
-                    perform lifecycle.copy_replica_identity(parent, built[position]);
+                    perform lifecycle.copy_index_settings(parent, built[position]);
                     done := done || jsonb_build_object('action', 'create', 'bytes', 0, 'rows', affected, 'name',
                         (select c.relname from pg_catalog.pg_class c where c.oid = built[position]));
                     if affected > 0 then

@@ -15,6 +15,7 @@ from lifecycle.database import Connection, connect_directly, rows, run_all, valu
 from lifecycle.errors import BusyError
 from lifecycle.pacing import Pacing
 from lifecycle.partitions.capture import Target
+from lifecycle.partitions.carried import CONSTRAINT_WITH_INDEX, in_tablespace, tablespace_clause
 from lifecycle.partitions.catalog import Names, TableStructure, table_structure
 from lifecycle.partitions.months import add_months, before_name, month_range, month_start, partition_name
 
@@ -51,15 +52,17 @@ select c.relname::text,
   from pg_class c where c.oid = any (%s::regclass[])
 """
 # The definition behind the table's name: from there on it fits any table with the same columns.
-PARENT_INDEXES = """
+PARENT_INDEXES = f"""
 select case when k.contype is not null then 'alter table '
             when i.indisunique then 'create unique index on ' else 'create index on ' end,
-       case when k.contype is not null then ' add ' || pg_get_constraintdef(k.oid)
-            else substr(d.def, position(' USING ' in d.def)) end
-  from pg_index i cross join lateral (select pg_get_indexdef(i.indexrelid)) d(def)
+       case when k.contype is not null then ' add ' || {CONSTRAINT_WITH_INDEX}
+            else substr(d.def, position(' USING ' in d.def)) end,
+       case when k.contype is null then t.spcname::text end
+  from pg_index i join pg_class o on o.oid = i.indexrelid left join pg_tablespace t on t.oid = o.reltablespace
+  cross join lateral (select pg_get_indexdef(i.indexrelid)) d(def)
   left join pg_constraint k on k.conindid = i.indexrelid and k.contype in ('p', 'u')
  where i.indrelid = %s::regclass and i.indisvalid order by i.indisprimary desc, i.indexrelid
-"""
+"""  # noqa: S608 - constants of ours
 INDEXED_COLUMNS = """
 select a.attname::text from pg_attribute a
  where a.attrelid = %s::regclass and a.attnum > 0 and exists (
@@ -139,6 +142,7 @@ def _build(url: str, names: Names, old: TableStructure, target: Target, targets:
     with connect_directly(url, application_name="lifecycle split") as conn:
         conn.execute(BUILDER_SETTINGS)
         indexes = rows(conn, PARENT_INDEXES, (names.public.as_string(conn),))
+        tablespace = tablespace_clause(conn, value(conn, "select %s::regclass::oid", (names.public.as_string(conn),)))
         with conn.transaction():
             bounds: list[sql.Composable] = []
             if not target.is_default:
@@ -150,10 +154,16 @@ def _build(url: str, names: Names, old: TableStructure, target: Target, targets:
             run_all(
                 conn,
                 [
-                    sql.SQL("create table {} (like {} including all excluding indexes) with ({})").format(
+                    sql.SQL(
+                        "create table {} (like {} including all excluding indexes excluding identity) with ({}) {}"
+                    ).format(
                         partition,
                         names.public,
                         sql.SQL(", ".join([*options, "autovacuum_enabled = false"])),
+                        tablespace,
+                    ),
+                    sql.SQL("select lifecycle.copy_column_settings({}::regclass, {}::regclass)").format(
+                        sql.Literal(names.public.as_string(conn)), sql.Literal(partition.as_string(conn))
                     ),
                     *bounds,
                 ],
@@ -170,7 +180,13 @@ def _build(url: str, names: Names, old: TableStructure, target: Target, targets:
                 )
             ).rowcount
             comment = sql.Literal(f"lifecycle:{target.marker} of {names.table.qualified_name}")
-            _build_indexes(conn, [before + partition.as_string(conn) + after for before, after in indexes])
+            place = partition.as_string(conn)
+            made = [
+                statement
+                for before, after, space in indexes
+                for statement in in_tablespace(space, before + place + after)
+            ]
+            _build_indexes(conn, made)
             run_all(
                 conn,
                 [
@@ -186,7 +202,7 @@ def _build(url: str, names: Names, old: TableStructure, target: Target, targets:
     return copied
 
 
-def _build_indexes(conn: Connection, statements: Sequence[str]) -> None:
+def _build_indexes(conn: Connection, statements: Sequence[str | sql.Composable]) -> None:
     """PostgreSQL gives an index a name that is free; of long names two builders find the same one at a time."""
     for tries_left in reversed(range(1 + len(statements))):
         try:

@@ -8,6 +8,7 @@ from psycopg import sql
 
 from lifecycle.database import Connection, rows
 from lifecycle.partitions.catalog import table_structure
+from lifecycle.partitions.held import held_partitions
 from lifecycle.partitions.months import add_months, month_start
 from lifecycle.partitions.refusals import known, migrated
 from lifecycle.partitions.tables import PARTITION_SCHEMA, MonthlyTable
@@ -78,6 +79,7 @@ class PartitionStatus:
     months_ahead: int = 0
     missing_months: tuple[str, ...] = ()
     expired: tuple[str, ...] = ()
+    held: tuple[str, ...] = ()
     first_kept: datetime | None = None
     default_rows: int = 0
     default_oldest: datetime | None = None
@@ -110,6 +112,7 @@ def partition_status(conn: Connection, table: MonthlyTable, now: datetime) -> Pa
         months_ahead=sum(partition.lower is not None and partition.lower >= next_month for partition in partitions),
         missing_months=() if split_pending else tuple(missing),
         expired=tuple(expired),
+        held=held_partitions(conn, table, now) if expired else (),
         first_kept=first_kept and first_kept.astimezone(UTC),
         default_rows=default_rows,
         default_oldest=oldest,

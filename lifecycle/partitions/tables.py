@@ -41,6 +41,7 @@ class MonthlyTable:
     retention: str
     months_ahead: int = 3
     reason: str = ""
+    accept_no_realtime: bool = False
 
     @property
     def schema(self) -> str:
@@ -68,6 +69,7 @@ def monthly_table(relation: QualifiedName, declared: EventTable) -> MonthlyTable
         retention=declared.keep,
         months_ahead=declared.months_ahead,
         reason=declared.why,
+        accept_no_realtime=declared.accept_no_realtime,
     )
 
 

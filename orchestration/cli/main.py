@@ -12,6 +12,7 @@ from orchestration.cli.consent import consent
 from orchestration.cli.demo import demo
 from orchestration.cli.docs import docs
 from orchestration.cli.erasure import erasure
+from orchestration.cli.index import index
 from orchestration.cli.migrate import migrate, undo
 from orchestration.cli.person import person
 from orchestration.cli.plan import plan
@@ -42,7 +43,7 @@ def options(
     """The life cycle of a PostgreSQL application's data: partition, archive, erase, derive, guard."""
 
 
-for command in (migrate, undo, plan, check, schema, demo, docs):
+for command in (migrate, undo, plan, check, index, schema, demo, docs):
     app.command()(command)
 app.add_typer(access, name="access")
 app.add_typer(chat, name="chat")

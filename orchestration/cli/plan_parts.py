@@ -187,6 +187,7 @@ def _conversion(plan: ConversionPlan) -> Line:
 
 def _rotation(plan: RotationPlan) -> Line:
     told = [f"make {len(plan.create)} months" if plan.create else "", f"drop {len(plan.drop)}" if plan.drop else ""]
+    told += [f"held: {', '.join(plan.held)}" if plan.held else ""]
     told += [f"empty the default partition of {plan.default_rows:,} rows" if plan.default_rows else ""]
     return plan.table.qualified_name, "; ".join(filter(None, told))
 

@@ -97,6 +97,8 @@ def _conversion_table(plan: ConversionPlan) -> Table:
     if plan.rows:
         table.add_row("rows", f"about {plan.rows:,}")
     table.add_row("size", size_text(plan.bytes))
+    if plan.bytes_needed:
+        table.add_row("free disk needed", size_text(plan.bytes_needed))
     if plan.months:
         table.add_row("partitions" if plan.state == "done" else "months", str(plan.months))
     if plan.dependents:
@@ -118,7 +120,8 @@ def _rotation_table(plans: Sequence[RotationPlan]) -> Table:
     for heading in ("table", "would create", "would drop", "rows in the default"):
         table.add_column(heading, overflow="fold", justify="right" if heading.startswith("rows") else "left")
     for plan in plans:
-        table.add_row(plan.table.qualified_name, _lines(plan.create), _lines(plan.drop), f"{plan.default_rows:,}")
+        drop = _lines(plan.drop) + "".join(f"\n[red]{escape(held)}[/]" for held in plan.held)
+        table.add_row(plan.table.qualified_name, _lines(plan.create), drop, f"{plan.default_rows:,}")
     return table
 
 
