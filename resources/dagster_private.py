@@ -10,6 +10,8 @@
 - `AssetCheckExecutionsTable`, `KeyValueStoreTable`, `RunsTable`, `SqlEventLogStorageTable`, and the
   storages that reach them (`SqlEventLogStorage`, `SqlRunStorage`): where Dagster keeps what
   `DagsterInstance.delete_run` leaves behind; no public call deletes it. For `resources/dagster_storage.py`.
+- `DagsterUserCodeUnreachableError`: what the daemon gets from a code server that does not answer. For the tests of
+  `sensors/launch_failures.py`.
 - `DAEMON`: the module behind the command `dagster-daemon`. The demo and the tests start it with the interpreter that
   runs them, as `dagster dev` does, wherever that one's commands are installed.
 """
@@ -17,6 +19,7 @@
 from typing import Final
 
 from dagster._core.definitions.freshness import FreshnessState, FreshnessStateChange, TimeWindowFreshnessPolicy
+from dagster._core.errors import DagsterUserCodeUnreachableError
 from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable, SqlEventLogStorageTable
 from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
 from dagster._core.storage.runs.schema import KeyValueStoreTable, RunsTable
@@ -26,6 +29,7 @@ from dagster._utils.schedules import schedule_execution_time_iterator
 __all__ = [
     "DAEMON",
     "AssetCheckExecutionsTable",
+    "DagsterUserCodeUnreachableError",
     "FreshnessState",
     "FreshnessStateChange",
     "KeyValueStoreTable",
