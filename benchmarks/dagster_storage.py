@@ -125,8 +125,8 @@ def main(
         title = f"Dagster's storage, sample rows {scale}, {describe(url)}"
         home = stack.enter_context(TemporaryDirectory(prefix="lifecycle-benchmark-dagster-"))
         shutil.copy(PROJECT / "dagster.yaml", home)
-        os.environ["DAGSTER_PG_URL"] = create_dagster_database(server)
-        storage = make_url(os.environ["DAGSTER_PG_URL"]).set(drivername="postgresql")
+        os.environ["DAGSTER_PG_URL"] = dagster_url = create_dagster_database(server)
+        storage = make_url(dagster_url).set(drivername="postgresql")
         plain = storage.render_as_string(hide_password=False)
         with dg.DagsterInstance.from_config(home) as instance:
             report.step(f"{runs} runs as Dagster stores them alone")

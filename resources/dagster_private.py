@@ -7,11 +7,10 @@
 - `FreshnessState`, `FreshnessStateChange`: what the freshness daemon reports of an asset. The public
   `DagsterInstance.report_runless_asset_event` takes it; no public module exports it. For the tests of
   `sensors/freshness.py`, which would otherwise wait for that daemon.
-- `AssetCheckExecutionsTable`, `KeyValueStoreTable`, `RunsTable`, `SqlEventLogStorageTable`, and the
-  storages that reach them (`SqlEventLogStorage`, `SqlRunStorage`): where Dagster keeps what
-  `DagsterInstance.delete_run` leaves behind; no public call deletes it. For `resources/dagster_storage.py`.
 - `WorkspaceFileTarget`, `RemoteRepositoryOrigin`: where the UI finds a job. A run that the demo makes in its own
   process says so as well, else Dagster's UI shows it neither on Overview nor with its job.
+- `DagsterUserCodeUnreachableError`: what the daemon gets from a code server that does not answer. For the tests of
+  `sensors/launch_failures.py`.
 - `DAEMON`: the module behind the command `dagster-daemon`. The demo and the tests start it with the interpreter that
   runs them, as `dagster dev` does, wherever that one's commands are installed.
 """
@@ -19,25 +18,17 @@
 from typing import Final
 
 from dagster._core.definitions.freshness import FreshnessState, FreshnessStateChange, TimeWindowFreshnessPolicy
+from dagster._core.errors import DagsterUserCodeUnreachableError
 from dagster._core.remote_origin import RemoteRepositoryOrigin
-from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable, SqlEventLogStorageTable
-from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
-from dagster._core.storage.runs.schema import KeyValueStoreTable, RunsTable
-from dagster._core.storage.runs.sql_run_storage import SqlRunStorage
 from dagster._core.workspace.load_target import WorkspaceFileTarget
 from dagster._utils.schedules import schedule_execution_time_iterator
 
 __all__ = [
     "DAEMON",
-    "AssetCheckExecutionsTable",
+    "DagsterUserCodeUnreachableError",
     "FreshnessState",
     "FreshnessStateChange",
-    "KeyValueStoreTable",
     "RemoteRepositoryOrigin",
-    "RunsTable",
-    "SqlEventLogStorage",
-    "SqlEventLogStorageTable",
-    "SqlRunStorage",
     "TimeWindowFreshnessPolicy",
     "WorkspaceFileTarget",
     "schedule_execution_time_iterator",

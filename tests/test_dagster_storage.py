@@ -170,6 +170,37 @@ def test_runs_at_work_and_of_others_are_left_alone(instance: DagsterInstance, co
     assert {record.dagster_run.run_id for record in instance.get_run_records()} == {at_work, *others, made[1]}
 
 
+def test_runs_are_ours_by_label_and_those_of_the_command_line_by_job() -> None:
+    class Origin:
+        """What is asked of a run's origin."""
+
+        repository_origin: Any = None
+
+        def __init__(self, label: str) -> None:
+            self.repository_origin = self
+            self.get_label = lambda: label
+
+    class Run:
+        """What is asked of a run."""
+
+        def __init__(self, job_name: str, label: str | None) -> None:
+            self.job_name = job_name
+            self.remote_job_origin = Origin(label) if label else None
+
+    def has(ours: Ours, job_name: str, label: str | None) -> bool:
+        run: Any = Run(job_name, label)
+        return ours.has(run)
+
+    labelled, by_hand = Ours({"makes"}, "here@lifecycle"), Ours({"makes"})
+    assert has(labelled, "makes", "here@lifecycle")
+    assert has(labelled, "__ASSET_JOB", "here@lifecycle")
+    assert not has(labelled, "makes", "there@other")
+    assert not has(by_hand, "makes", "there@other")
+    assert has(labelled, "makes", None)
+    assert has(by_hand, "makes", None)
+    assert not has(by_hand, "another", None)
+
+
 def test_a_batch_at_a_time_until_the_time_is_up(
     instance: DagsterInstance, conn: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:

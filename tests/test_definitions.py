@@ -70,15 +70,16 @@ def test_every_job_runs_in_its_own_process_and_every_asset_is_described() -> Non
         assert spec.description, spec.key
         assert spec.owners, spec.key
         assert spec.group_name in GROUPS
-        assert "postgres" in spec.kinds
+        assert spec.kinds & {"postgres", "dagster"}
 
 
 def test_nothing_declared_shows_nothing_but_the_ground() -> None:
     empty = build_definitions(Application())
     dg.Definitions.validate_loadable(empty)
     made = {spec.key.path[-1] for spec in empty.resolve_all_asset_specs()}
-    assert made == {"declarations", "storage_history", "weekly_job_review"}
-    assert {job.name for job in empty.jobs or ()} == {"check_declarations", "record_storage", "weekly_job_review"}
+    assert made == {"dagster_storage", "declarations", "storage_history", "weekly_job_review"}
+    jobs = {"check_declarations", "prune_dagster_storage", "record_storage", "weekly_job_review"}
+    assert {job.name for job in empty.jobs or ()} == jobs
     assert "deletion_requests" not in {sensor.name for sensor in empty.sensors or ()}
 
 

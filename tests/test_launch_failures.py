@@ -6,11 +6,11 @@ import dagster as dg
 import psycopg
 import pytest
 import yaml
-from dagster._core.errors import DagsterUserCodeUnreachableError
 
 from lifecycle.database import value
 from orchestration.definitions import defs
 from orchestration.demo.services import PROJECT
+from resources.dagster_private import DagsterUserCodeUnreachableError
 from resources.postgres import ApplicationDatabase
 from sandbox.slack_server import SlackServer
 from sensors.launch_failures import tried_again
