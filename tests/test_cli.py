@@ -164,6 +164,19 @@ def test_plan_fits_a_screen_of_80_columns(
         assert capability in page.stdout
 
 
+def test_a_revision_of_nobody_is_a_message(
+    make_application_db: MakeApplicationDb, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = make_application_db(rows=False, migrated=True)
+    monkeypatch.setenv(URL_VARIABLE, url)
+    with connect(url) as conn:
+        conn.execute("update lifecycle.alembic_version set version_num = 'views_9999' where version_num like 'views_%'")
+    result = RUNNER.invoke(app, ["migrate"])
+    assert result.exit_code == 1
+    assert "are not those of this release: Can't locate revision identified by 'views_9999'" in result.stderr
+    assert "Install the release" in result.stderr
+
+
 def test_a_file_that_cannot_be_written_is_a_message(
     make_application_db: MakeApplicationDb, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

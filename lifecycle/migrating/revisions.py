@@ -59,8 +59,8 @@ def _session(url: str, ran: list[str]) -> Iterator[Config]:
             connection.commit()
     except CommandError as error:
         raise RefusedError(
-            f"the revisions of this database are not those of this release: {str(error).rstrip('.')}. Install the release "
-            "that migrated it last, or a newer one, then run this again"
+            f"the revisions of this database are not those of this release: {str(error).rstrip('.')}. Install the "
+            "release that migrated it last, or a newer one, then run this again"
         ) from None
     finally:
         engine.dispose()
