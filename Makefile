@@ -9,7 +9,7 @@ RUN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 WORKERS ?= 2
 
-.PHONY: help demo test test-all check pytest debian linter install clean
+.PHONY: help demo test test-all check pytest debian linter schema-tools install clean
 
 help:
 	@echo 'make demo   a throwaway database, partitioned before your eyes, then the UI (ARGS=--once: without UI)'
@@ -60,8 +60,18 @@ $(LINTER): | $(STAMP)
 		echo 'make: Supabase'"'"'s linter was not installed: tests/test_splinter.py will fail' >&2
 linter: $(LINTER)
 
+# What `supabase db diff` compares schemas with. Its last release needs older packages than ours, so it has its own.
+SCHEMA_TOOLS := $(VENV)/schema-tools
+$(SCHEMA_TOOLS)/.installed: | $(STAMP)
+	@$(RUN)/uv venv --quiet --clear --python $(RUN)/python $(SCHEMA_TOOLS)
+	@$(RUN)/uv pip install --quiet --python $(SCHEMA_TOOLS)/bin/python \
+		migra==3.0.1663481299 schemainspect==3.1.1663587362 sqlbag==0.1.1617247075 \
+		'sqlalchemy==1.4.54' 'setuptools==80.10.2' 'psycopg2-binary==2.9.13' && touch $@ || \
+		echo 'make: migra was not installed: tests/test_schema_comparison.py will fail' >&2
+schema-tools: $(SCHEMA_TOOLS)/.installed
+
 # What `make test` leaves out: the same tests on the other versions, and the heavy ones on all.
-test-all: $(STAMP) debian $(LINTER)
+test-all: $(STAMP) debian $(LINTER) $(SCHEMA_TOOLS)/.installed
 	LIFECYCLE_TEST_SERVERS=$${LIFECYCLE_TEST_SERVERS-others} \
 		$(RUN)/pytest --numprocesses $(WORKERS) --dist worksteal -m 'not every_version and not one_server' $(ARGS)
 	$(RUN)/pytest --numprocesses $(WORKERS) --dist worksteal -m every_version $(ARGS)

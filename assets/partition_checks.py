@@ -68,9 +68,7 @@ def partitions_not_exposed(status: PartitionStatus) -> Finding:
     """No partition can be read or written directly by anon or authenticated."""
     metadata = {"exposed": len(status.exposed)}
     if status.exposed:
-        return Finding(
-            False, f"reachable: {listed(status.exposed)}; revoke these and enable row-level security", metadata
-        )
+        return Finding(False, f"reachable: {listed(status.exposed)}; revoke these", metadata)
     return Finding(True, "no partition is reachable by anon or authenticated", metadata)
 
 

@@ -108,30 +108,37 @@ def archive(url: str) -> ArchiveRun:
         return archive_rows(conn, claims, CHAT, now=datetime.now(UTC))
 
 
-def timed(name: str, rows: int, work: Callable[[], object]) -> Measurement:
+def timed(name: str, rows: int, work: Callable[[], int]) -> Measurement:
+    """`work` says how many rows it moved; AssertionError where that is not all of them."""
     started = time.perf_counter()
-    work()
-    return Measurement(name, rows, time.perf_counter() - started)
+    moved = work()
+    seconds = time.perf_counter() - started
+    assert moved == rows, f"{name}: {moved:,} rows instead of {rows:,}"
+    return Measurement(name, rows, seconds)
 
 
 def measure_limit(url: str, archived: Path, rows: int) -> list[Measurement]:
     """COPY out, COPY in and DELETE, each alone."""
 
-    def copy_out() -> None:
-        with conn.cursor().copy(f"{COPY_OUT} (format binary)".encode()) as copy:
+    def copy_out() -> int:
+        cursor = conn.cursor()
+        with cursor.copy(f"{COPY_OUT} (format binary)".encode()) as copy:
             for _ in copy:
                 pass
+        return cursor.rowcount
 
-    def copy_in() -> None:
-        with archived.open("rb") as source, conn.cursor().copy(COPY_IN) as copy:
+    def copy_in() -> int:
+        cursor = conn.cursor()
+        with archived.open("rb") as source, cursor.copy(COPY_IN) as copy:
             while block := source.read(1 << 16):
                 copy.write(block)
+        return cursor.rowcount
 
     with connect_directly(url, application_name="benchmark") as conn:
         return [
             timed("COPY out", rows, copy_out),
             timed("COPY in", rows, copy_in),
-            timed("DELETE", rows, lambda: conn.execute(DELETE)),
+            timed("DELETE", rows, lambda: conn.execute(DELETE).rowcount),
         ]
 
 
@@ -172,12 +179,19 @@ def main(
             version, before = value(conn, "show server_version").split()[0], table_sizes(conn, CHAT)
         report.step("one worker")
         runs: list[ArchiveRun] = []
-        one = timed("lifecycle, one worker", rows, lambda: runs.append(archive(urls["one"])))
+
+        def one_worker() -> int:
+            runs.append(archive(urls["one"]))
+            return runs[0].moved
+
+        one = timed("lifecycle, one worker", rows, one_worker)
         report.step(f"{WORKERS} workers")
         with ProcessPoolExecutor(WORKERS) as pool:
             list(pool.map(abs, range(WORKERS)))  # started before the clock
             both = timed(
-                f"lifecycle, {WORKERS} workers", rows, lambda: list(pool.map(archive, [urls["several"]] * WORKERS))
+                f"lifecycle, {WORKERS} workers",
+                rows,
+                lambda: sum(run.moved for run in pool.map(archive, [urls["several"]] * WORKERS)),
             )
         report.step("the limit")
         archived = Path(folder) / "archive"
@@ -189,7 +203,6 @@ def main(
         after = sizes_after_vacuum(server, "one")
         report.step("done")
     (run,) = runs
-    assert run.moved == rows, run
     limit = Measurement("limit: all three", rows, sum(part.seconds for part in parts))
     kind = "dialogues of JMultiWOZ-TC" if data else "made-up texts"
     title = f"Chat archive, {rows:,} messages, {kind}, PostgreSQL {version}"

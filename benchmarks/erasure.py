@@ -39,16 +39,28 @@ LARGEST: Final = """
 select s.table_name, s.rows, s.columns, s.duration_ms from lifecycle.erasure_scans s
  where s.batch_id = %s order by s.duration_ms desc limit 6
 """
+# What each way has to take away, of these people.
+HELD: Final = """
+select sum(n) from (
+    select count(*) from chat_sessions where account_id = any (%(people)s::uuid[])
+     union all select count(*) from search_queries where account_id = any (%(people)s::uuid[])
+     union all select count(*) from user_behavior_events where account_id = any (%(people)s::uuid[])
+     union all select count(*) from account_profiles where account_id = any (%(people)s::uuid[])
+     union all select count(*) from account_linkages where account_id = any (%(people)s::uuid[])) held(n)
+"""
+VERIFIED: Final = "select count(*) from lifecycle.deletion_jobs where batch_id = %s and state = 'verified'"
 AIM_OF_LIMIT: Final = 0.7
 AIM_SEARCH_SECONDS: Final = 20
 
 
 @dataclass
 class Way:
-    """One way to erase: accounts and seconds, summed over its rounds."""
+    """One way to erase, summed over its rounds: accounts, rows that hung on them by their id, and seconds."""
 
     name: str
     accounts: int = 0
+    rows: int = 0
+    verified: int = 0
     seconds: float = 0
     steps: dict[str, float] = field(default_factory=dict)
 
@@ -90,11 +102,17 @@ def prove(conn: Connection, batch: str) -> dict[str, float]:
     return seconds
 
 
-def timed(way: Way, accounts: int, work: Callable[[], object]) -> None:
+def timed(conn: Connection, way: Way, people: list[str], work: Callable[[], object]) -> None:
+    """AssertionError where rows still hang on these people afterwards: then it was something else that was timed."""
+    held = value(conn, HELD, {"people": people})
     started = time.perf_counter()
     work()
     way.seconds += time.perf_counter() - started
-    way.accounts += accounts
+    left = value(conn, HELD, {"people": people})
+    assert held > 0, f"{way.name}: nobody to erase"
+    assert left == 0, f"{way.name}: {left:,} of {held:,} rows are left"
+    way.accounts += len(people)
+    way.rows += int(held)
 
 
 def compare(conn: Connection, admin: Connection, per_round: int, times: int, report: Report) -> tuple[Way, Way, Way]:
@@ -108,15 +126,16 @@ def compare(conn: Connection, admin: Connection, per_round: int, times: int, rep
         people = [account for (account,) in rows(conn, NEXT_PEOPLE, (per_round,))]
         report.step(f"round {number + 1}: {len(people):,} people, lifecycle")
         admin.execute("checkpoint")
-        timed(ours, len(people), partial(erase_with_steps, conn, ours, batches))
+        timed(conn, ours, people, partial(erase_with_steps, conn, ours, batches))
         proof = prove(conn, batches[-1])
+        ours.verified += value(conn, VERIFIED, (batches[-1],))
         for name, seconds in proof.items():
             ours.steps[name] = ours.steps.get(name, 0) + seconds
         for way, batch, share in ((by_hand, 100, 1), (one_by_one, 1, 10)):
             people = [account for (account,) in rows(conn, NEXT_PEOPLE, (per_round // share,))]
             report.step(f"round {number + 1}: {len(people):,} people, {way.name}")
             admin.execute("checkpoint")
-            timed(way, len(people), partial(erase_by_hand, conn, people, batch))
+            timed(conn, way, people, partial(erase_by_hand, conn, people, batch))
             conn.execute("update lifecycle.deletion_jobs set state = 'cancelled' where state = 'queued'")
         report.table(
             f"The search of round {number + 1}, by relation",
@@ -164,9 +183,12 @@ def main(
     title = f"Erasing people: {accounts:,} accounts, {total:,} rows, {server_version}"
     report.table(
         title,
-        ("way", "accounts", "seconds", "accounts/s", "of the limit"),
+        ("way", "accounts", "their rows", "verified", "seconds", "accounts/s", "of the limit"),
         [
-            (w.name, f"{w.accounts:,}", f"{w.seconds:.1f}", f"{w.rate:,.0f}", f"{w.rate / by_hand.rate:.2f}")
+            (
+                *(w.name, f"{w.accounts:,}", f"{w.rows:,}", f"{w.verified:,}" if w is ours else "-"),
+                *(f"{w.seconds:.1f}", f"{w.rate:,.0f}", f"{w.rate / by_hand.rate:.2f}"),
+            )
             for w in ways
         ],
     )

@@ -17,12 +17,13 @@ from typing import Annotated, Final
 import typer
 
 from benchmarks.audit import Audit, audit
-from benchmarks.data import benchmark_server, copy_database, create_filled_database, describe, known_hours
+from benchmarks.data import TABLE, benchmark_server, copy_database, create_filled_database, describe, known_hours
 from benchmarks.declared import APPLICATION, EVENTS
 from benchmarks.load import Effect, Load
 from benchmarks.observe import Cost, observed
 from benchmarks.peers import install_partman, partman_available, partman_offline, single_transaction
 from benchmarks.report import Report, megabytes, milliseconds, write_json
+from lifecycle.database import connect_directly, value
 from lifecycle.migrating.migrate import upgrade
 from lifecycle.partitions.convert import convert_table
 from sandbox.application import drop_database
@@ -32,6 +33,7 @@ MONTHS: Final = 30
 BASELINE_SECONDS: Final = 30.0
 TEMPLATE: Final = "benchmark_template"
 DATABASE: Final = "benchmark"
+PARTITIONS: Final = "select count(*) from pg_inherits where inhparent = to_regclass(%s)"
 
 
 class Approach(StrEnum):
@@ -45,13 +47,15 @@ class Approach(StrEnum):
 
 @dataclass(frozen=True)
 class Measurement:
-    """One approach. `steps`: seconds since the start at which each step of the conversion ended, and its message."""
+    """One approach. `partitions`: how many there are afterwards; `steps`: seconds since the start at which each step of
+    the conversion ended, and its message."""
 
     approach: Approach
     seconds: float
     effect: Effect
     cost: Cost
     audit: Audit
+    partitions: int
     steps: list[tuple[float, str]] = field(default_factory=list)
 
 
@@ -81,12 +85,16 @@ def measure(server: Server, approach: Approach, count: int, now: datetime) -> Me
             _operation(approach, url, now, partial(_note, steps, time.monotonic()))
         record = load.finish()
     cost = observer.cost
+    with connect_directly(url, application_name="benchmark") as conn:
+        partitions = value(conn, PARTITIONS, (TABLE,))
+    assert bool(partitions) != (approach is Approach.BASELINE), f"{approach.value}: {partitions} partitions"
     result = Measurement(
         approach=approach,
         seconds=round(cost.seconds, 2),
         effect=record.effect(cost.first, cost.last),
         cost=cost,
         audit=audit(url, record, count),
+        partitions=partitions,
         steps=steps,
     )
     drop_database(server, DATABASE)
@@ -99,8 +107,9 @@ def _note(steps: list[tuple[float, str]], started: float, message: str, _: float
 
 def _print(report: Report, title: str, measurements: list[Measurement]) -> None:
     columns = (
-        "approach", "total", "longest writer stall", "p99", "writes refused", "updates unmatched", "reads short",
-        "view reads wrong", "rows lost", "doubled", "updates lost", "WAL", "extra disk, peak", "left behind",
+        "approach", "total", "partitions", "longest writer stall", "p99", "writes refused", "updates unmatched",
+        "reads short", "view reads wrong", "rows lost", "doubled", "updates lost", "WAL", "extra disk, peak",
+        "left behind",
     )  # fmt: skip
     report.table(
         title,
@@ -109,6 +118,7 @@ def _print(report: Report, title: str, measurements: list[Measurement]) -> None:
             (
                 m.approach.value,
                 "-" if m.approach is Approach.BASELINE else f"{m.seconds:.1f} s",
+                f"{m.partitions}",
                 milliseconds(m.effect.stall_ms),
                 milliseconds(m.effect.p99_ms),
                 f"{sum(m.effect.errors.values()):,}",

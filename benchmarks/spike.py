@@ -26,13 +26,14 @@ def _print(report: Report, title: str, cases: "list[Case]") -> None:
     idle = cases[0].felt
     report.table(
         title,
-        ("case", "reads/s", "measured", "pieces", *KINDS, "reads", "failed"),
+        ("case", "reads/s", "measured", "pieces", "work", *KINDS, "reads", "failed"),
         [
             (
                 case.name,
                 f"{case.rate * len(KINDS):.0f}",
                 f"{case.seconds:.1f} s",
                 str(case.pieces),
+                f"{case.work:,}",
                 *(
                     f"{case.felt[kind].p95_ms:.1f} ms, {case.felt[kind].p95_ms / idle[kind].p95_ms:.2f}"
                     for kind in KINDS

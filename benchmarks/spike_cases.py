@@ -23,21 +23,26 @@ DATABASE: Final = "spike"
 
 @dataclass(frozen=True)
 class Case:
-    """One case: seconds that were measured, pieces of work that the job did in them, what each kind of read felt."""
+    """One case: seconds that were measured, pieces of work that the job did in them and what they came to (rows,
+    partitions, people), what each kind of read felt."""
 
     name: str
     rate: float
     seconds: float
     pieces: int
+    work: int
     felt: dict[str, Felt]
 
 
 def measure(server: Server, name: str, rate: float, seconds: float, share: float, asked: Asked) -> Case:
-    """Run one case on a fresh copy: until the time is over, or the job has nothing left to do."""
+    """Run one case on a fresh copy: until the time is over, or the job has nothing left to do.
+
+    AssertionError where the job did nothing: then it was an idle database that was measured.
+    """
     url = copy_database(server, TEMPLATE, DATABASE)
     job = JOBS.get(name)
     pacing = Pacing(lambda: share)
-    pieces = 0
+    pieces = work = 0
     with Readers(url, rate, asked) as readers, job(url, pacing) if job else nullcontext() as piece:
         first = time.monotonic()
         if piece is None:
@@ -45,12 +50,16 @@ def measure(server: Server, name: str, rate: float, seconds: float, share: float
         else:
             more = True
             while more and time.monotonic() - first < seconds:
-                more = piece()
+                done = piece()
+                more = done.more
                 pieces += 1
+                work += done.work
         last = time.monotonic()
         reads = readers.finish()
     drop_database(server, DATABASE)
-    return Case(name, rate, round(last - first, 1), pieces, {kind: felt(reads, kind, first, last) for kind in KINDS})
+    assert work or not job, f"{name}: nothing was done in {last - first:.0f} s"
+    found = {kind: felt(reads, kind, first, last) for kind in KINDS}
+    return Case(name, rate, round(last - first, 1), pieces, work, found)
 
 
 def prepare(server: Server, scale: str, messages: int) -> str:

@@ -1,8 +1,8 @@
-"""The heavy jobs beside which a spike is measured: each does a piece of its work, and says whether there is more."""
+"""The heavy jobs beside which a spike is measured: each does a piece of its work and says what it did."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Final
 
@@ -10,7 +10,7 @@ from benchmarks.declared import APPLICATION
 from lifecycle.archive.layout import archives_of
 from lifecycle.archive.move import archive_rows
 from lifecycle.archive.pace import PACE
-from lifecycle.database import connect, connect_directly, rows
+from lifecycle.database import connect, connect_directly, rows, value
 from lifecycle.erasures.queue import enqueue
 from lifecycle.erasures.run import erase_batch
 from lifecycle.pacing import Pacing
@@ -18,8 +18,16 @@ from lifecycle.partitions.convert import convert_table
 from lifecycle.partitions.tables import monthly_tables
 from lifecycle.views.statistics import refresh_statistic, statistics_status
 
-# Whether there is more to do.
-Piece = Callable[[], bool]
+
+@dataclass(frozen=True)
+class Done:
+    """What a piece of work came to: rows written or moved, partitions, people; and whether there is more."""
+
+    work: int
+    more: bool
+
+
+Piece = Callable[[], Done]
 PEOPLE: Final = 10
 ARCHIVED: Final = 2_000
 (CHAT,) = archives_of(APPLICATION.archived_tables)
@@ -41,6 +49,7 @@ select s.id, 'assistant', repeat('福井の旅をおすすめします。', 12),
   from (select id, started_at from public.chat_sessions where started_at < now() - interval '100 days'
          order by id limit %(messages)s / 100) s, generate_series(1, 100) n
 """
+PARTITIONS: Final = "select count(*) from pg_inherits where inhparent = to_regclass(%s)"
 ASK: Final = """
 with chosen as (select a.id from public.accounts a
                  where a.status = 'active'
@@ -55,13 +64,14 @@ def refresh(url: str, pacing: Pacing) -> Iterator[Piece]:
     """An hour's writes, then every kept view, one after the other; there is always more."""
     with connect(url, application_name="benchmark refresh") as conn:
 
-        def piece() -> bool:
+        def piece() -> Done:
             conn.execute(VISITS)
             conn.execute(QUESTIONS)
+            written = 0
             for status in statistics_status(conn):
                 with pacing.work():
-                    refresh_statistic(conn, status.name)
-            return True
+                    written += refresh_statistic(conn, status.name).rows
+            return Done(written, more=True)
 
         yield piece
 
@@ -71,19 +81,26 @@ def archive(url: str, pacing: Pacing) -> Iterator[Piece]:
     """Some thousand messages at a time, in the archive's own batches."""
     few = replace(PACE, batch_size=ARCHIVED // 4, run_limit=ARCHIVED)
     with connect(url, application_name="benchmark archive") as conn, connect(url) as claims:
-        yield lambda: archive_rows(conn, claims, CHAT, now=datetime.now(UTC), pace=few, pacing=pacing).remaining > 0
+
+        def piece() -> Done:
+            run = archive_rows(conn, claims, CHAT, now=datetime.now(UTC), pace=few, pacing=pacing)
+            return Done(run.moved, more=run.remaining > 0)
+
+        yield piece
 
 
 @contextmanager
 def conversion(url: str, pacing: Pacing) -> Iterator[Piece]:
     """One event table after the other."""
     waiting = list(monthly_tables(APPLICATION))
+    with connect(url, application_name="benchmark conversion") as conn:
 
-    def piece() -> bool:
-        convert_table(url, waiting.pop(0), now=datetime.now(UTC), pacing=pacing, progress=lambda *_: None)
-        return bool(waiting)
+        def piece() -> Done:
+            table = waiting.pop(0)
+            convert_table(url, table, now=datetime.now(UTC), pacing=pacing, progress=lambda *_: None)
+            return Done(value(conn, PARTITIONS, (table.qualified_name,)), more=bool(waiting))
 
-    yield piece
+        yield piece
 
 
 @contextmanager
@@ -91,12 +108,12 @@ def erasure(url: str, pacing: Pacing) -> Iterator[Piece]:
     """A batch of a few people, with the proof, at a time."""
     with connect_directly(url, application_name="benchmark erasure") as conn:
 
-        def piece() -> bool:
+        def piece() -> Done:
             asked = rows(conn, ASK, (PEOPLE,))
             enqueue(conn)
             batch = erase_batch(conn, batch_size=PEOPLE, pacing=pacing)
             assert batch is None or not batch.failed, batch
-            return len(asked) == PEOPLE
+            return Done(batch.verified if batch else 0, more=len(asked) == PEOPLE)
 
         yield piece
 

@@ -30,9 +30,6 @@ select 'grant on ' || c.oid::regclass from pg_class c, aclexplode(c.relacl) a
  where c.relnamespace = to_regnamespace('event_partitions') and c.relkind = 'r' and a.grantee <> c.relowner
    and obj_description(c.oid, 'pg_class') like 'lifecycle:%'
 union all
-select 'no row level security on ' || c.oid::regclass from pg_class c
- where c.relnamespace = to_regnamespace('event_partitions') and c.relkind = 'r' and not c.relrowsecurity
-union all
 select 'schema for ' || r.rolname from pg_roles r where r.rolname in ('anon', 'authenticated')
    and (has_schema_privilege(r.oid, 'event_partitions', 'USAGE') or has_schema_privilege(r.oid, 'lifecycle', 'USAGE'))
 union all

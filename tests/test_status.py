@@ -111,10 +111,6 @@ def test_the_default_partition_is_counted_with_its_range(partitioned: Connection
             "grant truncate on event_partitions.user_behavior_events_default to public",
             "_default authenticated TRUNCATE",
         ),
-        (
-            "alter table event_partitions.user_behavior_events_default disable row level security",
-            "_default row level security is off",
-        ),
         ("grant usage on schema event_partitions to authenticated", "schema event_partitions is open to authenticated"),
         ("grant usage on schema event_partitions to public", "schema event_partitions is open to anon"),
     ],

@@ -14,8 +14,8 @@ from lifecycle.partitions.tables import PARTITION_SCHEMA
 OWN_SCHEMAS: Final = (STATE_SCHEMA, PARTITION_SCHEMA)
 
 # What is open, how, and the statement that closes it where that is ours to do: grants on anything in our schemas;
-# partitions that can be touched directly, or whose parent alone is guarded; functions of ours that run with other
-# rights than they were made with; roles of the API that may do more than a policy can hold back.
+# partitions that can be touched directly, or elsewhere whose parent alone is guarded; functions of ours that run with
+# other rights than they were made with; roles of the API that may do more than a policy can hold back.
 OURS: Final = """
 with reader as (
     select 0::oid as oid, 'public' as name, 'public' as grantee union all
@@ -56,6 +56,7 @@ select c.oid::regclass::text, 'row-level security is off, and the table it is a 
        format('alter table %%s enable row level security', c.oid::regclass), c.relowner
   from pg_class c join pg_inherits i on i.inhrelid = c.oid join pg_class parent on parent.oid = i.inhparent
  where c.relispartition and c.relkind in ('r', 'p') and parent.relrowsecurity and not c.relrowsecurity
+   and c.relnamespace::regnamespace::text <> all (%(schemas)s)
 union all
 select c.oid::regclass::text, r.name || ' may ' || a.privilege_type || ' in a partition directly', null, c.relowner
   from pg_class c join pg_namespace n on n.oid = c.relnamespace

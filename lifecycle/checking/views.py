@@ -8,6 +8,7 @@ from lifecycle.checking.mismatch import Mismatch
 from lifecycle.checking.needed import Needed
 from lifecycle.database import Connection
 from lifecycle.declarations.application import Application
+from lifecycle.migrating.names_only import is_names_only
 from lifecycle.migrating.state import installed
 from lifecycle.views.archived import archive_layouts, blind_views
 from lifecycle.views.kept_plan import KeptPlan, plan_kept
@@ -46,8 +47,11 @@ def view_mismatches(application: Application, catalog: Catalog) -> Iterator[Mism
 
 
 def kept_mismatches(conn: Connection, application: Application) -> Iterator[Mismatch]:
-    """Declared views that do not answer from their table, and views that miss what is archived."""
-    if CAPABILITY not in installed(conn):
+    """Declared views that do not answer from their table, and views that miss what is archived.
+
+    None is meant to in a database of names only.
+    """
+    if CAPABILITY not in installed(conn) or is_names_only(conn):
         return
     for plan in plan_kept(conn, application):
         if told := _told(plan, optional=application.views.kept[plan.name].optional):

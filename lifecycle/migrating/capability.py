@@ -38,7 +38,8 @@ class Capability:
     the declared tables (triggers, views, archives, indexes, grants), is safe to repeat and yields a line per change.
     `undo` takes that back, so that functions and tables can go; it raises RefusedError, before it changes anything,
     where rows would be lost. `script` is what of `objects` needs no look at the catalog, as SQL to
-    read; `script_in_transaction` says whether it runs in a transaction.
+    read; `script_in_transaction` says whether it runs in a transaction. `works_on_rows` says that `objects` gives the
+    application's views or statements more to do, so that `lifecycle migrate --dev` leaves them out.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Capability:
     undo: Callable[[Connection, Application], Iterator[str]] = no_objects
     script: Callable[[Application], str] = no_script
     script_in_transaction: bool = True
+    works_on_rows: bool = False
 
     @property
     def folder(self) -> Path:

@@ -17,6 +17,7 @@ from lifecycle.migrating.capabilities import CAPABILITIES
 from lifecycle.migrating.capability import Capability
 from lifecycle.migrating.foreign import refuse_a_foreign_database
 from lifecycle.migrating.functions import apply_functions, drop_leftovers, function_files
+from lifecycle.migrating.names_only import refuse_an_adopted_database, tell_names_only
 from lifecycle.migrating.revisions import LOCK_TIMEOUT, STATE_SCHEMA, run_revisions
 from lifecycle.migrating.state import installed, refuse_an_older_release, write_policies
 
@@ -35,25 +36,31 @@ def upgrade(
     url: str,
     application: Application,
     *,
+    dev: bool = False,
     sleep: Callable[[float], None] = time.sleep,
     progress: Callable[[str, float], None] = lambda _message, _fraction: None,
 ) -> Migration:
     """Run all phases of the declared capabilities; safe to repeat, and a rerun finishes what was cut off.
 
     A capability that is no longer declared keeps its tables until somebody takes them back, and its policy tables say
-    that nothing is declared. DDL runs under a short lock timeout and is tried again while the application holds a lock.
-    Raises BusyError when a lock stays taken, AlreadyRunningError when another migration runs, RefusedError when
-    something stands in the way or a newer release was here.
+    that nothing is declared. `dev` makes names only (names_only.py) and refuses an adopted database. DDL runs under a
+    short lock timeout and is tried again while the application holds a lock. Raises BusyError when a lock stays taken,
+    AlreadyRunningError when another migration runs, RefusedError when something stands in the way or a newer release
+    was here.
     """
     changes: list[str] = []
     with migrating_session(url) as conn:
         refuse_an_older_release(conn)
         refuse_a_foreign_database(conn, application)
+        if dev:
+            refuse_an_adopted_database(conn)
         there = installed(conn)
         kept_up = [each for each in CAPABILITIES if each.declared(application) or each.name in there]
         patiently(lambda: changes.extend(_tables(conn, url, application, kept_up)), sleep)
-        for number, capability in enumerate(kept_up):
-            progress(capability.name, number / len(kept_up))
+        changes.extend(tell_names_only(conn, dev=dev))
+        made_here = [each for each in kept_up if not (dev and each.works_on_rows)]
+        for number, capability in enumerate(made_here):
+            progress(capability.name, number / len(made_here))
             patiently(lambda made=capability: changes.extend(made.objects(conn, application)), sleep)  # type: ignore[misc]
         patiently(lambda: changes.extend(drop_leftovers(conn)), sleep)
     return Migration(tuple(changes))

@@ -1,5 +1,7 @@
--- Take away from everybody but the owner what default privileges gave a new table, materialized view or sequence.
-create or replace function lifecycle.revoke_from_others(target regclass) returns void
+-- Take away from everybody but the owner what default privileges gave a new table, materialized view or sequence. A partition
+-- gives its rows to whoever may read it directly. Not by row-level security, which the tools of Supabase that compare schemas
+-- cannot read of a partition.
+create or replace function lifecycle.close_to_api(target regclass) returns void
 language plpgsql set search_path = ''
 as $$
 declare
@@ -12,15 +14,6 @@ begin
     loop
         execute format('revoke all on table %s from %s cascade', target, grantee);
     end loop;
-end $$;
-
--- A partition gives its rows to whoever may read it directly: close it.
-create or replace function lifecycle.close_to_api(target regclass) returns void
-language plpgsql set search_path = ''
-as $$
-begin
-    execute format('alter table %s enable row level security', target);
-    perform lifecycle.revoke_from_others(target);
 end $$;
 
 -- What LIKE does not copy of columns: how finely they and extended statistics are sampled, what the planner was told.

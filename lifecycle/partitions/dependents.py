@@ -197,7 +197,7 @@ def fill_new_materialized_view(conn: Connection, schemas: tuple[str, ...], view:
         if populated:
             statements.append(sql.SQL("analyze {}").format(view.staged))
         # Default privileges may have opened it to more than may read the old one.
-        close = sql.SQL("select lifecycle.revoke_from_others({}::regclass)")
+        close = sql.SQL("select lifecycle.close_to_api({}::regclass)")
         run_all(conn, [*statements, close.format(sql.Literal(view.staged.as_string(conn))), *privileges])
 
 

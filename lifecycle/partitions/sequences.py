@@ -71,7 +71,7 @@ def carry_identities(conn: Connection, names: Names, old: TableStructure) -> Non
             sql.SQL("comment on sequence {} is {}").format(
                 target, sql.Literal(OPENED + (comment or "") if to_open else comment)
             ),
-            sql.SQL("select lifecycle.revoke_from_others({}::regclass)").format(sql.Literal(target.as_string(conn))),
+            sql.SQL("select lifecycle.close_to_api({}::regclass)").format(sql.Literal(target.as_string(conn))),
             *granted,
         ]
         if not shared:

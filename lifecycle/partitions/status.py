@@ -36,10 +36,6 @@ select format('%%s %%s %%s', p.name, r.rolname, v.privilege)
             then has_any_column_privilege(r.oid, p.partition, v.privilege)
             else has_table_privilege(r.oid, p.partition, v.privilege) end
  union all
-select format('%%s row level security is off', p.name)
-  from lifecycle.event_partitions_of(to_regclass(%s)) p join pg_class c on c.oid = p.partition
- where not c.relrowsecurity
- union all
 select format('schema %%s is open to %%s', n.nspname, r.rolname) from pg_namespace n cross join pg_roles r
  where n.nspname = %s and r.rolname in ('anon', 'authenticated') and has_schema_privilege(r.oid, n.oid, 'USAGE')
  order by 1
@@ -117,7 +113,7 @@ def partition_status(conn: Connection, table: MonthlyTable, now: datetime) -> Pa
         default_rows=default_rows,
         default_oldest=oldest,
         default_newest=newest,
-        exposed=tuple(row[0] for row in rows(conn, EXPOSED, (name, name, PARTITION_SCHEMA))),
+        exposed=tuple(row[0] for row in rows(conn, EXPOSED, (name, PARTITION_SCHEMA))),
         stale_dependents=tuple(row[0] for row in rows(conn, STALE_DEPENDENTS, (name,))),
     )
 

@@ -140,4 +140,5 @@ SEGMENTS: Final = Capability(
     policies=segment_policies,
     objects=watch_tables,
     undo=drop_triggers,
+    works_on_rows=True,
 )

@@ -69,4 +69,5 @@ VIEWS: Final = Capability(
     policies=view_policies,
     objects=view_objects,
     undo=give_all_back,
+    works_on_rows=True,
 )

@@ -159,6 +159,11 @@ as $$
         (select string_agg(quote_ident(c), ', ') from unnest(view.column_names) c))
 $$;
 
+-- The numbers of transactions, by which a refresh knows what it has seen, are those of one server.
+create or replace function lifecycle.this_server() returns bigint
+language sql stable set search_path = ''
+as 'select system_identifier from pg_control_system()';
+
 -- Why all rows have to be computed; null where the changed keys, or nothing, will do.
 create or replace function lifecycle.why_whole(view lifecycle.kept_views, target regclass, definition text) returns text
 language sql stable set search_path = ''
@@ -166,6 +171,7 @@ as $$
     select case
         when view.refreshed_at is null then 'first refresh'
         when view.whole_due is not null then view.whole_due
+        when view.seen_on is distinct from lifecycle.this_server() then 'the database was restored on another server'
         when lifecycle.view_fingerprint(target, definition) <> view.fingerprint then 'the definition or what it reads has changed'
         when exists (select from lifecycle.changed_rows l
                        join lifecycle.kept_view_sources s on (s.source_schema, s.source_name) = (l.source_schema, l.source_name)
@@ -277,7 +283,7 @@ language plpgsql set search_path = ''
 as $$
 begin
     update lifecycle.kept_views v
-       set seen = snapshot, safe_until = safe, refreshed_at = now(), rows_written = written,
+       set seen = snapshot, seen_on = lifecycle.this_server(), safe_until = safe, refreshed_at = now(), rows_written = written,
            whole_due = case when v.whole_due is distinct from view.whole_due then v.whole_due end,
            refresh_ms = lifecycle.milliseconds_since(started),
            definition_ms = case when mode = 'whole' then lifecycle.milliseconds_since(started) else v.definition_ms end

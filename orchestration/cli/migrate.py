@@ -14,6 +14,16 @@ VIEWS: Final = "views"
 
 def migrate(
     sql: Annotated[bool, typer.Option("--sql", help="Print what would run, change nothing.")] = False,
+    dev: Annotated[
+        bool,
+        typer.Option(
+            "--dev",
+            help="For a database that is made anew: after `supabase db reset`, on a preview branch, in continuous "
+            "integration. The same schemas, tables, functions, policies, grants, archives and roles; views keep "
+            "their own definitions, event tables stay plain, no change is noted. Refused where views are kept or "
+            "tables partitioned.",
+        ),
+    ] = False,
 ) -> None:
     """Bring the project's own objects in the database up to date. Safe to repeat.
 
@@ -25,6 +35,8 @@ def migrate(
 
     with errors_as_messages():
         application = declared_application()
+        if sql and dev:
+            raise RefusedError("--sql prints what a fresh database gets; --dev makes it. Give one of the two")
         if sql:
             typer.echo(migration_script(application))
             return
@@ -33,6 +45,7 @@ def migrate(
         done = upgrade(
             url,
             application,
+            dev=dev,
             progress=lambda message, fraction: status.update(f"migrating: {escape(message)} ({fraction:.0%})"),
         )
     for change in done.changes or ("Nothing to change: the database is as this release and the declarations ask.",):

@@ -1,0 +1,1 @@
+alter table lifecycle.kept_views drop column seen_on;
