@@ -98,10 +98,12 @@ def hot_queries(measured: Figures) -> None:
 
 def kept_views(measured: Figures) -> None:
     views, writes = ([each for each in measured if key in each] for key in ("view", "without"))
-    assert {each["view"] for each in views} == {name.name for name in APPLICATION.views.kept}
+    # Some of the optional ones are of a later state of the application than the benchmark's.
+    needed = {name.name for name, view in APPLICATION.views.kept.items() if not view.optional}
+    assert needed <= {each["view"] for each in views} <= {name.name for name in APPLICATION.views.kept}
     assert all(each["definition"] > 0 and each["kept"] > 0 and each["plain"] > 0 for each in views)
     # An hour has changed rows of most of them, and a refresh wrote what differed, no less.
-    assert sum(each["changed"] for each in views) > 100
+    assert sum(each["changed"] for each in views) > 20
     assert all(each["written"] >= each["changed"] for each in views if each["moves"] == "never")
     assert any(each["key"] and each["written"] for each in views)
     assert len(writes) == 4
