@@ -1,8 +1,8 @@
 """The language of what people read: Slack, the weekly review, receipts, the export's cover sheet, the command line.
 
-English stands where a text is made, marked by `_` or `counted`, or by `translatable` where it is a constant that `_` is
-given later. A catalogue `locale/<language>/LC_MESSAGES/lifecycle.po` holds the same in another language, read as it is:
-nothing is compiled. A text without a translation stays English.
+English stands where a text is made, marked by `_` or `numbered`, or by `translatable` where it is a constant that is
+given to `_` later. A catalogue `locale/<language>/LC_MESSAGES/lifecycle.po` holds the same in another language, read as
+it is: nothing is compiled. A text without a translation stays English.
 """
 
 import gettext
@@ -60,7 +60,7 @@ def _(text: str) -> str:
     return _translations.gettext(text)
 
 
-def counted(one: str, many: str, count: int) -> str:
+def numbered(one: str, many: str, count: int) -> str:
     """The text for one, or for another `count`, in the language that is set."""
     return _translations.ngettext(one, many, count)
 

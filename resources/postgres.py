@@ -76,7 +76,8 @@ def errors_for_dagster() -> Iterator[None]:
         if isinstance(error, psycopg.Error):
             text = next_step(error) or f"the database refused: {first_line(error)} ({error.sqlstate})"
             raise dg.Failure(text, allow_retries=False) from None
-        text = str(error) if isinstance(error, LifecycleError) else f"{type(error).__name__}: {first_line(error)}"
+        unexpected = f"unexpected, and worth a report: {first_line(error)} ({type(error).__name__})"
+        text = str(error) if isinstance(error, LifecycleError) else unexpected
         # With the lines of the code that failed, and without what it came from: that may quote a row.
         raise dg.Failure(text, allow_retries=False).with_traceback(error.__traceback__) from None
 

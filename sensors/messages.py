@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from lifecycle.language import _, counted
+from lifecycle.language import _, numbered
 from lifecycle.ledger.notifications import Claim
 from lifecycle.ledger.problems import cause_title
 from sensors.next_steps import job_title, next_steps, outage_steps
@@ -44,7 +44,7 @@ def span(length: timedelta) -> str:
 
 
 def times(count: int) -> str:
-    return counted("once", "{count:,} times", count).format(count=count)
+    return numbered("once", "{count:,} times", count).format(count=count)
 
 
 def _header(text: str) -> Block:

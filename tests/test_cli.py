@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from lifecycle.database import connect, value
 from orchestration.cli.main import app
+from orchestration.cli.plan_parts import COLLECT
 from resources.variables import APPLICATION_VARIABLE, BINARIES_VARIABLE, URL_VARIABLE
 from tests.conftest import MakeApplicationDb
 from tests.declared import EVENT_TABLES
@@ -122,7 +123,6 @@ def test_plan_changes_nothing_and_says_what_would_happen(
         before = value(conn, OBJECTS)
     screen = RUNNER.invoke(app, ["plan"])
     assert screen.exit_code == 0, screen.output
-    assert len(screen.stdout.splitlines()) < 60
     for table in EVENT_TABLES:
         assert table.qualified_name in screen.stdout
     result = RUNNER.invoke(app, ["plan", "partitions"])
@@ -143,6 +143,48 @@ def test_plan_before_the_migration_says_what_to_do(empty_application_db: str, mo
     assert result.exit_code == 0, result.output
     assert "run `lifecycle migrate`, then the job" in " ".join(result.stdout.replace("│", " ").split())
     assert "there is one for partitions" in RUNNER.invoke(app, ["plan", "partition"]).stderr
+
+
+@pytest.mark.parametrize("migrated", [False, True])
+def test_plan_fits_a_screen_of_80_columns(
+    make_application_db: MakeApplicationDb, monkeypatch: pytest.MonkeyPatch, migrated: bool
+) -> None:
+    monkeypatch.setenv(URL_VARIABLE, make_application_db(migrated=migrated))
+    monkeypatch.setenv("COLUMNS", "80")
+    screen = RUNNER.invoke(app, ["plan"])
+    assert screen.exit_code == 0, screen.output
+    printed = screen.stdout.splitlines()
+    assert len(printed) <= 40
+    assert max(map(len, printed)) <= 80
+    told = [line.split()[0] for line in printed if line and not line.startswith(" ")]
+    for capability in COLLECT:
+        assert capability in told
+        page = RUNNER.invoke(app, ["plan", capability])
+        assert page.exit_code == 0, page.output
+        assert capability in page.stdout
+
+
+def test_a_revision_of_nobody_is_a_message(
+    make_application_db: MakeApplicationDb, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = make_application_db(rows=False, migrated=True)
+    monkeypatch.setenv(URL_VARIABLE, url)
+    with connect(url) as conn:
+        conn.execute("update lifecycle.alembic_version set version_num = 'views_9999' where version_num like 'views_%'")
+    result = RUNNER.invoke(app, ["migrate"])
+    assert result.exit_code == 1
+    assert "are not those of this release: Can't locate revision identified by 'views_9999'" in result.stderr
+    assert "Install the release" in result.stderr
+
+
+def test_a_file_that_cannot_be_written_is_a_message(
+    make_application_db: MakeApplicationDb, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv(URL_VARIABLE, make_application_db(rows=False, migrated=True))
+    nowhere = tmp_path / "none" / "person"
+    result = RUNNER.invoke(app, ["person", "export", "00000000-0000-0000-0000-000000000000", "--to", str(nowhere)])
+    assert result.exit_code == 1
+    assert not re.search(r"Error|Errno|Traceback", result.output + result.stderr)
 
 
 def test_demo_refuses_a_taken_port_before_it_starts_anything() -> None:

@@ -13,7 +13,7 @@ from rich.cells import cell_len
 
 from lifecycle.erasures.due import DeletionsDue, deletions_text
 from lifecycle.errors import DeclarationError
-from lifecycle.language import LANGUAGES, _, catalogue_file, counted, language, set_language
+from lifecycle.language import LANGUAGES, _, catalogue_file, language, numbered, set_language
 from lifecycle.ledger.notifications import Claim
 from lifecycle.review.report import LONGEST_TABLE, report_content
 from orchestration.definitions import build_definitions
@@ -78,7 +78,7 @@ def test_another_language_is_refused_by_name_and_nothing_changes() -> None:
 
 
 def test_english_counts_as_english_does() -> None:
-    assert [counted("once", "{count:,} times", count).format(count=count) for count in (1, 2, 1234)] == [
+    assert [numbered("once", "{count:,} times", count).format(count=count) for count in (1, 2, 1234)] == [
         "once",
         "2 times",
         "1,234 times",

@@ -11,6 +11,7 @@ from lifecycle.database import Connection, connect, rows, value
 from lifecycle.errors import BusyError, LifecycleError
 from lifecycle.migrating.migrate import upgrade
 from lifecycle.names import QualifiedName
+from lifecycle.views.plan import plan_refreshes
 from lifecycle.views.refreshing import RefreshOutcome, refresh_view
 from sandbox.application import apply_december
 from tests.conftest import MakeApplicationDb
@@ -156,6 +157,28 @@ def test_a_view_without_a_usable_index_is_rewritten_with_a_note(
         )
         assert ledger(conn, "top_search_keywords")[-1] == ("job_success", "rewritten")
         assert rows(conn, "select * from lifecycle.open_problems") == []
+
+
+def test_the_index_that_is_gone_is_advised_as_it_was_and_can_be_pasted(make_application_db: MakeApplicationDb) -> None:
+    with connect(make_application_db(migrated=True)) as conn:
+        search(conn, "x")
+        assert refresh(conn)["top_search_keywords"][0] == "success"
+        made = (
+            "select pg_get_indexdef(indexrelid) || ';' from pg_index where indrelid = 'top_search_keywords'::regclass"
+        )
+        definition = value(conn, made)
+        for (name,) in rows(conn, INDEXES):
+            conn.execute(f"drop index {name}".encode())
+        search(conn, "y")
+        view = QualifiedName("public", "top_search_keywords")
+        (planned,) = plan_refreshes(conn, {view: APPLICATION.views.materialized[view]})
+        outcome, _, error = refresh(conn)["top_search_keywords"]
+        assert outcome == "rewritten"
+        for told in (planned.would, error or ""):
+            assert told.partition("To build it again: ")[2] == definition
+        conn.execute((error or "").partition("To build it again: ")[2].encode())
+        search(conn, "z")
+        assert refresh(conn)["top_search_keywords"][0] == "success"
 
 
 def test_rows_that_a_unique_index_tells_apart_only_by_nulls(make_application_db: MakeApplicationDb) -> None:

@@ -9,7 +9,7 @@ from typing import Final
 from tests.docs_pages import ROOT
 
 FOLDERS: Final = ("lifecycle", "resources", "assets", "sensors", "orchestration")
-MARKS: Final = {"_": 1, "translatable": 1, "counted": 2}
+MARKS: Final = {"_": 1, "translatable": 1, "numbered": 2}
 PLACEHOLDER: Final = re.compile(r"\{[^{}]*\}")
 # Three words of English in a row; single ones are names of jobs, tables, states and products.
 SENTENCE: Final = re.compile(r"\b[A-Za-z]{2,}(?:'[a-z]+)?(?:,? [A-Za-z]{1,}(?:'[a-z]+)?){2,}")

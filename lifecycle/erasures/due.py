@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Final
 
 from lifecycle.database import Connection, rows, value
-from lifecycle.language import _, counted
+from lifecycle.language import _, numbered
 
 QUEUE_EXISTS: Final = "select to_regclass('lifecycle.deletion_jobs') is not null"
 COUNTED: Final = """
@@ -85,6 +85,6 @@ def deletions_text(due: DeletionsDue) -> str:
     if due.oldest_days is not None:
         parts.append(_("oldest {days} days").format(days=due.oldest_days))
     if due.failed:
-        told = counted("{count} failed and needs a person", "{count} failed and need a person", due.failed)
+        told = numbered("{count} failed and needs a person", "{count} failed and need a person", due.failed)
         parts.append(told.format(count=due.failed))
     return comma.join(parts)

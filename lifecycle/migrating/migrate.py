@@ -15,6 +15,7 @@ from lifecycle.declarations.application import Application
 from lifecycle.errors import BusyError
 from lifecycle.migrating.capabilities import CAPABILITIES
 from lifecycle.migrating.capability import Capability
+from lifecycle.migrating.foreign import refuse_a_foreign_database
 from lifecycle.migrating.functions import apply_functions, drop_leftovers, function_files
 from lifecycle.migrating.revisions import LOCK_TIMEOUT, STATE_SCHEMA, run_revisions
 from lifecycle.migrating.state import installed, refuse_an_older_release, write_policies
@@ -47,6 +48,7 @@ def upgrade(
     changes: list[str] = []
     with migrating_session(url) as conn:
         refuse_an_older_release(conn)
+        refuse_a_foreign_database(conn, application)
         there = installed(conn)
         kept_up = [each for each in CAPABILITIES if each.declared(application) or each.name in there]
         patiently(lambda: changes.extend(_tables(conn, url, application, kept_up)), sleep)

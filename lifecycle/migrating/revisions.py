@@ -10,9 +10,11 @@ from typing import Any, Final
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
+from alembic.util import CommandError
 from sqlalchemy import create_engine, pool
 
 from lifecycle.database import sqlalchemy_url
+from lifecycle.errors import RefusedError
 from lifecycle.migrating.capability import Capability
 
 STATE_SCHEMA: Final = "lifecycle"
@@ -55,6 +57,11 @@ def _session(url: str, ran: list[str]) -> Iterator[Config]:
             config.attributes["on_version_apply"] = note
             yield config
             connection.commit()
+    except CommandError as error:
+        raise RefusedError(
+            f"the revisions of this database are not those of this release: {str(error).rstrip('.')}. Install the "
+            "release that migrated it last, or a newer one, then run this again"
+        ) from None
     finally:
         engine.dispose()
 

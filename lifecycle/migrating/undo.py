@@ -11,6 +11,7 @@ from lifecycle.declarations.application import Application
 from lifecycle.errors import RefusedError
 from lifecycle.migrating.capabilities import BASE, CAPABILITIES
 from lifecycle.migrating.capability import Capability
+from lifecycle.migrating.foreign import refuse_a_foreign_database
 from lifecycle.migrating.functions import APPLICATION, drop_functions, drop_leftovers, functions_of
 from lifecycle.migrating.migrate import Migration, migrating_session, patiently
 from lifecycle.migrating.revisions import STATE_SCHEMA, undo_revisions
@@ -34,6 +35,7 @@ def undo(url: str, application: Application, name: str, *, sleep: Callable[[floa
     changes: list[str] = []
     with migrating_session(url) as conn:
         refuse_an_older_release(conn)
+        refuse_a_foreign_database(conn, application)
         if capability.name not in installed(conn):
             return Migration(())
         _refuse_a_ground(conn, capability)

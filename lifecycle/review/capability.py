@@ -1,14 +1,12 @@
 """The weekly review in a migration. Whatever is declared is measured and reviewed, so it is always made."""
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Final
+from typing import Final
 
 from psycopg import sql
-from pydantic import BaseModel
 
 from lifecycle.declarations.application import Application
+from lifecycle.declarations.named import declared_names
 from lifecycle.migrating.capability import Capability, Statements
-from lifecycle.names import QualifiedName
 
 FORGET: Final = sql.SQL("delete from lifecycle.storage_schemas")
 WRITE: Final = sql.SQL("insert into lifecycle.storage_schemas (schema_name) values ({})")
@@ -16,21 +14,7 @@ WRITE: Final = sql.SQL("insert into lifecycle.storage_schemas (schema_name) valu
 
 def declared_schemas(application: Application) -> tuple[str, ...]:
     """The schemas of all objects that the declarations name, but those that the platform keeps."""
-    declared = (getattr(application, name) for name in type(application).model_fields if name != "relations")
-    found = {name.schema for name in _names(declared)}
-    return tuple(sorted(found - set(application.database.managed_schemas)))
-
-
-def _names(declared: Any) -> Iterator[QualifiedName]:
-    if isinstance(declared, QualifiedName):
-        yield declared
-    elif isinstance(declared, BaseModel):
-        yield from _names(getattr(declared, name) for name in type(declared).model_fields)
-    elif isinstance(declared, Mapping):
-        yield from _names((*declared, *declared.values()))
-    elif isinstance(declared, Iterable) and not isinstance(declared, str):
-        for part in declared:
-            yield from _names(part)
+    return tuple(sorted({name.schema for name in declared_names(application)}))
 
 
 def review_policies(application: Application) -> Statements:

@@ -9,7 +9,7 @@ from lifecycle.database import Connection, rows, value
 from lifecycle.declarations.views import MaterializedView
 from lifecycle.names import QualifiedName
 
-# The condition of lifecycle.has_refresh_key, which is not there before `lifecycle migrate`.
+# The condition of lifecycle.refresh_key, which is not there before `lifecycle migrate`.
 VIEW: Final = """
 select c.relkind::text, c.relispopulated, exists (
            select from pg_index i
@@ -18,9 +18,10 @@ select c.relkind::text, c.relispopulated, exists (
   from pg_class c where c.oid = to_regclass(%s)
 """
 MIGRATED: Final = "select to_regclass('lifecycle.refresh_states') is not null"
+# An older release kept no statement of the index.
 STATE: Final = """
 select s.refreshed_at, lifecycle.source_changes(to_regclass(s.name)) - s.source_changes,
-       s.refreshed_at > now() - %(max_age)s::interval
+       s.refreshed_at > now() - %(max_age)s::interval, to_jsonb(s) ->> 'refresh_key'
   from lifecycle.refresh_states s where s.name = %(name)s
 """
 # When each view was found to be right, by a refresh or because nothing that it reads had changed.
@@ -67,7 +68,7 @@ def plan_refreshes(conn: Connection, views: Mapping[QualifiedName, MaterializedV
 def _view(conn: Connection, name: QualifiedName, view: MaterializedView, *, migrated: bool) -> RefreshPlan:
     found = rows(conn, VIEW, (str(name),))
     known = rows(conn, STATE, {"name": str(name), "max_age": view.max_age}) if migrated else []
-    refreshed_at, changes, young = known[0] if known else (None, None, False)
+    refreshed_at, changes, young, index = known[0] if known else (None, None, False, None)
     kind, populated, key = found[0] if found else (None, False, False)
     if kind is None:
         would = "nothing: the application does not have it" if view.optional else "refuse: it is missing"
@@ -83,6 +84,7 @@ def _view(conn: Connection, name: QualifiedName, view: MaterializedView, *, migr
             why = f"older than {view.max_age}"
         would = f"refresh: {why}"
         if not key:
-            would += "; readers wait meanwhile, since it has no unique index over plain columns"
+            again = f" any more. To build it again: {index}" if index else ""
+            would += f"; readers wait meanwhile, since it has no unique index over plain columns{again}"
     at = refreshed_at and refreshed_at.astimezone(UTC)
     return RefreshPlan(str(name), at, int(abs(changes or 0)), would)

@@ -5,6 +5,7 @@ from time import sleep as wait
 from typing import Final
 
 from lifecycle.declarations.application import Application
+from lifecycle.migrating.foreign import refuse_a_foreign_database
 from lifecycle.migrating.migrate import Migration, migrating_session, patiently
 from lifecycle.migrating.state import refuse_an_older_release
 from lifecycle.views.give_back import give_back
@@ -23,6 +24,7 @@ def give_back_view(
     changes: list[str] = []
     with migrating_session(url) as conn:
         refuse_an_older_release(conn)
+        refuse_a_foreign_database(conn, application)
         view = named_statistic(conn, name)
         patiently(lambda: changes.extend(give_back(conn, [view])), sleep)
     if view in application.views.kept:

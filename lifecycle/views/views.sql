@@ -96,13 +96,22 @@ as $$
                                            where r.relkind in ('r', 'p', 'm')))
 $$;
 
--- Whether REFRESH CONCURRENTLY takes this view: a unique index over all rows and plain columns.
-create or replace function lifecycle.has_refresh_key(view regclass) returns boolean
+-- The statement that makes the index by which REFRESH CONCURRENTLY tells rows apart: a unique one over all rows and plain
+-- columns. Null where there is none: readers wait then.
+create or replace function lifecycle.refresh_key(view regclass) returns text
 language sql stable set search_path = ''
 as $$
-    select exists (select from pg_index i
-                    where i.indrelid = view and i.indisunique and i.indisvalid and i.indimmediate
-                      and i.indpred is null and i.indexprs is null)
+    select pg_get_indexdef(i.indexrelid) || ';' from pg_index i
+     where i.indrelid = view and i.indisunique and i.indisvalid and i.indimmediate
+       and i.indpred is null and i.indexprs is null
+     order by i.indnatts, i.indexrelid limit 1
+$$;
+
+-- What is told of a view without one; `known` is the statement that made the one it had.
+create or replace function lifecycle.told_without_refresh_key(known text) returns text
+language sql immutable set search_path = ''
+as $$
+    select 'it has no unique index over plain columns' || coalesce(' any more. To build it again: ' || known, '')
 $$;
 
 -- One view by its own definition. `rewritten`: readers had to wait for it, and `error` says why.
@@ -138,7 +147,7 @@ begin
             -- Nobody can be reading it: PostgreSQL refuses to read what was never populated.
             execute format('refresh materialized view %s', view_name);
             outcome := 'populated';
-        elsif lifecycle.has_refresh_key(target) then
+        elsif lifecycle.refresh_key(target) is not null then
             begin
                 execute format('refresh materialized view concurrently %s', view_name);
                 outcome := 'success';
@@ -146,19 +155,20 @@ begin
                 why_whole := 'its rows are no longer unique beside NULLs';
             end;
         else
-            why_whole := 'it has no unique index over plain columns';
+            why_whole := lifecycle.told_without_refresh_key(last.refresh_key);
         end if;
         if why_whole is not null then
             execute format('refresh materialized view %s', view_name);
             outcome := 'rewritten';
         end if;
         execute format('select count(*) from %s', view_name) into rows;
-        insert into lifecycle.refresh_states as s (name, refreshed_at, right_at, source_changes, rows)
-        values (view_name, now(), now(), changes, rows)
+        insert into lifecycle.refresh_states as s (name, refreshed_at, right_at, source_changes, rows, refresh_key)
+        values (view_name, now(), now(), changes, rows, lifecycle.refresh_key(target))
         on conflict on constraint refresh_states_pkey do update
            set refreshed_at = excluded.refreshed_at, right_at = excluded.right_at,
-               source_changes = excluded.source_changes, rows = excluded.rows;
-        error := why_whole || ': readers waited while it was written';
+               source_changes = excluded.source_changes, rows = excluded.rows,
+               refresh_key = coalesce(excluded.refresh_key, s.refresh_key);
+        error := 'readers waited while it was written: ' || why_whole;
     exception
         when lock_not_available or deadlock_detected then
             outcome := 'busy';

@@ -17,14 +17,17 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tabl
 
 @access.command()
 def matrix(as_json: AsJson = False) -> None:
-    """Show what each role may do with each object now. Changes nothing."""
+    """Show what each role may do with each object now. Changes nothing.
+
+    When: when somebody asks who may see a table.
+    """
     from lifecycle.access.declared import declared_access
     from lifecycle.access.matrix import access_matrix
     from orchestration.cli.access_report import matrix_tables
 
     with errors_as_messages():
         declared = declared_access(declared_application())
-    with command_transaction(GROUP) as conn:
+    with command_transaction(GROUP, migrated=False) as conn:
         found = access_matrix(conn, declared)
     if as_json:
         typer.echo(json.dumps([asdict(row) for row in found], indent=2, ensure_ascii=False))
@@ -34,7 +37,10 @@ def matrix(as_json: AsJson = False) -> None:
 
 @access.command()
 def check(as_json: AsJson = False) -> None:
-    """Compare the database with what is declared and accepted; exit 1 when anything differs. Changes nothing."""
+    """Compare the database with what is declared and accepted; exit 1 when anything differs. Changes nothing.
+
+    When: when the check `access_is_as_declared` fails; in a deployment of the application.
+    """
     from lifecycle.access.report import access_report
     from orchestration.cli.access_report import report_json, report_tables
 
@@ -52,7 +58,10 @@ def check(as_json: AsJson = False) -> None:
 
 @access.command()
 def accept() -> None:
-    """Take the application's own policies and grants as they are now; from then on a change of them is told."""
+    """Take the application's own policies and grants as they are now; from then on a change of them is told.
+
+    When: after a change of the application's own policies that is meant, and that `lifecycle access check` told of.
+    """
     from lifecycle.access.accepted import accept as accept_all
     from lifecycle.access.declared import declared_access
 

@@ -20,7 +20,10 @@ TableName = Annotated[str, typer.Option("--table", help="The archived table, whe
 
 @chat.command()
 def read(group: GroupKey, table: TableName = "") -> None:
-    """Print a whole conversation, archived rows included. What is printed is personal data."""
+    """Print a whole conversation, archived rows included. What is printed is personal data.
+
+    When: when support or a court asks for a conversation that may be in the archive.
+    """
     from lifecycle.archive.chosen import chosen_archive
     from lifecycle.archive.conversation import read_group
     from lifecycle.archive.layout import read_layout
@@ -49,7 +52,10 @@ def restore(
         int, typer.Option(help="How long it stays out of the archive.", min=1, max=3650)
     ] = PACE.restored_for.days,
 ) -> None:
-    """Bring a conversation's archived rows back into their table, where the application reads them."""
+    """Bring a conversation's archived rows back into their table, where the application reads them.
+
+    When: when the application has to show an archived conversation again for a while.
+    """
     from lifecycle.archive.chosen import chosen_archive
     from lifecycle.archive.layout import read_layout
     from lifecycle.archive.restore import archived_groups, restore_groups
@@ -76,7 +82,10 @@ def archive(
         typer.Option("--accept-changed-views", help="Though views, functions or policies would answer otherwise."),
     ] = False,
 ) -> None:
-    """Move what is due now, as the nightly job does; refuses while something that reads the table would change."""
+    """Move what is due now, as the nightly job does; refuses while something that reads the table would change.
+
+    When: without Dagster, or when the archive is behind and should not wait for the night.
+    """
     from lifecycle.archive.chosen import chosen_archive
     from lifecycle.archive.move import archive_rows
     from lifecycle.archive.readers import require_acceptance

@@ -16,7 +16,10 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 @consent.command()
 def status(as_json: AsJson = False) -> None:
-    """Count the rows that stand against consent now: what `apply` would clear. Changes nothing."""
+    """Count the rows that stand against consent now: what `apply` would clear. Changes nothing.
+
+    When: when the check `no_rows_against_consent` fails.
+    """
     from lifecycle.consent.apply import rows_against_consent
 
     with command_session(GROUP) as conn:
@@ -32,7 +35,10 @@ def status(as_json: AsJson = False) -> None:
 
 @consent.command()
 def apply() -> None:
-    """Carry out every decision, as the hourly job does."""
+    """Carry out every decision, as the hourly job does.
+
+    When: without Dagster, or when a withdrawal should not wait for the hour.
+    """
     from lifecycle.consent.apply import apply_consents
 
     with command_session(GROUP) as conn:

@@ -26,7 +26,10 @@ def demo(
     port: Annotated[int, typer.Option(help="Port of Dagster's UI.", min=1, max=65535)] = 3000,
     keep: Annotated[Path | None, typer.Option(help="Keep databases and logs in this folder.")] = None,
 ) -> None:
-    """Run the whole life cycle on a throwaway PostgreSQL, then open Dagster's UI."""
+    """Run the whole life cycle on a throwaway PostgreSQL, then open Dagster's UI.
+
+    When: to see everything before you connect a database of your own.
+    """
     from orchestration.demo.run import Demo, run_demo
 
     settings = Demo(

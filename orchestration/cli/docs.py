@@ -6,7 +6,10 @@ from orchestration.cli.session import declared_application, errors_as_messages
 
 
 def docs(context: typer.Context) -> None:
-    """Write the generated pages of docs/ anew, from the code and the declarations."""
+    """Write the generated pages of docs/ anew, from the code and the declarations.
+
+    When: after a change of the declarations or of the code, before it is committed.
+    """
     from orchestration.docs.pages import write_pages
 
     with errors_as_messages():

@@ -29,7 +29,10 @@ def plan(
         bool, typer.Option("--texts", help="Where others' texts would lose words; takes as long as a search.")
     ] = False,
 ) -> None:
-    """Show what would be done for a request now. Changes nothing."""
+    """Show what would be done for a request now. Changes nothing.
+
+    When: before a request is confirmed, held or cancelled.
+    """
     from lifecycle.erasures.proof import plan_erasure, plan_words, reach_told
     from orchestration.cli.erasure_report import plan_table, words_table
 
@@ -52,7 +55,10 @@ def plan(
 
 @erasure.command()
 def receipt(request_id: RequestId, as_json: AsJson = False) -> None:
-    """Print the proof of a request, and whether the chain of all receipts is whole."""
+    """Print the proof of a request, and whether the chain of all receipts is whole.
+
+    When: when the person, or an authority, asks for the proof.
+    """
     from lifecycle.erasures.proof import broken_receipts, receipts
     from orchestration.cli.erasure_report import receipts_json, receipts_tables
 
@@ -68,7 +74,10 @@ def receipt(request_id: RequestId, as_json: AsJson = False) -> None:
 
 @erasure.command()
 def status(as_json: AsJson = False) -> None:
-    """See which requests wait or need a person, and when each is due: what an alert or the weekly review points to."""
+    """Show which requests wait or need a person, and when each is due. Changes nothing.
+
+    When: when an alert or the weekly review tells of deletion requests, and before a deadline.
+    """
     from lifecycle.erasures.queue import queue_status
     from orchestration.cli.erasure_report import status_lines
     from orchestration.cli.session import declared_application
@@ -90,7 +99,10 @@ def hold(
         datetime | None, typer.Option(help="End of the hold, in UTC; without it until somebody releases it.")
     ] = None,
 ) -> None:
-    """Keep a request from being carried out. Its deadline goes on."""
+    """Keep a request from being carried out. Its deadline goes on.
+
+    When: in a dispute, under an obligation to preserve evidence, in doubt about who asked.
+    """
     from lifecycle.erasures.queue import hold as hold_request
     from lifecycle.erasures.queue import standing
     from orchestration.cli.erasure_report import hold_told
@@ -108,7 +120,10 @@ def release(
         bool, typer.Option("--confirm", help="Also when it reaches far beyond the person's rows.")
     ] = False,
 ) -> None:
-    """End a hold."""
+    """End a hold.
+
+    When: once what a request was held for is settled.
+    """
     from lifecycle.erasures.queue import release as release_request
 
     with command_session(GROUP) as conn:
@@ -118,7 +133,10 @@ def release(
 
 @erasure.command()
 def cancel(request_id: RequestId, reason: Reason) -> None:
-    """Never carry a request out; possible until something was erased."""
+    """Never carry a request out; possible until something was erased.
+
+    When: when somebody asked by mistake, or was not who they said.
+    """
     from lifecycle.erasures.queue import cancel as cancel_request
 
     with command_session(GROUP) as conn:
@@ -128,13 +146,15 @@ def cancel(request_id: RequestId, reason: Reason) -> None:
 
 @erasure.command()
 def run() -> None:
-    """Carry out every request that is due, with the proof, without Dagster. Exit code 1 when one failed."""
-    from orchestration.cli.erasure_report import run_everything
-    from orchestration.cli.session import declared_application, errors_as_messages, required_url
+    """Carry out every request that is due, with the proof, without Dagster. Exit code 1 when one failed.
 
-    url = required_url()
-    with errors_as_messages():
-        failed = run_everything(url, declared_application(), Console())
+    When: without Dagster, and after `lifecycle erasure replay`.
+    """
+    from orchestration.cli.erasure_report import run_everything
+    from orchestration.cli.session import declared_application
+
+    with command_session(GROUP) as conn:
+        failed = run_everything(conn, declared_application(), Console())
     raise typer.Exit(1 if failed else 0)
 
 
@@ -142,7 +162,10 @@ def run() -> None:
 def export(
     file: Annotated[Path, typer.Argument(help="Where to write the list; an existing file is replaced.")],
 ) -> None:
-    """Write the suppression list, to be kept outside of the database: keyed hashes, nobody's name."""
+    """Write the suppression list, to be kept outside of the database: keyed hashes, nobody's name.
+
+    When: with every backup, or every night.
+    """
     from lifecycle.erasures.proof import export_suppressions
 
     with command_session(GROUP) as conn:
@@ -165,7 +188,10 @@ def replace_file(file: Path, text: str) -> None:
 
 @erasure.command()
 def replay(file: Annotated[Path, typer.Argument(help="The list that `export` wrote.")]) -> None:
-    """After a restore: add what the list knows, and queue everybody again who came back."""
+    """After a restore: add what the list knows, and queue everybody again who came back.
+
+    When: after a backup was restored, before the application is opened.
+    """
     from lifecycle.erasures.proof import replay_suppressions
     from lifecycle.errors import RefusedError
 

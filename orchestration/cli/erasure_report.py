@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from lifecycle.database import connect
+from lifecycle.database import Connection
 from lifecycle.declarations.application import Application
 from lifecycle.erasures.due import WaitingRequest, deletions_text
 from lifecycle.erasures.proof import BrokenReceipt, PlannedStep, PlannedWords, Receipt
@@ -164,23 +164,22 @@ def _print_batch(batch: BatchResult, console: Console) -> None:
         console.print(f"[red]{escape(text)}[/]", highlight=False, soft_wrap=True)
 
 
-def run_everything(url: str, application: Application, console: Console) -> int:
+def run_everything(conn: Connection, application: Application, console: Console) -> int:
     """Enqueue, then batch after batch until none is due; how many requests failed. Raises psycopg.Error."""
     failed = batches = 0
-    with connect(url, application_name="lifecycle erasure") as conn:
-        enqueue(conn)
-        columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-        with Progress(*columns, console=console, transient=True) as bar:
-            task = bar.add_task("claiming", total=1.0)
+    enqueue(conn)
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("claiming", total=1.0)
 
-            def progress(message: str, fraction: float) -> None:
-                bar.update(task, description=escape(message), completed=fraction)
+        def progress(message: str, fraction: float) -> None:
+            bar.update(task, description=escape(message), completed=fraction)
 
-            while (batch := erase_batch(conn, progress=progress)) is not None:
-                _print_batch(batch, bar.console)
-                failed += len(batch.failed)
-                batches += 1
-        held = queue_status(conn, application).held
+        while (batch := erase_batch(conn, progress=progress)) is not None:
+            _print_batch(batch, bar.console)
+            failed += len(batch.failed)
+            batches += 1
+    held = queue_status(conn, application).held
     if not batches:
         console.print("No request is due.")
     if held:

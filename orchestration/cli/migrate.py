@@ -15,7 +15,11 @@ VIEWS: Final = "views"
 def migrate(
     sql: Annotated[bool, typer.Option("--sql", help="Print what would run, change nothing.")] = False,
 ) -> None:
-    """Bring the project's own objects in the database up to date. Safe to repeat."""
+    """Bring the project's own objects in the database up to date. Safe to repeat.
+
+    When: after every update of this project and every change of the declarations; after a migration of the application
+    when an alert or `lifecycle check` asks for it.
+    """
     from lifecycle.migrating.migrate import upgrade
     from lifecycle.migrating.script import migration_script
 
@@ -39,7 +43,10 @@ def undo(
     capability: Annotated[str, typer.Argument(help="What to take back: the name of its folder in lifecycle/.")],
     name: Annotated[str, typer.Argument(help="Of views: only this one computes its rows itself again.")] = "",
 ) -> None:
-    """Take a capability's objects out of the database again; refuses where data would be lost."""
+    """Take a capability's objects out of the database again; refuses where data would be lost.
+
+    When: when you give a capability up, before you take its declarations away.
+    """
     from lifecycle.migrating.undo import undo as take_back
     from lifecycle.views.undo import give_back_view
 

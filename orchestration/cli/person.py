@@ -27,6 +27,8 @@ def export(
     """Write everything that is held about a person into a new folder, as JSON and CSV with a cover sheet.
 
     What is written is personal data. Each export is in the log, without the person's name.
+
+    When: when somebody asks for a copy of their data.
     """
     from lifecycle.person_export.export import export_person
 

@@ -198,6 +198,6 @@ def _line(each: Any) -> Iterator[Line]:
     elif isinstance(each, AgainstConsent):
         yield each.table, f"clear what {each.rows:,} rows hold for {each.purpose} (job {CONSENT_JOB})"
     elif isinstance(each, Difference):
-        yield each.object, f"{len(each.told)} changes by `lifecycle migrate`"
+        yield each.object, "changed by `lifecycle migrate`"
     elif isinstance(each, str):
         yield each, "build the index, unless another one serves"

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, is_dataclass
 from datetime import date
+from textwrap import shorten
 from typing import Any, Final
 
 from rich.console import Console, RenderableType
@@ -27,8 +28,12 @@ STATE_STYLE: Final = {
     "resumable": "yellow",
     "attached": "yellow",
 }
-# More lines than this of one capability are counted, not shown.
+# More than these of one capability are counted, not shown; so many lines leave room for the database and the end.
 MOST_LINES: Final = 4
+SCREEN: Final = 35
+# Objects that are named where the same happens to all.
+NAMED: Final = 2
+LONGEST_TOLD: Final = 200
 
 
 def _plain(found: Any) -> Any:
@@ -71,24 +76,46 @@ def _database(facts: DatabaseFacts) -> str:
     )
 
 
-def _overview(plan: Plan) -> Table:
-    table = Table(show_lines=False)
-    for heading in ("capability", "object", "would now"):
-        table.add_column(heading, overflow="fold")
-    for change in plan.migration[:MOST_LINES]:
-        name, _, told = change.partition(": ")
-        table.add_row("migrating", escape(name), f"[yellow]{escape(told)}[/]")
-    for name, part in plan.parts.items():
-        found = list(lines(part))
-        shown = found if len(found) <= MOST_LINES else found[: MOST_LINES - 1]
-        for each, would in shown:
+def _grouped(part: Any) -> list[tuple[str, str]]:
+    """What would happen, and to which objects, those to which the same happens together."""
+    objects: dict[str, list[str]] = {}
+    for name, would in lines(part):
+        objects.setdefault(would, []).append(name)
+    return [(_names(names), would) for would, names in objects.items()]
+
+
+def _names(names: Sequence[str]) -> str:
+    rest = len(names) - NAMED
+    return ", ".join(filter(None, names)) if rest < 2 else f"{', '.join(names[:NAMED])} and {rest} more"
+
+
+def _overview(plan: Plan, most: int) -> Table:
+    """A line or two for each thing, at most so many things of a capability."""
+    table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True)
+    table.add_column()
+    changes = [(name, would) for name, _, would in (change.partition(": ") for change in plan.migration)]
+    parts = {"migrating": changes} if changes else {}
+    parts |= {name: _grouped(part) for name, part in plan.parts.items()}
+    for capability, found in parts.items():
+        for place, (name, would) in enumerate(found[:most]):
             style = "red" if would.startswith(("refuse", "waits", "nothing until")) else ""
-            table.add_row(name, escape(each), f"[{style}]{escape(would)}[/]" if style else escape(would))
-        if len(found) > len(shown):
-            table.add_row(name, f"{len(found) - len(shown)} more", f"see `lifecycle plan {name}`")
+            told = shorten(f"{name}: {would}" if name else would, LONGEST_TOLD, placeholder=" ...")
+            table.add_row(
+                "" if place else f"[bold]{capability}[/]", f"[{style}]{escape(told)}[/]" if style else escape(told)
+            )
+        if len(found) > most:
+            more = f": see `lifecycle plan {capability}`" if capability in plan.parts else ""
+            table.add_row("", f"{len(found) - most} more{more}")
         if not found:
-            table.add_row(name, "", "[dim]nothing[/]")
+            table.add_row(f"[bold]{capability}[/]", "[dim]nothing[/]")
     return table
+
+
+def _on_one_screen(plan: Plan, console: Console) -> Table:
+    """As much of it as fits; one thing of each capability at least."""
+    tables = (_overview(plan, most) for most in range(MOST_LINES, 0, -1))
+    return next((table for table in tables if len(console.render_lines(table)) <= SCREEN), _overview(plan, 1))
 
 
 def _conversion_table(plan: ConversionPlan) -> Table:
@@ -196,7 +223,7 @@ def print_plan(plan: Plan, console: Console, capability: str | None = None) -> N
     """The plan for people."""
     console.print(_database(plan.database))
     if capability is None:
-        console.print(_overview(plan), "Details: `lifecycle plan CAPABILITY`.", sep="\n")
+        console.print(_on_one_screen(plan, console), "Details: `lifecycle plan CAPABILITY`.", sep="\n")
     for name, part in plan.parts.items() if capability else ():
         console.print(f"[bold]{name}[/]", *_details(part), sep="\n")
     console.print("Nothing was changed.")

@@ -14,7 +14,9 @@ from sqlalchemy.exc import DBAPIError
 from lifecycle.database import Connection, connect, without_statement_timeout
 from lifecycle.declarations.application import Application
 from lifecycle.declarations.loader import DEFAULT_FOLDER, load_application
-from lifecycle.errors import LifecycleError
+from lifecycle.errors import LifecycleError, RefusedError
+from lifecycle.migrating.foreign import refuse_a_foreign_database
+from lifecycle.migrating.state import is_migrated
 from lifecycle.server_errors import is_unreachable, next_step, told
 from resources.variables import APPLICATION_VARIABLE, BINARIES_VARIABLE, MISSING_URL, URL_VARIABLE
 
@@ -52,7 +54,7 @@ def errors_as_messages() -> Iterator[None]:
     """Print an expected error without its traceback and end with exit code 1."""
     try:
         yield
-    except (LifecycleError, psycopg.Error, DBAPIError) as error:
+    except (LifecycleError, psycopg.Error, DBAPIError, OSError) as error:
         # SQLAlchemy adds the statement and a link to its manual; what the server said is enough.
         cause = error.orig if isinstance(error, DBAPIError) and error.orig else error
         errors.print(f"[bold red]{ERROR}[/]", end=" ", highlight=False)
@@ -61,6 +63,11 @@ def errors_as_messages() -> Iterator[None]:
 
 
 def _told(error: BaseException) -> str:
+    if isinstance(error, OSError):
+        place = error.filename or "a file"
+        return (
+            f"{place} cannot be used: {(error.strerror or str(error)).lower()}. Make it usable, or name another place"
+        )
     if not isinstance(error, psycopg.Error):
         return str(error).strip()
     unknown = is_unreachable(error) and not next_step(error)
@@ -68,18 +75,25 @@ def _told(error: BaseException) -> str:
 
 
 @contextmanager
-def command_transaction(group: str) -> Iterator[Connection]:
+def command_transaction(group: str, *, migrated: bool = True) -> Iterator[Connection]:
     """A connection for commands that look, in one transaction that the role's statement_timeout does not cut off."""
-    with command_session(group) as conn, without_statement_timeout(conn):
+    with command_session(group, migrated=migrated) as conn, without_statement_timeout(conn):
         yield conn
 
 
 @contextmanager
-def command_session(group: str) -> Iterator[Connection]:
+def command_session(group: str, *, migrated: bool = True) -> Iterator[Connection]:
     """A connection for the commands of `lifecycle GROUP`, named so in the server's list of sessions.
 
-    An error ends the command with a message.
+    An error ends the command with a message, and so does a database that is not the application's, or was not
+    `migrated` where the command needs that.
     """
     url = required_url()
     with errors_as_messages(), connect(url, application_name=f"lifecycle {group}") as conn:
+        if not is_migrated(conn):
+            refuse_a_foreign_database(conn, declared_application())
+            if migrated:
+                raise RefusedError(
+                    f"database {conn.info.dbname} is not prepared: run `lifecycle migrate`, then this again"
+                )
         yield conn

@@ -15,7 +15,10 @@ from orchestration.cli.session import command_session, command_transaction, decl
 GROUP: Final = "views"
 CHANGED: Final = "changed by the application"
 MINUTE, HOUR, DAY = (timedelta(minutes=1), timedelta(hours=1), timedelta(days=1))
-views = typer.Typer(help="Kept views: how they stand; compare, refresh.", invoke_without_command=True)
+views = typer.Typer(
+    help="Kept views: how they stand; compare, refresh.\n\nWhen: when a dashboard looks old, or an alert names a view.",
+    invoke_without_command=True,
+)
 
 ViewName = Annotated[str, typer.Argument(help="One view only, with or without its schema.")]
 
@@ -52,7 +55,10 @@ def status(context: typer.Context) -> None:
 
 @views.command()
 def compare(name: ViewName = "") -> None:
-    """Compare kept views with their definitions as of one moment, and repair what differs; exit 1 if something did."""
+    """Compare kept views with their definitions as of one moment, and repair what differs; exit 1 if something did.
+
+    When: when a figure is doubted; the job does it every night.
+    """
     from lifecycle.views.statistics import compare_statistics, named_statistic
 
     with command_session(GROUP) as conn:
@@ -71,7 +77,10 @@ def compare(name: ViewName = "") -> None:
 
 @views.command()
 def refresh(name: ViewName = "") -> None:
-    """Bring kept views up to their definitions now, due or not; exit 1 if one could not be."""
+    """Bring kept views up to their definitions now, due or not; exit 1 if one could not be.
+
+    When: when somebody should not wait for the hour.
+    """
     from lifecycle.errors import LifecycleError
     from lifecycle.views.statistics import named_statistic, refresh_statistic, statistics_status
 

@@ -1,0 +1,1 @@
+alter table lifecycle.refresh_states drop column refresh_key;
