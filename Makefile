@@ -9,7 +9,7 @@ RUN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 WORKERS ?= 2
 
-.PHONY: help demo test test-all check pytest debian linter schema-tools install clean
+.PHONY: help demo test test-all check catalogue pytest debian linter schema-tools install clean
 
 help:
 	@echo 'make demo   a throwaway database, partitioned before your eyes, then the UI (ARGS=--once: without UI)'
@@ -41,6 +41,15 @@ check: $(STAMP)
 	$(RUN)/ruff check .
 	$(RUN)/mypy
 	$(RUN)/lint-imports
+
+# Takes new texts into the catalogues of translations; translate what is empty afterwards.
+CATALOGUES := lifecycle/locale
+catalogue: $(STAMP)
+	$(RUN)/pybabel --quiet extract --no-wrap --sort-output --add-location=file -k numbered:1,2 -k translatable \
+		-o $(CATALOGUES)/lifecycle.pot lifecycle resources assets sensors orchestration
+	$(RUN)/pybabel --quiet update --no-wrap --no-fuzzy-matching --ignore-obsolete --ignore-pot-creation-date -D lifecycle -d $(CATALOGUES) \
+		-i $(CATALOGUES)/lifecycle.pot
+	@rm $(CATALOGUES)/lifecycle.pot
 
 # On one version of PostgreSQL: the system's where it is 15, the nearest to production, else the one of the wheel.
 pytest: $(STAMP)

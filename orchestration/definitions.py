@@ -30,6 +30,7 @@ from assets.bundle import Bundle
 from assets.dashboards import dashboard_assets
 from lifecycle.declarations.application import Application
 from lifecycle.declarations.loader import DEFAULT_FOLDER, load_application
+from lifecycle.language import set_language
 from orchestration.executor import living_in_process_executor
 from orchestration.heavy import require_known
 from orchestration.jobs import build_jobs
@@ -43,6 +44,7 @@ from resources.variables import (
     APPLICATION_VARIABLE,
     BASE_URL_VARIABLE,
     CHANNEL_VARIABLE,
+    LANGUAGE_VARIABLE,
     TOKEN_VARIABLE,
     UI_URL_VARIABLE,
     URL_VARIABLE,
@@ -104,6 +106,7 @@ def build_definitions(
     No run's configuration reaches a resource. Without `application` the declarations are those that the environment
     names.
     """
+    set_language(os.environ.get(LANGUAGE_VARIABLE, ""))
     application = application or declared_application()
     bundles = build_bundles(application)
     jobs = build_jobs(application, bundles)

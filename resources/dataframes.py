@@ -13,7 +13,7 @@ from sqlalchemy.pool import NullPool
 from lifecycle.database import sqlalchemy_url
 from lifecycle.errors import RefusedError
 from lifecycle.names import QualifiedName
-from resources.variables import MISSING_URL, URL_EXAMPLE
+from resources.variables import URL_EXAMPLE, missing_url
 
 CHUNK_ROWS: Final = 50_000
 
@@ -38,7 +38,7 @@ class DataFrames(dg.ConfigurableIOManager):
         columns; no table has partitions here.
         """
         if not self.url:
-            raise dg.Failure(MISSING_URL, allow_retries=False)
+            raise dg.Failure(missing_url(), allow_retries=False)
         assert context.upstream_output is not None  # noqa: S101 - Dagster always gives it for an asset
         definition = context.upstream_output.definition_metadata
         relation = QualifiedName.parse(str(definition["dagster/table_name"]))

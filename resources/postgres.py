@@ -11,7 +11,7 @@ from pydantic import Field
 from lifecycle.database import Connection, connect, without_statement_timeout
 from lifecycle.errors import AlreadyRunningError, BusyError, LifecycleError, UnreachableError
 from lifecycle.server_errors import first_line, is_unreachable, next_step, why_unreachable
-from resources.variables import MISSING_URL, URL_EXAMPLE
+from resources.variables import URL_EXAMPLE, missing_url
 
 # Longer than most transactions that hold a lock.
 RETRIES: Final = 3
@@ -28,7 +28,7 @@ class ApplicationDatabase(dg.ConfigurableResource):
     def required_url(self) -> str:
         """The URL; dg.Failure that names the variable and shows an example when there is none."""
         if not self.url:
-            raise dg.Failure(MISSING_URL, allow_retries=False)
+            raise dg.Failure(missing_url(), allow_retries=False)
         return self.url
 
     @contextmanager

@@ -4,8 +4,10 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
+from lifecycle.language import _, numbered
 from lifecycle.ledger.notifications import Claim
-from sensors.next_steps import OUTAGE_STEPS, cause_title, job_title, next_steps
+from lifecycle.ledger.problems import cause_title
+from sensors.next_steps import job_title, next_steps, outage_steps
 
 # Slack refuses longer ones: 150 characters in a header, 3000 in a section, 50 blocks.
 HEADER_LENGTH: Final = 150
@@ -36,12 +38,13 @@ def span(length: timedelta) -> str:
     minutes = max(0, round(length / timedelta(minutes=1)))
     days, hours = divmod(minutes // 60, 24)
     if days:
-        return f"{days} d {hours} h"
-    return f"{hours} h {minutes % 60} min" if hours else f"{minutes} min"
+        return _("{days} d {hours} h").format(days=days, hours=hours)
+    told = _("{hours} h {minutes} min") if hours else _("{minutes} min")
+    return told.format(hours=hours, minutes=minutes % 60)
 
 
 def times(count: int) -> str:
-    return "once" if count == 1 else f"{count:,} times"
+    return numbered("once", "{count:,} times", count).format(count=count)
 
 
 def _header(text: str) -> Block:
@@ -56,13 +59,22 @@ def _context(text: str) -> Block:
     return {"type": "context", "elements": [{"type": "mrkdwn", "text": text[:SECTION_LENGTH]}]}
 
 
+def _more(count: int) -> str:
+    return _("and {count} more").format(count=count)
+
+
+def _what_to_do(steps: Iterable[str]) -> Block:
+    heading = _("What to do")
+    return _section(f"*{heading}*\n" + "\n".join(f"• {escaped(step)}" for step in steps))
+
+
 def _run_link(run_id: str | None, ui_url: str) -> str:
-    return f"<{ui_url.rstrip('/')}/runs/{run_id}|open the run>" if run_id else ""
+    return f"<{ui_url.rstrip('/')}/runs/{run_id}|" + _("open the run") + ">" if run_id else ""
 
 
 def _problem(problem: dict[str, Any], ui_url: str) -> Block:
     since = moment(datetime.fromisoformat(problem["since"]))
-    facts = [f"since {since}", times(problem["times"]), _run_link(problem["run_id"], ui_url)]
+    facts = [_("since {moment}").format(moment=since), times(problem["times"]), _run_link(problem["run_id"], ui_url)]
     title, error = cause_title(problem["cause"])[:TITLE_LENGTH], problem["error"][:ERROR_LENGTH]
     return _section(f"*{escaped(title)}*\n```{escaped(error)}```\n{' · '.join(fact for fact in facts if fact)}")
 
@@ -73,34 +85,34 @@ def failure(taken: Claim, ui_url: str) -> tuple[str, list[Block]]:
     count = times(int(taken.content.get("failures", 1)))
     title = job_title(taken.job)
     if taken.closed_at:
-        text = f"Recovered: {title} failed {count}"
-        state = f"failed {count}, works again since {moment(taken.closed_at)}"
+        text = _("Recovered: {job} failed {times}").format(job=title, times=count)
+        state = _("failed {times}, works again since {moment}").format(times=count, moment=moment(taken.closed_at))
     else:
-        text = f"{title} fails: {problems[0]['error'] if problems else ''}"
-        state = f"failing since {moment(taken.created_at)}, {count}"
+        text = _("{job} fails: {error}").format(job=title, error=problems[0]["error"] if problems else "")
+        state = _("failing since {moment}, {times}").format(moment=moment(taken.created_at), times=count)
     blocks = [
         _header(f"{':white_check_mark:' if taken.closed_at else ':red_circle:'} {title}"),
         _context(state),
         *(_problem(problem, ui_url) for problem in problems[:MOST_PROBLEMS]),
     ]
     if len(problems) > MOST_PROBLEMS:
-        blocks.append(_context(f"and {len(problems) - MOST_PROBLEMS} more"))
+        blocks.append(_context(_more(len(problems) - MOST_PROBLEMS)))
     if not taken.closed_at:
         steps = next_steps(taken.job, [problem["cause"] for problem in problems])
-        blocks.append(_section("*What to do*\n" + "\n".join(f"• {escaped(step)}" for step in steps)))
+        blocks.append(_what_to_do(steps))
     return text, blocks
 
 
 def further_message(taken: Claim, problems: list[dict[str, Any]], ui_url: str) -> dict[str, Any]:
     """What fails besides in a job that people have heard of, where their message cannot be edited."""
     title = job_title(taken.job)
-    text = f"{title} fails in more ways: {problems[0]['error']}"
+    text = _("{job} fails in more ways: {error}").format(job=title, error=problems[0]["error"])
     blocks = [
-        _header(f":red_circle: {title}: {len(problems)} more"),
+        _header(":red_circle: " + _("{job}: {count} more").format(job=title, count=len(problems))),
         *(_problem(problem, ui_url) for problem in problems[:MOST_PROBLEMS]),
     ]
     if len(problems) > MOST_PROBLEMS:
-        blocks.append(_context(f"and {len(problems) - MOST_PROBLEMS} more"))
+        blocks.append(_context(_more(len(problems) - MOST_PROBLEMS)))
     return {"text": escaped(text[:ERROR_LENGTH]), "blocks": blocks}
 
 
@@ -108,8 +120,10 @@ def recovery(taken: Claim) -> tuple[str, list[Block]]:
     """A job works again: for how long and how often it had failed."""
     since = datetime.fromisoformat(taken.content["since"])
     count = times(int(taken.content.get("failures", 1)))
-    text = f"{job_title(taken.job)} works again: it failed {count} in {span(taken.created_at - since)}"
-    return text, [_header(f":large_green_circle: {job_title(taken.job)} works again"), _context(escaped(text))]
+    title, length = job_title(taken.job), span(taken.created_at - since)
+    text = _("{job} works again: it failed {times} in {span}").format(job=title, times=count, span=length)
+    heading = _("{job} works again").format(job=title)
+    return text, [_header(f":large_green_circle: {heading}"), _context(escaped(text))]
 
 
 def report(taken: Claim, ui_url: str) -> tuple[str, list[Block]]:
@@ -151,21 +165,19 @@ def outage_message(reason: str, since: datetime) -> dict[str, Any]:
     return {
         "text": escaped(text),
         "blocks": [
-            _header(":red_circle: The database cannot be reached"),
-            _context(f"since {moment(since)}"),
+            _header(":red_circle: " + _("The database cannot be reached")),
+            _context(_("since {moment}").format(moment=moment(since))),
             _section(f"```{escaped(text)}```"),
-            _section("*What to do*\n" + "\n".join(f"• {escaped(step)}" for step in OUTAGE_STEPS)),
+            _what_to_do(outage_steps()),
         ],
     }
 
 
 def outage_over_message(since: datetime, over: datetime) -> dict[str, Any]:
     """The database answers again."""
-    text = f"The database answers again: it was away for {span(over - since)}"
+    length = span(over - since)
+    state = _("it was away for {span}, since {moment}").format(span=length, moment=moment(since))
     return {
-        "text": text,
-        "blocks": [
-            _header(":large_green_circle: The database answers again"),
-            _context(f"it was away for {span(over - since)}, since {moment(since)}"),
-        ],
+        "text": _("The database answers again: it was away for {span}").format(span=length),
+        "blocks": [_header(":large_green_circle: " + _("The database answers again")), _context(state)],
     }

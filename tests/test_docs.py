@@ -71,9 +71,21 @@ def test_both_readmes_say_the_same() -> None:
     assert len(english.splitlines()) <= 200
     for pattern in (r"^#+ ", r"^ *\| ", r"^\d\. ", r"^!\[", r"^<img"):
         assert len(re.findall(pattern, english, re.MULTILINE)) == len(re.findall(pattern, japanese, re.MULTILINE))
-    for same in (r"^ *```sh\n.*?```", r"\]\(((?!README)[^)]+)\)", r"src=\S+"):
+    for same in (
+        r"^ *```sh\n.*?```",
+        r"\]\(((?!README|docs/ja/|docs/reference/commands-and-environment.md#)[^)]+)\)",
+        r"src=\S+",
+    ):
         found = [re.findall(same, text, re.MULTILINE | re.DOTALL) for text in (english, japanese)]
         assert found[0] == found[1]
+
+
+def test_sql_of_the_japanese_pages_is_that_of_the_english_ones() -> None:
+    """Which runs, below."""
+    english = {text for page in ROOT.glob("docs/how-to/*.md") for text in blocks(page, "sql")}
+    japanese = [text for page in ROOT.glob("docs/ja/*.md") for text in blocks(page, "sql")]
+    assert len(japanese) >= 5
+    assert set(japanese) <= english
 
 
 def shell_lines() -> list[str]:

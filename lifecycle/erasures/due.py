@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Final
 
 from lifecycle.database import Connection, rows, value
+from lifecycle.language import _, numbered
 
 QUEUE_EXISTS: Final = "select to_regclass('lifecycle.deletion_jobs') is not null"
 COUNTED: Final = """
@@ -72,9 +73,18 @@ def waiting_requests(conn: Connection, limit: int) -> tuple[WaitingRequest, ...]
 
 def deletions_text(due: DeletionsDue) -> str:
     """The counts as every message tells them."""
-    among = [f"{due.held} held"] if due.held else []
-    among += [f"{due.tried_again} failed and tried again"] if due.tried_again else []
-    told_among = f" ({', '.join(among)})" if among else ""
-    oldest = "" if due.oldest_days is None else f", oldest {due.oldest_days} days"
-    failed = f", {due.failed} failed and {'needs' if due.failed == 1 else 'need'} a person" if due.failed else ""
-    return f"{due.overdue} overdue, {due.due_soon} due within 7 days, {due.open} open{told_among}{oldest}{failed}"
+    comma = _(", ")
+    among = [_("{count} held").format(count=due.held)] if due.held else []
+    among += [_("{count} failed and tried again").format(count=due.tried_again)] if due.tried_again else []
+    open_told = _("{count} open ({among})") if among else _("{count} open")
+    parts = [
+        _("{count} overdue").format(count=due.overdue),
+        _("{count} due within 7 days").format(count=due.due_soon),
+        open_told.format(count=due.open, among=comma.join(among)),
+    ]
+    if due.oldest_days is not None:
+        parts.append(_("oldest {days} days").format(days=due.oldest_days))
+    if due.failed:
+        told = numbered("{count} failed and needs a person", "{count} failed and need a person", due.failed)
+        parts.append(told.format(count=due.failed))
+    return comma.join(parts)

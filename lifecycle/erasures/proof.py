@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from lifecycle.database import Connection, rows, value, without_statement_timeout
 from lifecycle.errors import RefusedError
+from lifecycle.language import _
 
 PLAN: Final = "select step, table_name, action, found_by, rows, reason, beyond from lifecycle.plan_erasure(%s)"
 WORDS: Final = "select table_name, column_name, rows from lifecycle.plan_words_of_others(%s)"
@@ -92,7 +93,8 @@ class BrokenReceipt:
     fault: str
 
     def __str__(self) -> str:
-        return self.fault if self.id is None else f"receipt {self.id}: {self.fault}"
+        told = _("receipt {number}: {fault}")
+        return self.fault if self.id is None else told.format(number=self.id, fault=self.fault)
 
 
 @dataclass(frozen=True)
@@ -130,9 +132,10 @@ def plan_words(conn: Connection, request_id: str) -> tuple[PlannedWords, ...]:
 def reach_told(conn: Connection, request_id: str, steps: Iterable[PlannedStep]) -> str:
     """How far a plan reaches beyond the person's own rows, and why the request is held when it is."""
     beyond, bound = sum(step.rows for step in steps if step.beyond), value(conn, REACH)
-    told = f"{beyond:,} rows beyond the person's own, by names of sessions; {bound:,} may be touched unasked."
+    told = _("{beyond:,} rows beyond the person's own, by names of sessions; {bound:,} may be touched unasked.")
+    told = told.format(beyond=beyond, bound=bound)
     reason = value(conn, HELD, (request_id,))
-    return f"{told} Held: {reason}." if reason else told
+    return told + " " + _("Held: {reason}.").format(reason=reason) if reason else told
 
 
 def receipts(conn: Connection, request_id: str) -> tuple[Receipt, ...]:
@@ -140,8 +143,12 @@ def receipts(conn: Connection, request_id: str) -> tuple[Receipt, ...]:
     found = tuple(Receipt(*row) for row in rows(conn, RECEIPTS, (request_id,)))
     if not found:
         state = value(conn, STATE, (request_id,))
-        reason = f"it is {state}" if state else "there is no such request, or none that was enqueued"
-        raise RefusedError(f"no receipt for request {request_id}: {reason}")
+        reason = (
+            _("it is {state}").format(state=_(state))
+            if state
+            else _("there is no such request, or none that was enqueued")
+        )
+        raise RefusedError(_("no receipt for request {request}: {reason}").format(request=request_id, reason=reason))
     return found
 
 
@@ -182,7 +189,10 @@ def _read(lines: Iterable[str]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         return {"key": header["key"], "entries": int(header["entries"])}, entries
     except (ValueError, KeyError, TypeError) as error:
         raise RefusedError(
-            "this is no suppression list; expected the file that `lifecycle erasure export` writes. Nothing was added"
+            _(
+                "this is no suppression list; expected the file that `lifecycle erasure export` writes. "
+                "Nothing was added"
+            )
         ) from error
 
 
@@ -198,15 +208,15 @@ def replay_suppressions(conn: Connection, lines: Iterable[str]) -> Replayed:
     """
     header, entries = _read(lines)
     if header["entries"] != len(entries):
-        raise RefusedError(
-            f"the list is cut off: {len(entries)} of {header['entries']} entries. Nothing was added; use a whole copy"
-        )
+        told = _("the list is cut off: {count} of {entries} entries. Nothing was added; use a whole copy")
+        raise RefusedError(told.format(count=len(entries), entries=header["entries"]))
     fingerprint = value(conn, FINGERPRINT)
     if header["key"] != fingerprint:
-        raise RefusedError(
-            f"the list was made with key {header['key']}, this database hashes with {fingerprint}: nobody would be "
-            "found. Restore lifecycle.erasure_secret from a backup of the database that wrote the list"
+        told = _(
+            "the list was made with key {key}, this database hashes with {fingerprint}: nobody would be found. "
+            "Restore lifecycle.erasure_secret from a backup of the database that wrote the list"
         )
+        raise RefusedError(told.format(key=header["key"], fingerprint=fingerprint))
     with conn.transaction():
         added = sum(conn.execute(ADD.encode(), entry).rowcount for entry in entries)
         conn.execute(TRY_NOW.encode())

@@ -15,6 +15,7 @@ from psycopg.types.json import Jsonb
 from lifecycle.database import Connection, rows, value, without_statement_timeout
 from lifecycle.erasures.compressed import CompressedSearch, search_compressed
 from lifecycle.errors import LifecycleError
+from lifecycle.language import _
 from lifecycle.pacing import UNPACED, Pacing
 
 CLAIM: Final = "select lifecycle.claim_deletion_jobs(%s)::text"
@@ -176,27 +177,27 @@ def erase_batch(
 
 
 def _collect(batch: _Batch) -> bool:
-    batch.progress("collecting keys", 0.0)
+    batch.progress(_("collecting keys"), 0.0)
     return batch.step("collect") != "failed"
 
 
 def _erase(batch: _Batch) -> bool:
     while True:
         remaining = value(batch.conn, REMAINING, (batch.name,))
-        batch.progress("erasing", 1 - remaining / len(batch.jobs))
+        batch.progress(_("erasing"), 1 - remaining / len(batch.jobs))
         outcome = batch.step("erase")
         if outcome != "again":
             return outcome != "failed"
 
 
 def _sign_in_users(batch: _Batch) -> bool:
-    batch.progress("sign-in users", 0.0)
+    batch.progress(_("sign-in users"), 0.0)
     return batch.step("sign_in_users") != "failed"
 
 
 def _refresh(batch: _Batch) -> bool:
     for attempt in range(REFRESH_TRIES):
-        batch.progress("refreshing materialized views", attempt / REFRESH_TRIES)
+        batch.progress(_("refreshing materialized views"), attempt / REFRESH_TRIES)
         outcome = batch.step("refresh")
         if outcome != "again":
             return outcome != "failed"
@@ -209,7 +210,7 @@ def _search(batch: _Batch) -> bool:
     relations = rows(batch.conn, RELATIONS)
     total, done = sum(size for _, _, size in relations) or 1, 0
     for relation, table, size in relations:
-        batch.progress(f"searching {table}", done / total)
+        batch.progress(_("searching {table}").format(table=table), done / total)
         if batch.step("search", relation) == "failed":
             return False
         done += size
@@ -233,7 +234,7 @@ def _unpack(batch: _Batch) -> bool:
 
 
 def _conclude(batch: _Batch) -> bool:
-    batch.progress("writing receipts", 1.0)
+    batch.progress(_("writing receipts"), 1.0)
     return batch.step("conclude", outside=Jsonb({"compressed": asdict(batch.compressed)})) != "failed"
 
 

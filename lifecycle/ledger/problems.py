@@ -5,11 +5,18 @@ from typing import Final
 from psycopg.types.json import Jsonb
 
 from lifecycle.database import Connection, rows
+from lifecycle.language import _, translatable
 
 # How a cause begins that no database function reports: lifecycle.link_run tells these apart by the same words.
 RUN: Final = "run of "
 CHECK: Final = "check "
 STALE: Final = "stale "
+# How people read them.
+TITLES: Final = {
+    RUN: translatable("run of {name}"),
+    CHECK: translatable("check {name}"),
+    STALE: translatable("stale {name}"),
+}
 
 # A database function may hold its job's conversation for as long as it works. Rather look again later.
 LOCK_TIMEOUT: Final = "set local lock_timeout = '10s'"
@@ -20,6 +27,14 @@ OPEN_CAUSES: Final = """
 select job, cause from lifecycle.open_problems
  where (%(job)s::text is null or job = %(job)s) and starts_with(cause, %(prefix)s) order by job, cause
 """
+
+
+def cause_title(cause: str) -> str:
+    """What failed, as a heading."""
+    for prefix, title in TITLES.items():
+        if cause.startswith(prefix):
+            return _(title).format(name=cause.removeprefix(prefix))
+    return cause or _("the run")
 
 
 def report(conn: Connection, job: str, cause: str, error: str | None, run_id: str | None = None) -> None:

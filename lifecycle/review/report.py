@@ -5,9 +5,12 @@ from datetime import timedelta
 from typing import Any, Final
 
 from psycopg.types.json import Jsonb
+from rich.cells import cell_len
 
 from lifecycle.database import Connection
 from lifecycle.erasures.due import deletions_text
+from lifecycle.language import _, translatable
+from lifecycle.ledger.problems import cause_title
 from lifecycle.review.storage import RelationGrowth
 from lifecycle.review.weekly import JobReview, WeeklyReview
 from lifecycle.units import size_text
@@ -18,7 +21,15 @@ LONGEST_TABLE: Final = 2800
 TOP_RELATIONS: Final = 10
 PROBLEMS_LISTED: Final = 5
 NAME_WIDTH: Final = 32
-HEADINGS: Final = ("job", "ok", "failed", "before", "p50", "p95", "trend")
+HEADINGS: Final = (
+    translatable("job"),
+    translatable("ok"),
+    translatable("failed"),
+    translatable("before"),
+    translatable("p50"),
+    translatable("p95"),
+    translatable("trend"),
+)
 
 RECORD: Final = """
 insert into lifecycle.notifications (kind, job, content) values ('report', %(job)s, %(content)s)
@@ -48,12 +59,12 @@ def delta_text(relation: RelationGrowth) -> str:
 
 
 def _aligned(lines: Sequence[Sequence[str]]) -> list[str]:
-    """Columns under each other, the first to the left, numbers to the right."""
-    widths = [max(len(cell) for cell in column) for column in zip(*lines, strict=True)]
-    return [
-        "  ".join([line[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(line[1:], widths[1:], strict=True))])
-        for line in lines
+    """Columns under each other, the first to the left, numbers to the right; a Japanese character is two wide."""
+    widths = [max(map(cell_len, column)) for column in zip(*lines, strict=True)]
+    padded = [
+        [(cell, " " * (width - cell_len(cell))) for cell, width in zip(line, widths, strict=True)] for line in lines
     ]
+    return ["  ".join(["".join(first), *(space + cell for cell, space in rest)]) for first, *rest in padded]
 
 
 def _cut(name: str) -> str:
@@ -70,17 +81,17 @@ def _job_line(job: JobReview) -> tuple[str, ...]:
 def report_table(review: WeeklyReview) -> str:
     """Jobs, failing ones first, then relations that grew most, as monospaced text of at most LONGEST_TABLE."""
     jobs = sorted(review.jobs, key=lambda job: (-job.failures, not job.never_ran, job.job))
-    lines = _aligned([HEADINGS, *(_job_line(job) for job in jobs)])
+    lines = _aligned([[_(heading) for heading in HEADINGS], *(_job_line(job) for job in jobs)])
     if any(job.counted_by == "object" for job in jobs):
-        lines.append("* counted per table or view, not per run")
+        lines.append(_("* counted per table or view, not per run"))
     compared = review.storage.compared_with is not None
-    heading = ("relation", "size", "growth") if compared else ("relation", "size")
+    heading = (_("relation"), _("size"), *((_("growth"),) if compared else ()))
     sizes = [(_cut(r.relation), size_text(r.bytes), delta_text(r))[: len(heading)] for r in top_relations(review)]
     lines += ["", *_aligned([heading, *sizes])] if sizes else []
     text = "\n".join(lines)
     if len(text) <= LONGEST_TABLE:
         return text
-    rest = "\n... cut; the whole table is in Dagster"
+    rest = "\n" + _("... cut; the whole table is in Dagster")
     return text[: LONGEST_TABLE - len(rest)].rpartition("\n")[0] + rest
 
 
@@ -92,20 +103,22 @@ def top_relations(review: WeeklyReview) -> tuple[RelationGrowth, ...]:
 def _storage_line(review: WeeklyReview) -> str:
     storage = review.storage
     if storage.measured_on is None:
-        return "Storage: never measured; run the job record_storage"
+        return _("Storage: never measured; run the job record_storage")
     if storage.compared_with is None:
-        return f"Storage: {size_text(storage.total.bytes)}; no comparison yet, this is the first measurement"
-    return (
-        f"Storage: {size_text(storage.total.bytes)}, {delta_text(storage.total)} since {storage.compared_with:%Y-%m-%d}"
+        told = _("Storage: {size}; no comparison yet, this is the first measurement")
+        return told.format(size=size_text(storage.total.bytes))
+    return _("Storage: {size}, {growth} since {day:%Y-%m-%d}").format(
+        size=size_text(storage.total.bytes), growth=delta_text(storage.total), day=storage.compared_with
     )
 
 
 def _problems_line(review: WeeklyReview) -> str:
     if not review.problems:
-        return "Open problems: none"
-    named = [f"{p.job}{f': {p.cause}' if p.cause else ''}" for p in review.problems[:PROBLEMS_LISTED]]
+        return _("Open problems: none")
+    named = [f"{p.job}{f': {cause_title(p.cause)}' if p.cause else ''}" for p in review.problems[:PROBLEMS_LISTED]]
     more = len(review.problems) - len(named)
-    return f"Open problems: {len(review.problems)} ({', '.join(named)}{f' and {more} more' if more else ''})"
+    told = _("Open problems: {count} ({named} and {more} more)") if more else _("Open problems: {count} ({named})")
+    return told.format(count=len(review.problems), named=_(", ").join(named), more=more)
 
 
 def report_lines(review: WeeklyReview) -> list[str]:
@@ -114,21 +127,22 @@ def report_lines(review: WeeklyReview) -> list[str]:
     idle = [job.job for job in review.jobs if job.scheduled and job.never_ran]
     others = sum(job.other_failures for job in review.jobs)
     stray = {name: count for name, count in review.default_rows.items() if count}
-    lines = [
-        f"Outcomes: {this.successes:,} succeeded, {this.failures:,} failed (week before: {before.failures:,} failed)",
-        *([f"Deletion requests: {deletions_text(review.deletions)}"] if review.deletions else []),
-        _problems_line(review),
-        _storage_line(review),
-    ]
+    comma = _(", ")
+    outcomes = _("Outcomes: {succeeded:,} succeeded, {failed:,} failed (week before: {before:,} failed)")
+    lines = [outcomes.format(succeeded=this.successes, failed=this.failures, before=before.failures)]
+    if review.deletions:
+        lines.append(_("Deletion requests: {counts}").format(counts=deletions_text(review.deletions)))
+    lines += [_problems_line(review), _storage_line(review)]
     if review.default_rows:
-        told = ", ".join(f"{name} {count:,} rows" for name, count in stray.items())
-        lines.append(f"Default partitions: {told or 'empty'}")
+        told = comma.join(_("{table} {count:,} rows").format(table=name, count=count) for name, count in stray.items())
+        lines.append(_("Default partitions: {rows}").format(rows=told or _("empty")))
     if others:
-        lines.append(f"Single tables or views that failed within runs, failed checks, stale assets: {others:,}")
+        told = _("Single tables or views that failed within runs, failed checks, stale assets: {count:,}")
+        lines.append(told.format(count=others))
     if idle:
-        lines.append(f"Scheduled, but did not run: {', '.join(idle)}")
+        lines.append(_("Scheduled, but did not run: {jobs}").format(jobs=comma.join(idle)))
     if review.outbox.waiting:
-        lines.append(f"Messages that wait for Slack: {review.outbox.waiting:,}")
+        lines.append(_("Messages that wait for Slack: {count:,}").format(count=review.outbox.waiting))
     return lines
 
 
@@ -137,7 +151,9 @@ def report_content(review: WeeklyReview, run_id: str | None = None) -> dict[str,
     last_day = review.week.end - timedelta(days=1)
     content: dict[str, Any] = {
         "week": f"{review.week.start:%Y-%m-%d}",
-        "title": f"Weekly review, {review.week.start:%Y-%m-%d} to {last_day:%Y-%m-%d} ({review.week.start.tzinfo})",
+        "title": _("Weekly review, {first:%Y-%m-%d} to {last:%Y-%m-%d} ({zone})").format(
+            first=review.week.start, last=last_day, zone=review.week.start.tzinfo
+        ),
         "lines": report_lines(review),
         "table": report_table(review),
     }

@@ -11,6 +11,8 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from lifecycle.language import _
+from orchestration.cli.erasure_words import word
 from orchestration.cli.session import command_session, command_transaction
 
 GROUP: Final = "erasure"
@@ -45,12 +47,13 @@ def plan(
     if texts and as_json:
         typer.echo(json.dumps([asdict(place) for place in words], indent=2, ensure_ascii=False))
     elif texts:
-        told = f"{sum(place.rows for place in words):,} rows of others would lose words of the person's."
-        Console().print(words_table(words), told, "Nothing was changed.", sep="\n")
+        told = _("{count:,} rows of others would lose words of the person's.")
+        told = told.format(count=sum(place.rows for place in words))
+        Console().print(words_table(words), told, _("Nothing was changed."), sep="\n")
     elif as_json:
         typer.echo(json.dumps([asdict(step) for step in steps], indent=2, ensure_ascii=False))
     else:
-        Console().print(plan_table(steps), escape(reach), "Nothing was changed.", sep="\n")
+        Console().print(plan_table(steps), escape(reach), _("Nothing was changed."), sep="\n")
 
 
 @erasure.command()
@@ -128,7 +131,7 @@ def release(
 
     with command_session(GROUP) as conn:
         state = release_request(conn, str(request_id), confirm=confirm)
-    typer.echo(f"Request {request_id} is {state}.")
+    typer.echo(_("Request {request} is {state}.").format(request=request_id, state=word(state)))
 
 
 @erasure.command()
@@ -141,7 +144,7 @@ def cancel(request_id: RequestId, reason: Reason) -> None:
 
     with command_session(GROUP) as conn:
         state = cancel_request(conn, str(request_id), reason)
-    typer.echo(f"Request {request_id} is {state}.")
+    typer.echo(_("Request {request} is {state}.").format(request=request_id, state=word(state)))
 
 
 @erasure.command()
@@ -171,7 +174,7 @@ def export(
     with command_session(GROUP) as conn:
         lines = list(export_suppressions(conn, datetime.now(UTC)))
         replace_file(file, "".join(f"{line}\n" for line in lines))
-    typer.echo(f"{len(lines) - 1:,} entries written to {file}.")
+    typer.echo(_("{count:,} entries written to {file}.").format(count=len(lines) - 1, file=file))
 
 
 def replace_file(file: Path, text: str) -> None:
@@ -183,7 +186,8 @@ def replace_file(file: Path, text: str) -> None:
         half.write_text(text, encoding="utf-8")
         half.replace(file)
     except OSError as error:
-        raise RefusedError(f"{file} cannot be written: {error.strerror}. Name another file") from error
+        told = _("{file} cannot be written: {reason}. Name another file")
+        raise RefusedError(told.format(file=file, reason=error.strerror)) from error
 
 
 @erasure.command()
@@ -199,9 +203,12 @@ def replay(file: Annotated[Path, typer.Argument(help="The list that `export` wro
         try:
             lines = file.read_text(encoding="utf-8").splitlines()
         except (OSError, UnicodeDecodeError) as error:
-            raise RefusedError(f"{file} cannot be read: {error}") from error
+            raise RefusedError(_("{file} cannot be read: {reason}").format(file=file, reason=error)) from error
         done = replay_suppressions(conn, lines)
-    typer.echo(f"{done.entries:,} entries read, {done.added:,} were missing here.")
+    read = _("{entries:,} entries read, {added:,} were missing here.")
+    typer.echo(read.format(entries=done.entries, added=done.added))
     for found in done.returned:
-        typer.echo(f"request {found.request_id}: {found.rows:,} rows are back in {found.table}")
-    typer.echo(f"{done.waiting:,} requests wait: `lifecycle erasure run`, or Dagster's sensor, carries them out.")
+        back = _("request {request}: {count:,} rows are back in {table}")
+        typer.echo(back.format(request=found.request_id, count=found.rows, table=found.table))
+    waiting = _("{count:,} requests wait: `lifecycle erasure run`, or Dagster's sensor, carries them out.")
+    typer.echo(waiting.format(count=done.waiting))

@@ -17,30 +17,31 @@ from lifecycle.erasures.due import WaitingRequest, deletions_text
 from lifecycle.erasures.proof import BrokenReceipt, PlannedStep, PlannedWords, Receipt
 from lifecycle.erasures.queue import QueueStatus, enqueue, queue_status
 from lifecycle.erasures.run import BatchResult, erase_batch
+from lifecycle.language import _, translatable
+from orchestration.cli.erasure_words import FACTS, word
 
-# The facts of a receipt that are no table, in the order in which they happened.
-FACTS: Final = (
-    *(
-        "result",
-        "subject",
-        "policy_version",
-        "requested_at",
-        "seen_at",
-        "due_at",
-        "in_time",
-        "started_at",
-        "collected_at",
-        "erased_at",
-    ),
-    *("verified_at", "attempts", "recurrence", "sign_in_user", "space"),
+# Headings of the tables; `_table` translates them.
+HEADINGS: Final = (
+    translatable("table"),
+    translatable("column"),
+    translatable("action"),
+    translatable("rows"),
+    translatable("requests"),
+    translatable("why"),
+    translatable("reason"),
+    translatable("found by"),
+    translatable("kind of key"),
+    translatable("keys"),
+    translatable("state"),
 )
+PLAN_HEADINGS: Final = ("table", "found by", "action", "rows", "why")
 COUNTS: Final = ("rows", "requests")
 
 
 def _table(title: str, *headings: str) -> Table:
-    table = Table(title=title, title_justify="left")
+    table = Table(title=_(title), title_justify="left")
     for heading in headings:
-        table.add_column(heading, overflow="fold", justify="right" if heading in COUNTS else "left")
+        table.add_column(_(heading), overflow="fold", justify="right" if heading in COUNTS else "left")
     return table
 
 
@@ -50,16 +51,16 @@ def _moment(at: datetime | None) -> str:
 
 def plan_table(steps: Sequence[PlannedStep]) -> Table:
     """Every step, in its order; those without rows are dimmed."""
-    table = _table("What would be done, in this order", "table", "found by", "action", "rows", "why")
+    table = _table(translatable("What would be done, in this order"), *PLAN_HEADINGS)
     for step in steps:
-        cells = (step.table, step.found_by, step.action, f"{step.rows:,}", step.reason)
+        cells = (step.table, step.found_by, word(step.action), f"{step.rows:,}", step.reason)
         table.add_row(*map(escape, cells), style="" if step.rows else "dim")
     return table
 
 
 def words_table(places: Sequence[PlannedWords]) -> Table:
     """Every column in which somebody else's row would change."""
-    table = _table("Others' texts", "column", "rows")
+    table = _table(translatable("Others' texts"), "column", "rows")
     for place in places:
         table.add_row(escape(f"{place.table}.{place.column}"), f"{place.rows:,}")
     return table
@@ -67,9 +68,10 @@ def words_table(places: Sequence[PlannedWords]) -> Table:
 
 def _chain(broken: Sequence[BrokenReceipt]) -> str:
     if not broken:
-        return "[green]The chain of all receipts is whole.[/]"
-    faults = "; ".join(map(str, broken))
-    return f"[red]The chain of receipts is broken: {escape(faults)}[/]"
+        told = _("The chain of all receipts is whole.")
+        return f"[green]{told}[/]"
+    told = _("The chain of receipts is broken: {faults}").format(faults="; ".join(map(str, broken)))
+    return f"[red]{escape(told)}[/]"
 
 
 def _receipt_tables(receipt: Receipt) -> list[RenderableType]:
@@ -78,27 +80,28 @@ def _receipt_tables(receipt: Receipt) -> list[RenderableType]:
     facts = Table(show_header=False, box=None, pad_edge=False, padding=(0, 2, 0, 0))
     facts.add_column(no_wrap=True)
     facts.add_column(overflow="fold")
-    for name in FACTS:
-        facts.add_row(name.replace("_", " "), escape(str(body[name])))
+    for name, told in FACTS.items():
+        facts.add_row(_(told), escape(word(body[name])))
     for name, found in body["search"].items():
-        text = ", ".join(f"{key} {value}" for key, value in found.items()) if isinstance(found, dict) else str(found)
-        facts.add_row(f"search: {name}", escape(text))
-    facts.add_row("hash", receipt.hash)
-    facts.add_row("hash before it", receipt.previous_hash or "none: the first receipt")
-    done = _table("What was done", "table", "action", "rows")
+        parts = found.items() if isinstance(found, dict) else ()
+        text = _(", ").join(f"{word(key)} {value}" for key, value in parts) or word(found)
+        facts.add_row(_("search: {name}").format(name=word(name)), escape(text))
+    facts.add_row(_("hash"), receipt.hash)
+    facts.add_row(_("hash before it"), receipt.previous_hash or _("none: the first receipt"))
+    done = _table(translatable("What was done"), "table", "action", "rows")
     for row in body["rows"]:
-        done.add_row(escape(row["table"]), row["action"], f"{row['rows']:,}")
-    kept = _table("What may still name the person, and why", "column", "rows", "reason")
+        done.add_row(escape(row["table"]), word(row["action"]), f"{row['rows']:,}")
+    kept = _table(translatable("What may still name the person, and why"), "column", "rows", "reason")
     for row in body["exemptions"]:
         kept.add_row(escape(row["column"]), f"{row['rows']:,}", escape(row["reason"]))
-    claimed = _table("Claimed and not followed", "kind of key", "reason", "keys")
+    claimed = _table(translatable("Claimed and not followed"), "kind of key", "reason", "keys")
     for row in body["not_followed"]:
-        claimed.add_row(row["kind"].replace("_", " "), row["reason"], f"{row['keys']:,}")
-    left = _table("Left where others wrote it", "column", "rows")
+        claimed.add_row(row["kind"].replace("_", " "), word(row["reason"]), f"{row['keys']:,}")
+    left = _table(translatable("Left where others wrote it"), "column", "rows")
     for row in body["left_with_others"]:
         left.add_row(escape(row["column"]), f"{row['rows']:,}")
-    title = f"[bold]Receipt {receipt.id} of request {receipt.request_id}[/]"
-    return [title, facts, done, kept, *(table for table in (claimed, left) if table.row_count)]
+    title = _("Receipt {number} of request {request}").format(number=receipt.id, request=receipt.request_id)
+    return [f"[bold]{title}[/]", facts, done, kept, *(table for table in (claimed, left) if table.row_count)]
 
 
 def receipts_tables(receipts: Sequence[Receipt], broken: Sequence[BrokenReceipt]) -> list[RenderableType]:
@@ -118,49 +121,65 @@ def receipts_json(receipts: Sequence[Receipt], broken: Sequence[BrokenReceipt]) 
 
 def status_lines(status: QueueStatus) -> list[RenderableType]:
     """Requests by state, the counts of the weekly review, and each request that waits: its id whole, to be copied."""
-    states = _table("Deletion requests", "state", "requests")
+    states = _table(translatable("Deletion requests"), "state", "requests")
     for state, count in status.states.items():
-        states.add_row(state, f"{count:,}")
+        states.add_row(word(state), f"{count:,}")
     if status.without_job:
-        states.add_row("not enqueued yet", f"{status.without_job:,}")
-    counted = [f"{deletions_text(status.due)}."] if status.due else []
+        states.add_row(_("not enqueued yet"), f"{status.without_job:,}")
+    counted = [_("{text}.").format(text=deletions_text(status.due))] if status.due else []
     if not status.listed:
         return [states, *counted]
-    title = "[bold]Not carried out: those that need a person, then the most urgent[/]"
-    return [states, *counted, "", title, *(line for request in status.listed for line in _waiting(request))]
+    title = _("Not carried out: those that need a person, then the most urgent")
+    return [
+        states,
+        *counted,
+        "",
+        f"[bold]{title}[/]",
+        *(line for request in status.listed for line in _waiting(request)),
+    ]
 
 
 def _waiting(request: WaitingRequest) -> Iterator[str]:
-    state = f"[red]{request.state}, needs a person[/]" if request.needs_a_person else request.state
-    yield f"{request.request_id}  {state}, due {_moment(request.due_at)} UTC"
-    word = "held until" if request.state == "held" else "next try"
-    when = f"{word} {_moment(request.until)} UTC" if request.until else ""
-    if request.state == "held" and not request.until:
-        when = "held until somebody releases it"
-    told = ": ".join(part for part in (when, request.told) if part)
+    state, due = word(request.state), _moment(request.due_at)
+    if request.needs_a_person:
+        told = _("{state}, needs a person").format(state=state)
+        state = f"[red]{told}[/]"
+    yield _("{request}  {state}, due {due} UTC").format(request=request.request_id, state=state, due=due)
+    told = _(": ").join(part for part in (_when(request), request.told) if part)
     if told:
         yield f"    {escape(told)}"
 
 
+def _when(request: WaitingRequest) -> str:
+    if request.until:
+        told = _("held until {moment} UTC") if request.state == "held" else _("next try {moment} UTC")
+        return told.format(moment=_moment(request.until))
+    return _("held until somebody releases it") if request.state == "held" else ""
+
+
 def hold_told(request_id: str, state: str, until: datetime | None, due_at: datetime) -> Iterator[str]:
     """What a hold came to, and that the deadline goes on."""
-    yield f"Request {request_id} is {state} {f'until {_moment(until)} UTC' if until else 'until somebody releases it'}."
+    told, due = {"request": request_id, "state": word(state)}, _moment(due_at)
     if until is None:
-        yield f"Its deadline goes on: {_moment(due_at)} UTC."
-    elif until > due_at:
-        yield f"Warning: the hold ends after the request's deadline, {_moment(due_at)} UTC, which goes on."
+        yield _("Request {request} is {state} until somebody releases it.").format(**told)
+        yield _("Its deadline goes on: {due} UTC.").format(due=due)
+        return
+    yield _("Request {request} is {state} until {until} UTC.").format(**told, until=_moment(until))
+    if until > due_at:
+        yield _("Warning: the hold ends after the request's deadline, {due} UTC, which goes on.").format(due=due)
 
 
 def _print_batch(batch: BatchResult, console: Console) -> None:
-    seconds = sum(batch.seconds.values())
-    console.print(
-        f"{batch.verified:,} of {batch.requests:,} requests erased and proved in {seconds:.1f} s; "
-        f"{sum(batch.rows.values()):,} rows changed, {batch.searched_rows:,} rows and "
-        f"{batch.compressed.values:,} compressed values searched.",
-        highlight=False,
+    told = _(
+        "{verified:,} of {requests:,} requests erased and proved in {seconds:.1f} s; {changed:,} rows changed, "
+        "{searched:,} rows and {values:,} compressed values searched."
     )
+    counts = {"verified": batch.verified, "requests": batch.requests, "seconds": sum(batch.seconds.values())}
+    counts |= {"changed": sum(batch.rows.values()), "searched": batch.searched_rows}
+    console.print(told.format(**counts, values=batch.compressed.values), highlight=False)
     for failed in batch.failed:
-        text = f"request {failed.request_id} failed, attempt {failed.attempts}: {failed.error}"
+        told = _("request {request} failed, attempt {attempt}: {error}")
+        text = told.format(request=failed.request_id, attempt=failed.attempts, error=failed.error)
         console.print(f"[red]{escape(text)}[/]", highlight=False, soft_wrap=True)
 
 
@@ -170,7 +189,7 @@ def run_everything(conn: Connection, application: Application, console: Console)
     enqueue(conn)
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("claiming", total=1.0)
+        task = bar.add_task(_("claiming"), total=1.0)
 
         def progress(message: str, fraction: float) -> None:
             bar.update(task, description=escape(message), completed=fraction)
@@ -181,7 +200,8 @@ def run_everything(conn: Connection, application: Application, console: Console)
             batches += 1
     held = queue_status(conn, application).held
     if not batches:
-        console.print("No request is due.")
+        console.print(_("No request is due."))
     if held:
-        console.print(f"{held:,} requests are held: see `lifecycle erasure status`.", highlight=False)
+        told = _("{count:,} requests are held: see `lifecycle erasure status`.")
+        console.print(told.format(count=held), highlight=False)
     return failed

@@ -16,6 +16,7 @@ from orchestration.cli.index import index
 from orchestration.cli.migrate import migrate, undo
 from orchestration.cli.person import person
 from orchestration.cli.plan import plan
+from orchestration.cli.session import speak_the_language_that_is_set
 from orchestration.cli.views import views
 
 app = typer.Typer(
@@ -41,6 +42,7 @@ def options(
     ] = False,
 ) -> None:
     """The life cycle of a PostgreSQL application's data: partition, archive, erase, derive, guard."""
+    speak_the_language_that_is_set()
 
 
 for command in (migrate, undo, plan, check, index, schema, demo, docs):

@@ -15,20 +15,30 @@ from lifecycle.database import Connection, connect, without_statement_timeout
 from lifecycle.declarations.application import Application
 from lifecycle.declarations.loader import DEFAULT_FOLDER, load_application
 from lifecycle.errors import LifecycleError, RefusedError
+from lifecycle.language import _, set_language, translatable
 from lifecycle.migrating.foreign import refuse_a_foreign_database
 from lifecycle.migrating.state import is_migrated
 from lifecycle.server_errors import is_unreachable, next_step, told
-from resources.variables import APPLICATION_VARIABLE, BINARIES_VARIABLE, MISSING_URL, URL_VARIABLE
+from resources.variables import APPLICATION_VARIABLE, BINARIES_VARIABLE, LANGUAGE_VARIABLE, URL_VARIABLE, missing_url
 
 errors = Console(stderr=True)
-ERROR: Final = "Not done:"
+ERROR: Final = translatable("Not done:")
+
+
+def speak_the_language_that_is_set() -> None:
+    """Whatever a command prints is in that language; ends with exit code 2 where there is none of that name."""
+    try:
+        set_language(os.environ.get(LANGUAGE_VARIABLE, ""))
+    except LifecycleError as error:
+        errors.print(f"{LANGUAGE_VARIABLE}: {error}", highlight=False, soft_wrap=True)
+        raise typer.Exit(2) from None
 
 
 def required_url() -> str:
     """The application's database; ends with exit code 2 when the variable is not set."""
     url = os.environ.get(URL_VARIABLE, "")
     if not url:
-        errors.print(MISSING_URL, highlight=False, soft_wrap=True)
+        errors.print(missing_url(), highlight=False, soft_wrap=True)
         raise typer.Exit(2)
     return url
 
@@ -57,7 +67,7 @@ def errors_as_messages() -> Iterator[None]:
     except (LifecycleError, psycopg.Error, DBAPIError, OSError) as error:
         # SQLAlchemy adds the statement and a link to its manual; what the server said is enough.
         cause = error.orig if isinstance(error, DBAPIError) and error.orig else error
-        errors.print(f"[bold red]{ERROR}[/]", end=" ", highlight=False)
+        errors.print(f"[bold red]{_(ERROR)}[/]", end=" ", highlight=False)
         errors.print(_told(cause), markup=False, highlight=False, soft_wrap=True)
         raise typer.Exit(1) from None
 
@@ -71,7 +81,8 @@ def _told(error: BaseException) -> str:
     if not isinstance(error, psycopg.Error):
         return str(error).strip()
     unknown = is_unreachable(error) and not next_step(error)
-    return told(error) + (f". Is {URL_VARIABLE} right, and can the server be reached from here?" if unknown else "")
+    question = _(". Is {variable} right, and can the server be reached from here?").format(variable=URL_VARIABLE)
+    return told(error) + (question if unknown else "")
 
 
 @contextmanager
@@ -93,7 +104,6 @@ def command_session(group: str, *, migrated: bool = True) -> Iterator[Connection
         if not is_migrated(conn):
             refuse_a_foreign_database(conn, declared_application())
             if migrated:
-                raise RefusedError(
-                    f"database {conn.info.dbname} is not prepared: run `lifecycle migrate`, then this again"
-                )
+                not_prepared = _("database {database} is not prepared: run `lifecycle migrate`, then this again")
+                raise RefusedError(not_prepared.format(database=conn.info.dbname))
         yield conn

@@ -1,0 +1,70 @@
+"""The language of what people read: Slack, the weekly review, receipts, the export's cover sheet, the command line.
+
+English stands where a text is made, marked by `_` or `numbered`, or by `translatable` where it is a constant that is
+given to `_` later. A catalogue `locale/<language>/LC_MESSAGES/lifecycle.po` holds the same in another language, read as
+it is: nothing is compiled. A text without a translation stays English.
+"""
+
+import gettext
+from functools import cache
+from io import BytesIO
+from pathlib import Path
+from typing import Final
+
+from lifecycle.errors import DeclarationError
+
+CATALOGUES: Final = Path(__file__).parent / "locale"
+DOMAIN: Final = "lifecycle"
+ENGLISH: Final = "en"
+LANGUAGES: Final = (ENGLISH, "ja")
+
+_translations: gettext.NullTranslations = gettext.NullTranslations()
+
+
+def set_language(code: str) -> None:
+    """The language of this process from now on; "" is English. Raises DeclarationError where there is no catalogue."""
+    global _translations
+    if code and code not in LANGUAGES:
+        raise DeclarationError(f"there is no language {code!r}: name one of {', '.join(LANGUAGES)}, or none")
+    _translations = catalogue(code or ENGLISH)
+
+
+def language() -> str:
+    """The language that is set."""
+    return str(_translations.info().get("language", ENGLISH))
+
+
+@cache
+def catalogue(code: str) -> gettext.NullTranslations:
+    """The texts of one of `LANGUAGES`; of English the texts themselves."""
+    if code == ENGLISH:
+        return gettext.NullTranslations()
+    # Who reads English need not wait for it to load.
+    from babel.messages.mofile import write_mo
+    from babel.messages.pofile import read_po
+
+    compiled = BytesIO()
+    with catalogue_file(code).open("rb") as file:
+        write_mo(compiled, read_po(file, locale=code, domain=DOMAIN))
+    compiled.seek(0)
+    return gettext.GNUTranslations(compiled)
+
+
+def catalogue_file(code: str) -> Path:
+    """Where the texts of a language stand."""
+    return CATALOGUES / code / "LC_MESSAGES" / f"{DOMAIN}.po"
+
+
+def _(text: str) -> str:
+    """The text in the language that is set; its placeholders are named, and filled afterwards."""
+    return _translations.gettext(text)
+
+
+def numbered(one: str, many: str, count: int) -> str:
+    """The text for one, or for another `count`, in the language that is set."""
+    return _translations.ngettext(one, many, count)
+
+
+def translatable(text: str) -> str:
+    """A constant, as it is: for the catalogue, and to be given to `_` when somebody reads it."""
+    return text

@@ -1,0 +1,85 @@
+"""What the commands print in Japanese, on a real database: no sentence of English is left of what this project says."""
+
+from collections.abc import Callable
+
+import pytest
+from typer.testing import CliRunner
+
+from lifecycle.database import Connection
+from lifecycle.language import set_language
+from orchestration.cli.main import app
+from resources.variables import LANGUAGE_VARIABLE, URL_VARIABLE
+from tests.erasure_requests import job, ordinary_accounts, request_deletion
+from tests.texts import english_in
+
+pytestmark = pytest.mark.one_server
+pytest_plugins = ("tests.erasure_fixtures",)
+
+Command = Callable[..., str]
+
+
+@pytest.fixture
+def url(settled_url: str) -> str:
+    return settled_url
+
+
+@pytest.fixture
+def japanese(url: str, monkeypatch: pytest.MonkeyPatch) -> Command:
+    """A command's whole output, in Japanese; what is not this project's word is `allowed`."""
+    monkeypatch.setenv(URL_VARIABLE, url)
+    monkeypatch.setenv(LANGUAGE_VARIABLE, "ja")
+    monkeypatch.setenv("COLUMNS", "400")
+
+    def run(*arguments: str, allowed: tuple[str, ...] = (), code: int = 0) -> str:
+        result = CliRunner().invoke(app, arguments)
+        set_language("")
+        assert result.exit_code == code, result.output
+        left = [text for line in result.output.splitlines() for text in english_in(line, allowed)]
+        assert not left, (left, result.output)
+        return result.output
+
+    return run
+
+
+def test_a_deletion_request_from_the_plan_to_the_receipt(conn: Connection, japanese: Command) -> None:
+    request, other = (request_deletion(conn, account) for account in ordinary_accounts(conn)[:2])
+    reasons = tuple(
+        text for (text,) in conn.execute("select distinct reason from lifecycle.plan_erasure(%s)", (other,))
+    )
+    assert "何も変更していません。" in japanese("erasure", "plan", request, allowed=reasons)
+    japanese("erasure", "plan", request, "--texts")
+    assert "受領証はありません" in japanese("erasure", "receipt", request, code=1)
+    assert "解除されるまで続きます" in japanese("erasure", "hold", other, "--reason", "訴訟")
+    status = japanese("erasure", "status")
+    assert f"{other}  保留、期限 " in status
+    assert "訴訟" in status
+    ran = japanese("erasure", "run")
+    assert "1 件中 1 件のリクエスト" in ran
+    assert "1 件のリクエストが保留中です" in ran
+    assert job(conn, request)["state"] == "verified"
+    body = conn.execute("select body from lifecycle.erasure_receipts").fetchone()
+    assert body is not None
+    kept = tuple(row["reason"] for row in body[0]["exemptions"])
+    kinds = tuple(row["kind"].replace("_", " ") for row in body[0]["not_followed"])
+    receipt = japanese("erasure", "receipt", request, allowed=(*kept, *kinds))
+    for expected in ("受領証 1", "受領証の連なりはすべて保たれています。", "対象者（ハッシュ）", "削除"):
+        assert expected in receipt
+    # What the database keeps is of no language: a receipt's hash is over it.
+    assert body[0]["result"].startswith("verified")
+    assert body[0]["space"].startswith("deleted bytes")
+
+
+def test_an_unknown_language_ends_the_command_with_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(LANGUAGE_VARIABLE, "fr")
+    result = CliRunner().invoke(app, ["erasure", "status"])
+    assert result.exit_code == 2
+    assert "LIFECYCLE_LANGUAGE: there is no language 'fr': name one of en, ja" in result.stderr
+
+
+def test_a_missing_variable_is_told_in_the_language_that_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(LANGUAGE_VARIABLE, "ja")
+    monkeypatch.delenv(URL_VARIABLE, raising=False)
+    result = CliRunner().invoke(app, ["erasure", "status"])
+    set_language("")
+    assert result.exit_code == 2
+    assert result.stderr.startswith("LIFECYCLE_DATABASE_URL が設定されていません。")
