@@ -42,7 +42,6 @@ def placeholders(texts: tuple[str, ...]) -> set[str]:
 
 def english_in(text: str, allowed: tuple[str, ...] = ()) -> list[str]:
     """Runs of at least three English words that are left in a text, without what is meant to be copied or `allowed`."""
-    text = COPIED.sub(" · ", text)
     for each in allowed:
         text = text.replace(each, " · ")
-    return SENTENCE.findall(text)
+    return SENTENCE.findall(COPIED.sub(" · ", text))
