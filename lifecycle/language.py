@@ -57,7 +57,8 @@ def catalogue_file(code: str) -> Path:
 
 def _(text: str) -> str:
     """The text in the language that is set; its placeholders are named, and filled afterwards."""
-    return _translations.gettext(text)
+    # Under no text a catalogue keeps its own head.
+    return _translations.gettext(text) if text else ""
 
 
 def numbered(one: str, many: str, count: int) -> str:

@@ -13,8 +13,8 @@ MARKS: Final = {"_": 1, "translatable": 1, "numbered": 2}
 PLACEHOLDER: Final = re.compile(r"\{[^{}]*\}")
 # Three words of English in a row; single ones are names of jobs, tables, states and products.
 SENTENCE: Final = re.compile(r"\b[A-Za-z]{2,}(?:'[a-z]+)?(?:,? [A-Za-z]{1,}(?:'[a-z]+)?){2,}")
-# SQL, commands and paths to copy stand in backquotes or after a shell's words.
-COPIED: Final = re.compile(r"`[^`]*`|```.*?```|[\w./-]*/[\w./-]+|--[a-z-]+", re.DOTALL)
+# Commands in backquotes, SQL in capitals, paths, options: to be copied.
+COPIED: Final = re.compile(r"`[^`]*`|```.*?```|[\w./-]*/[\w./-]+|--[a-z-]+|\b[A-Z]{2,}(?: [A-Z]{2,})+\b", re.DOTALL)
 
 
 def marked_texts(path: Path) -> Iterator[tuple[str, ...]]:
@@ -42,7 +42,6 @@ def placeholders(texts: tuple[str, ...]) -> set[str]:
 
 def english_in(text: str, allowed: tuple[str, ...] = ()) -> list[str]:
     """Runs of at least three English words that are left in a text, without what is meant to be copied or `allowed`."""
-    text = COPIED.sub(" · ", text)
     for each in allowed:
         text = text.replace(each, " · ")
-    return SENTENCE.findall(text)
+    return SENTENCE.findall(COPIED.sub(" · ", text))

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from lifecycle.access.matrix import MatrixRow
+from lifecycle.language import translatable
 
 LETTERS: Final = {
     "SELECT": "S",
@@ -24,9 +25,9 @@ EVERY_ROW: Final = "every row"
 GUARDS: Final = {"row-level security": "R", "owner's rights": "O", "caller's rights": "C", "none": "-", "": ""}
 PART: Final = re.compile(r"([A-Z]+(?:, [A-Z]+)*) ?(.*)", re.DOTALL)
 LEGEND: Final = (
-    "S SELECT, I INSERT, U UPDATE, D DELETE, T TRUNCATE, R REFERENCES, G TRIGGER,",
-    "M MAINTAIN, X EXECUTE, all: every one. On every row where nothing follows.",
-    "by: R row-level security, O a view with its owner's rights, C with its caller's.",
+    translatable("S SELECT, I INSERT, U UPDATE, D DELETE, T TRUNCATE, R REFERENCES, G TRIGGER,"),
+    translatable("M MAINTAIN, X EXECUTE, all: every one. On every row where nothing follows."),
+    translatable("by: R row-level security, O a view with its owner's rights, C with its caller's."),
 )
 
 

@@ -11,6 +11,7 @@ from lifecycle.archive.readers import changed_readers, readers_in_the_way
 from lifecycle.database import Connection, rows, value
 from lifecycle.declarations.application import Application
 from lifecycle.errors import RefusedError
+from lifecycle.language import translatable
 
 ARCHIVABLE: Final = sql.SQL("explain (format json) select from {source} m where m.{time} < {cutoff}")
 ESTIMATE: Final = "select e.schema_name, e.table_name, e.rows from lifecycle.expired_estimate(%s) e"
@@ -55,7 +56,7 @@ def _archive(conn: Connection, archive: Archive, now: datetime, managed: tuple[s
     found: Any = conn.execute(query).fetchone()
     changes = tuple(map(str, changed_readers(conn, archive, managed)))
     waits = bool(readers_in_the_way(conn, archive, managed)) and not archive.declared.accept_changed_views
-    told = "waits until accept_changed_views says that these may change" if waits else ""
+    told = translatable("waits until accept_changed_views says that these may change") if waits else ""
     return RetentionPlan(table, archive.job, kept, round(found[0][0]["Plan"]["Plan Rows"]), told, changes)
 
 

@@ -6,6 +6,7 @@ from lifecycle.database import Connection, value
 from lifecycle.declarations.application import Application
 from lifecycle.declarations.named import declared_names
 from lifecycle.errors import RefusedError
+from lifecycle.language import _
 from lifecycle.migrating.state import is_migrated
 
 ANY_THERE: Final = """
@@ -21,9 +22,10 @@ def refuse_a_foreign_database(conn: Connection, application: Application) -> Non
     there = not declared or value(conn, ANY_THERE, ([n.schema for n in declared], [n.name for n in declared]))
     if not there and not is_migrated(conn):
         known = sorted(str(relation.name) for relation in application.relations if relation.kind == "table")
-        example = f", such as {known[0]}" if known else ""
-        raise RefusedError(
-            f"database {conn.info.dbname} holds nothing that is declared{example}: it is empty, or another "
-            "application's. Name the application's database in LIFECYCLE_DATABASE_URL, or the folder of its "
-            "declarations in LIFECYCLE_APPLICATION. Nothing was changed."
+        example = _(", such as {table}").format(table=known[0]) if known else ""
+        told = _(
+            "database {database} holds nothing that is declared{example}: it is empty, or another application's. Name "
+            "the application's database in LIFECYCLE_DATABASE_URL, or the folder of its declarations in "
+            "LIFECYCLE_APPLICATION. Nothing was changed."
         )
+        raise RefusedError(told.format(database=conn.info.dbname, example=example))

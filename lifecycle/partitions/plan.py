@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from lifecycle.database import Connection, rows, value
+from lifecycle.language import translatable
 from lifecycle.names import QualifiedName
 from lifecycle.partitions.catalog import Names, TableStructure, is_partition_of_ours, table_structure
 from lifecycle.partitions.dependents import affected_dependents
@@ -39,10 +40,10 @@ select array(select to_char(m at time zone 'UTC', 'YYYY-MM') from lifecycle.miss
 
 
 NEXT_STEP: dict[State, str] = {
-    "refused": "nothing until the refusals are solved",
-    "not_migrated": "run `lifecycle migrate`, then the job convert_event_tables",
-    "ready": "run the job convert_event_tables",
-    "resumable": "run the job convert_event_tables; it goes on where it stopped",
+    "refused": translatable("nothing until the refusals are solved"),
+    "not_migrated": translatable("run `lifecycle migrate`, then the job convert_event_tables"),
+    "ready": translatable("run the job convert_event_tables"),
+    "resumable": translatable("run the job convert_event_tables; it goes on where it stopped"),
 }
 
 
@@ -85,7 +86,9 @@ def plan_conversion(conn: Connection, table: MonthlyTable, now: datetime) -> Con
     """Inspect one table; never raises for what it finds, says it."""
     old = table_structure(conn, table.qualified_name)
     if old is None:
-        return ConversionPlan(table, "missing", "nothing: the table does not exist", ("the table does not exist",))
+        return ConversionPlan(
+            table, "missing", translatable("nothing: the table does not exist"), ("the table does not exist",)
+        )
     if old.partitioned:
         return _plan_of_partitioned(conn, table, old)
     attached = is_partition_of_ours(conn, table)
@@ -111,9 +114,11 @@ def plan_conversion(conn: Connection, table: MonthlyTable, now: datetime) -> Con
         months=months,
         dependents=tuple(view.qualified_name for view in affected),
         locks=(
-            "CREATE INDEX CONCURRENTLY: blocks no reader or writer",
-            "attach, swap of names, exchange: ACCESS EXCLUSIVE, asked for 50 ms at a time, held for milliseconds",
-            "tables its foreign keys point at: the same, in the same transactions",
+            translatable("CREATE INDEX CONCURRENTLY: blocks no reader or writer"),
+            translatable(
+                "attach, swap of names, exchange: ACCESS EXCLUSIVE, asked for 50 ms at a time, held for milliseconds"
+            ),
+            translatable("tables its foreign keys point at: the same, in the same transactions"),
         ),
         estimated_seconds=round(old.bytes / BYTES_PER_SECOND + 2, 1),
     )
@@ -122,7 +127,9 @@ def plan_conversion(conn: Connection, table: MonthlyTable, now: datetime) -> Con
 def _plan_of_partitioned(conn: Connection, table: MonthlyTable, old: TableStructure) -> ConversionPlan:
     if not migrated(conn):
         reason = "it is partitioned already, and not by this project (schema lifecycle is missing)"
-        return ConversionPlan(table, "refused", "nothing: rotate it with the tool that made it", (reason,))
+        return ConversionPlan(
+            table, "refused", translatable("nothing: rotate it with the tool that made it"), (reason,)
+        )
     markers = [row[0] for row in rows(conn, "select marker from lifecycle.event_partitions_of(%s)", (old.oid,))]
     size = value(
         conn, "select coalesce(sum(pg_total_relation_size(relid)), 0)::bigint from pg_partition_tree(%s)", (old.oid,)
@@ -132,7 +139,7 @@ def _plan_of_partitioned(conn: Connection, table: MonthlyTable, old: TableStruct
         return ConversionPlan(
             table,
             "attached",
-            "run the job convert_event_tables to split it into months",
+            translatable("run the job convert_event_tables to split it into months"),
             warnings=(space_warning(needed),),
             bytes=size,
             bytes_needed=needed,
@@ -140,15 +147,21 @@ def _plan_of_partitioned(conn: Connection, table: MonthlyTable, old: TableStruct
         )
     if markers and all(marker is None for marker in markers):
         reason = "it is partitioned already, and not by this project; only partitions we made are ever dropped"
-        return ConversionPlan(table, "refused", "nothing: rotate it with the tool that made it", (reason,))
+        return ConversionPlan(
+            table, "refused", translatable("nothing: rotate it with the tool that made it"), (reason,)
+        )
     if not known(conn, table):
-        return ConversionPlan(table, "not_migrated", "run `lifecycle migrate`", bytes=size, months=len(markers))
+        return ConversionPlan(
+            table, "not_migrated", translatable("run `lifecycle migrate`"), bytes=size, months=len(markers)
+        )
     # Until its last step is noted, a killed run may have left the old table, the capture or autovacuum switched off.
     unfinished = value(conn, UNFINISHED, (table.schema, table.name))
     legacy = str(QualifiedName(PARTITION_SCHEMA, Names(table).legacy_name))
     if unfinished or value(conn, "select to_regclass(%s)", (legacy,)):
-        return ConversionPlan(table, "resumable", "run the job convert_event_tables to finish it", bytes=size)
-    return ConversionPlan(table, "done", "nothing to do", bytes=size, months=len(markers))
+        return ConversionPlan(
+            table, "resumable", translatable("run the job convert_event_tables to finish it"), bytes=size
+        )
+    return ConversionPlan(table, "done", translatable("nothing to do"), bytes=size, months=len(markers))
 
 
 def plan_rotation(conn: Connection, table: MonthlyTable, now: datetime) -> RotationPlan:

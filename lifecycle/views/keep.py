@@ -14,6 +14,7 @@ from lifecycle.archive.layout import Layout
 from lifecycle.database import Connection, rows, value
 from lifecycle.declarations.views import KeptView, Views
 from lifecycle.errors import RefusedError
+from lifecycle.language import translatable
 from lifecycle.names import QualifiedName
 from lifecycle.release import release
 from lifecycle.views.age import comment_on, tell_ages, with_age
@@ -45,7 +46,7 @@ select 1 from lifecycle.kept_views v
 """
 # Ids, and documents with whatever is in them.
 NAMING_TYPES: Final = ("uuid", "json", "jsonb", "bytea", "inet")
-MISSING: Final = "it does not exist"
+MISSING: Final = translatable("it does not exist")
 LOCK_TIMEOUT: Final = "set local lock_timeout = '500ms'"
 WRITE: Final = """
 insert into lifecycle.kept_views as v

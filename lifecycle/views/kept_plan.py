@@ -8,6 +8,7 @@ from lifecycle.archive.layout import Layout
 from lifecycle.database import Connection
 from lifecycle.declarations.application import Application
 from lifecycle.errors import RefusedError
+from lifecycle.language import translatable
 from lifecycle.names import QualifiedName
 from lifecycle.views.archived import archive_layouts
 from lifecycle.views.keep import MISSING, in_order, is_as_it_was, plan_keeping
@@ -15,7 +16,7 @@ from lifecycle.views.statistics import StatisticStatus, statistics_status
 
 State = Literal["kept", "to be kept", "stays", "absent"]
 # How time alone changes a view, for people.
-MOVES: Final = {"never": "", "daily": "at midnight", "always": "all the time"}
+MOVES: Final = {"never": "", "daily": translatable("at midnight"), "always": translatable("all the time")}
 
 
 @dataclass(frozen=True)
@@ -66,16 +67,26 @@ def _planned(
     except RefusedError as refused:
         if str(refused) == MISSING:
             # One that may be missing is forgotten; of another its table waits until somebody says what becomes of it.
-            lost = "is gone: `lifecycle migrate` drops the table that it answered from"
-            told = MISSING if not seen else lost if declared.optional else "is gone, and is not declared optional"
+            lost = translatable("is gone: `lifecycle migrate` drops the table that it answered from")
+            told = (
+                MISSING
+                if not seen
+                else lost
+                if declared.optional
+                else translatable("is gone, and is not declared optional")
+            )
             return KeptPlan(name, "absent", told, seen=seen)
         before = "was replaced by the application, and stays" if seen else "stays"
         return KeptPlan(name, "stays", f"{before} as it is: {refused}", seen=seen)
     if status is None:
-        told = "would be kept by `lifecycle migrate`"
+        told = translatable("would be kept by `lifecycle migrate`")
     elif status.state == "kept":
-        told = "it, its declaration or what it reads changed: computed whole each time, until `lifecycle migrate`"
+        told = translatable(
+            "it, its declaration or what it reads changed: computed whole each time, until `lifecycle migrate`"
+        )
     else:
-        told = "was replaced by the application: computed on every read, until `lifecycle migrate` keeps it again"
+        told = translatable(
+            "was replaced by the application: computed on every read, until `lifecycle migrate` keeps it again"
+        )
     key = keeping.key.column if keeping.key else None
     return KeptPlan(name, "to be kept", told, key, keeping.moves, keeping.unstable, seen=seen)

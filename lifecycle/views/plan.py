@@ -7,6 +7,7 @@ from typing import Final
 
 from lifecycle.database import Connection, rows, value
 from lifecycle.declarations.views import MaterializedView
+from lifecycle.language import translatable
 from lifecycle.names import QualifiedName
 
 # The condition of lifecycle.refresh_key, which is not there before `lifecycle migrate`.
@@ -71,18 +72,22 @@ def _view(conn: Connection, name: QualifiedName, view: MaterializedView, *, migr
     refreshed_at, changes, young, index = known[0] if known else (None, None, False, None)
     kind, populated, key = found[0] if found else (None, False, False)
     if kind is None:
-        would = "nothing: the application does not have it" if view.optional else "refuse: it is missing"
+        would = (
+            translatable("nothing: the application does not have it")
+            if view.optional
+            else translatable("refuse: it is missing")
+        )
     elif kind != "m":
-        would = "refuse: it is no materialized view"
+        would = translatable("refuse: it is no materialized view")
     elif not populated:
-        would = "populate it; nobody can read it until then"
+        would = translatable("populate it; nobody can read it until then")
     elif changes == 0 and young:
-        would = "skip: nothing that it reads has changed"
+        would = translatable("skip: nothing that it reads has changed")
     else:
-        why = f"{abs(changes):,} changes of what it reads" if changes else "never refreshed by this project"
-        if changes == 0:
-            why = f"older than {view.max_age}"
-        would = f"refresh: {why}"
+        would = translatable("refresh: never refreshed by this project")
+        if changes is not None:
+            why = f"{abs(changes):,} changes of what it reads" if changes else f"older than {view.max_age}"
+            would = f"refresh: {why}"
         if not key:
             again = f" any more. To build it again: {index}" if index else ""
             would += f"; readers wait meanwhile, since it has no unique index over plain columns{again}"

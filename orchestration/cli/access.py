@@ -7,6 +7,7 @@ from typing import Annotated, Final
 import typer
 from rich.console import Console
 
+from lifecycle.language import _
 from orchestration.cli.session import command_transaction, declared_application, errors_as_messages
 
 GROUP: Final = "access"
@@ -69,4 +70,4 @@ def accept() -> None:
         declared = declared_access(declared_application())
     with command_transaction(GROUP) as conn:
         taken = accept_all(conn, declared, everything=True)
-    typer.echo(f"{taken} policies and grants of the application accepted as they are.")
+    typer.echo(_("{count} policies and grants of the application accepted as they are.").format(count=taken))

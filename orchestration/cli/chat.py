@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from lifecycle.archive.pace import PACE
+from lifecycle.language import _
 from orchestration.cli.session import command_session, declared_application, required_url
 
 GROUP: Final = "chat"
@@ -33,13 +34,15 @@ def read(group: GroupKey, table: TableName = "") -> None:
         entries = read_group(conn, layout, group)
     shown = layout.archive.declared.shown
     printed = Table()
-    for heading in ("when, UTC", "where", *shown[:-1]):
+    for heading in (_("when, UTC"), _("where"), *shown[:-1]):
         printed.add_column(heading, no_wrap=True)
     for heading in shown[-1:]:
         printed.add_column(heading, overflow="fold")
     for entry in entries:
         at = entry.at.partition(".")[0].removesuffix("+00")
-        printed.add_row(at, "archive" if entry.archived else "live", *(escape(text or "") for text in entry.shown))
+        printed.add_row(
+            at, _("archive") if entry.archived else _("live"), *(escape(text or "") for text in entry.shown)
+        )
     Console().print(printed)
 
 
@@ -61,7 +64,7 @@ def restore(
     from lifecycle.archive.restore import archived_groups, restore_groups
 
     if bool(group) == every:
-        raise typer.BadParameter("name one group, or say --all")
+        raise typer.BadParameter(_("name one group, or say --all"))
     with command_session(GROUP) as conn:
         chosen = chosen_archive(declared_application(), table)
         groups = archived_groups(conn, read_layout(conn, chosen)) if every else (group,)
@@ -69,9 +72,10 @@ def restore(
         done = list(restore_groups(conn, chosen, groups, now=now, keep_for=kept_out))
     restored, left = sum(each.restored for each in done), sum(each.left for each in done)
     until = now + kept_out
-    typer.echo(f"{restored:,} rows are back, until {until:%Y-%m-%d %H:%M} UTC.")
+    typer.echo(_("{count:,} rows are back, until {until:%Y-%m-%d %H:%M} UTC.").format(count=restored, until=until))
     if left:
-        typer.echo(f"{left:,} stay in the archive: {chosen.source} has other rows under their keys.")
+        stay = _("{count:,} stay in the archive: {table} has other rows under their keys.")
+        typer.echo(stay.format(count=left, table=chosen.source))
 
 
 @chat.command()
@@ -97,5 +101,7 @@ def archive(
         accepted = accept_changed_views or chosen.declared.accept_changed_views
         require_acceptance(conn, chosen, accepted=accepted, managed_schemas=application.database.managed_schemas)
         run = archive_rows(conn, claims, chosen, now=datetime.now(UTC))
-    typer.echo(f"{run.moved:,} rows moved, {run.left:,} left for the next run, {run.remaining:,} still due.")
-    typer.echo(f"{run.text_bytes:,} bytes of text take {run.stored_bytes:,}; {run.plain:,} texts stay as they are.")
+    moved = _("{moved:,} rows moved, {left:,} left for the next run, {remaining:,} still due.")
+    typer.echo(moved.format(moved=run.moved, left=run.left, remaining=run.remaining))
+    packed = _("{text:,} bytes of text take {stored:,}; {plain:,} texts stay as they are.")
+    typer.echo(packed.format(text=run.text_bytes, stored=run.stored_bytes, plain=run.plain))

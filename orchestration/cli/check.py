@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from lifecycle.language import _
 from orchestration.cli.session import (
     application_folder,
     command_session,
@@ -51,4 +52,4 @@ def schema() -> None:
     file = application_folder() / RELATIONS_FILE
     with errors_as_messages():
         file.write_text(relations_text(relations), encoding="utf-8")
-    typer.echo(f"{file}: {len(relations)} tables and views")
+    typer.echo(_("{file}: {count} tables and views").format(file=file, count=len(relations)))

@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from lifecycle.checking.mismatch import Mismatch
+from lifecycle.language import _
 
 
 def lines_to_paste(findings: Sequence[Mismatch]) -> Iterator[tuple[str, str]]:
@@ -26,11 +27,12 @@ def lines_to_paste(findings: Sequence[Mismatch]) -> Iterator[tuple[str, str]]:
 def print_findings(findings: Sequence[Mismatch], console: Console) -> None:
     """A line each, then the lines to paste, file by file."""
     if not findings:
-        console.print("The declarations and the database agree.")
+        console.print(_("The declarations and the database agree."))
         return
     for finding in findings:
         console.print(f"[bold]{escape(finding.object)}[/] ({finding.capability}): {escape(finding.told)}")
     for file, lines in lines_to_paste(findings):
-        console.print(f"\n[bold]To add to {file}[/]")
+        heading = _("To add to {file}").format(file=file)
+        console.print(f"\n[bold]{heading}[/]")
         console.print(escape(lines))
-    console.print(f"\n{len(findings)} differences. Nothing was changed.")
+    console.print("\n" + _("{count} differences. Nothing was changed.").format(count=len(findings)))

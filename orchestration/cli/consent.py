@@ -6,6 +6,7 @@ from typing import Annotated, Final
 
 import typer
 
+from lifecycle.language import _
 from orchestration.cli.session import command_session
 
 GROUP: Final = "consent"
@@ -28,9 +29,10 @@ def status(as_json: AsJson = False) -> None:
         typer.echo(json.dumps([asdict(each) for each in found], indent=2))
         return
     for each in found:
-        typer.echo(f"{each.purpose}: {each.rows:,} rows of {each.table}")
+        told = _("{purpose}: {count:,} rows of {table}")
+        typer.echo(told.format(purpose=each.purpose, count=each.rows, table=each.table))
     if not found:
-        typer.echo("No row stands against consent.")
+        typer.echo(_("No row stands against consent."))
 
 
 @consent.command()
@@ -43,9 +45,11 @@ def apply() -> None:
 
     with command_session(GROUP) as conn:
         run = apply_consents(conn)
-    for word, counted in (("withdrawn", run.withdrawn), ("granted", run.granted)):
+    withdrawn = _("{purpose}: withdrawn by {people:,} people since the last run")
+    granted = _("{purpose}: granted by {people:,} people since the last run")
+    for told, counted in ((withdrawn, run.withdrawn), (granted, run.granted)):
         for purpose, people in counted.items():
-            typer.echo(f"{purpose}: {word} by {people:,} people since the last run")
+            typer.echo(told.format(purpose=purpose, people=people))
     for table, cleared in run.cleared.items():
-        typer.echo(f"{cleared:,} rows of {table} cleared")
-    typer.echo(f"{run.people:,} people have decided something.")
+        typer.echo(_("{count:,} rows of {table} cleared").format(count=cleared, table=table))
+    typer.echo(_("{people:,} people have decided something.").format(people=run.people))

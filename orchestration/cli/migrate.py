@@ -6,6 +6,7 @@ import typer
 from rich.markup import escape
 
 from lifecycle.errors import RefusedError
+from lifecycle.language import _
 from orchestration.cli.session import declared_application, errors, errors_as_messages, required_url
 
 # The capability whose objects go one by one, too.
@@ -41,14 +42,17 @@ def migrate(
             typer.echo(migration_script(application))
             return
     url = required_url()
-    with errors_as_messages(), errors.status("migrating") as status:
+    with errors_as_messages(), errors.status(_("migrating")) as status:
         done = upgrade(
             url,
             application,
             dev=dev,
-            progress=lambda message, fraction: status.update(f"migrating: {escape(message)} ({fraction:.0%})"),
+            progress=lambda message, fraction: status.update(
+                _("migrating: {step} ({part:.0%})").format(step=escape(message), part=fraction)
+            ),
         )
-    for change in done.changes or ("Nothing to change: the database is as this release and the declarations ask.",):
+    unchanged = _("Nothing to change: the database is as this release and the declarations ask.")
+    for change in done.changes or (unchanged,):
         typer.echo(change)
 
 
@@ -67,7 +71,10 @@ def undo(
     with errors_as_messages():
         application = declared_application()
         if name and capability != VIEWS:
-            raise RefusedError(f"only {VIEWS} are taken back one by one; {capability} goes as a whole")
+            raise RefusedError(
+                _("only views are taken back one by one; {capability} goes as a whole").format(capability=capability)
+            )
         done = give_back_view(url, application, name) if name else take_back(url, application, capability)
-    for change in done.changes or (f"Nothing to take back: the database has nothing of {capability}.",):
+    nothing = _("Nothing to take back: the database has nothing of {capability}.").format(capability=capability)
+    for change in done.changes or (nothing,):
         typer.echo(change)

@@ -8,6 +8,7 @@ from typing import Annotated, Final
 
 import typer
 
+from lifecycle.language import _
 from orchestration.cli.session import command_session, declared_application
 
 GROUP: Final = "person"
@@ -41,4 +42,5 @@ def export(
             operator=pwd.getpwuid(os.getuid()).pw_name,
             now=datetime.now(UTC),
         )
-    typer.echo(f"Export {done.number}: {done.rows:,} rows of {done.tables:,} tables written to {done.folder}.")
+    told = _("Export {number}: {rows:,} rows of {tables:,} tables written to {folder}.")
+    typer.echo(told.format(number=done.number, rows=done.rows, tables=done.tables, folder=done.folder))

@@ -16,6 +16,7 @@ from lifecycle.declarations.application import Application
 from lifecycle.erasures.queue import QueueStatus, queue_status
 from lifecycle.errors import RefusedError
 from lifecycle.expiry.plan import RetentionPlan, plan_retention
+from lifecycle.language import _, translatable
 from lifecycle.migrating.capabilities import CAPABILITIES
 from lifecycle.migrating.state import installed
 from lifecycle.partitions.facts import DatabaseFacts, probe_database
@@ -29,7 +30,7 @@ from lifecycle.views.plan import RefreshPlan, plan_refreshes
 READ_ONLY: Final = "set transaction read only"
 BY_NAME: Final = "select to_regclass(%s) is not null"
 WAITING_SEGMENTS: Final = "select waiting from lifecycle.segments_status()"
-NOT_MIGRATED: Final = "run `lifecycle migrate`"
+NOT_MIGRATED: Final = translatable("run `lifecycle migrate`")
 
 
 @dataclass(frozen=True)
@@ -164,41 +165,51 @@ def lines(part: Any) -> Iterator[Line]:
         yield from (_conversion(each) for each in part.conversions if each.state != "done")
         yield from (_rotation(each) for each in part.rotations if each.create or each.drop or each.default_rows)
     elif isinstance(part, QueueStatus):
-        due = f", the next due {part.next_deadline:%Y-%m-%d %H:%M} UTC" if part.next_deadline else ""
+        told = _("{waiting:,} waiting, {held:,} held").format(waiting=part.waiting, held=part.held)
+        if part.next_deadline:
+            told += _(", the next due {moment:%Y-%m-%d %H:%M} UTC").format(moment=part.next_deadline)
         if part.waiting or part.held:
-            yield "deletion requests", f"{part.waiting:,} waiting, {part.held:,} held{due}"
+            yield _("deletion requests"), told
     elif isinstance(part, Views):
-        yield from ((str(each.name), each.told) for each in part.kept if each.state in ("to be kept", "stays"))
-        yield from ((each.name, each.would) for each in part.refreshes)
+        yield from ((str(each.name), _(each.told)) for each in part.kept if each.state in ("to be kept", "stays"))
+        yield from ((each.name, _(each.would)) for each in part.refreshes)
     elif isinstance(part, Waiting):
         if part.count != 0:
-            yield "", NOT_MIGRATED if part.count is None else f"compute the segments of {part.count:,} accounts"
+            told = _("compute the segments of {count:,} accounts").format(count=part.count or 0)
+            yield "", _(NOT_MIGRATED) if part.count is None else told
     else:
         for each in part:
             yield from _line(each)
 
 
 def _conversion(plan: ConversionPlan) -> Line:
-    told = [plan.next_step, f"about {plan.rows:,} rows, {size_text(plan.bytes)}" if plan.bytes else ""]
-    told += [f"{len(plan.refusals)} refusals" if plan.refusals else ""]
-    told += [f"{len(plan.warnings)} warnings" if plan.warnings else ""]
-    return plan.table.qualified_name, "; ".join(filter(None, told))
+    about = _("about {count:,} rows, {size}").format(count=plan.rows, size=size_text(plan.bytes))
+    told = [_(plan.next_step), about if plan.bytes else ""]
+    told += [_("{count} refusals").format(count=len(plan.refusals)) if plan.refusals else ""]
+    told += [_("{count} warnings").format(count=len(plan.warnings)) if plan.warnings else ""]
+    return plan.table.qualified_name, _("; ").join(filter(None, told))
 
 
 def _rotation(plan: RotationPlan) -> Line:
-    told = [f"make {len(plan.create)} months" if plan.create else "", f"drop {len(plan.drop)}" if plan.drop else ""]
-    told += [f"held: {', '.join(plan.held)}" if plan.held else ""]
-    told += [f"empty the default partition of {plan.default_rows:,} rows" if plan.default_rows else ""]
-    return plan.table.qualified_name, "; ".join(filter(None, told))
+    told = [_("make {count} months").format(count=len(plan.create)) if plan.create else ""]
+    told += [_("drop {count}").format(count=len(plan.drop)) if plan.drop else ""]
+    told += [_("held: {names}").format(names=", ".join(plan.held)) if plan.held else ""]
+    stray = _("empty the default partition of {count:,} rows").format(count=plan.default_rows)
+    told += [stray if plan.default_rows else ""]
+    return plan.table.qualified_name, _("; ").join(filter(None, told))
 
 
 def _line(each: Any) -> Iterator[Line]:
     if isinstance(each, RetentionPlan) and (each.rows != 0 or each.told):
-        rows = "" if each.rows is None else f"take about {each.rows:,} rows (job {each.job})"
-        yield each.table, "; ".join(filter(None, (rows, each.told)))
+        rows = _("take about {count:,} rows (job {job})").format(count=each.rows or 0, job=each.job)
+        yield (
+            each.table,
+            _("; ").join(filter(None, ("" if each.rows is None else rows, _(each.told)))),
+        )
     elif isinstance(each, AgainstConsent):
-        yield each.table, f"clear what {each.rows:,} rows hold for {each.purpose} (job {CONSENT_JOB})"
+        told = _("clear what {count:,} rows hold for {purpose} (job {job})")
+        yield each.table, told.format(count=each.rows, purpose=each.purpose, job=CONSENT_JOB)
     elif isinstance(each, Difference):
-        yield each.object, "changed by `lifecycle migrate`"
+        yield each.object, _("changed by `lifecycle migrate`")
     elif isinstance(each, str):
-        yield each, "build the index, unless another one serves"
+        yield each, _("build the index, unless another one serves")

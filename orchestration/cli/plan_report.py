@@ -14,8 +14,9 @@ from rich.table import Table
 from lifecycle.access.report import Difference
 from lifecycle.consent.apply import AgainstConsent
 from lifecycle.expiry.plan import RetentionPlan
+from lifecycle.language import _, translatable
 from lifecycle.partitions.facts import DatabaseFacts
-from lifecycle.partitions.plan import ConversionPlan, RotationPlan
+from lifecycle.partitions.plan import NEXT_STEP, ConversionPlan, RotationPlan
 from lifecycle.units import size_text
 from lifecycle.views.kept_plan import MOVES, KeptPlan
 from lifecycle.views.plan import RefreshPlan
@@ -34,6 +35,17 @@ SCREEN: Final = 35
 # Objects that are named where the same happens to all.
 NAMED: Final = 2
 LONGEST_TOLD: Final = 200
+# What a person has to do something about; refusals of views say so in English.
+ALARMING: Final = (NEXT_STEP["refused"],)
+# States of a conversion.
+STATES: Final = (
+    translatable("missing"),
+    translatable("not migrated"),
+    translatable("ready"),
+    translatable("resumable"),
+    translatable("attached"),
+    translatable("done"),
+)
 
 
 def _plain(found: Any) -> Any:
@@ -64,16 +76,18 @@ def _facts_table() -> Table:
 
 
 def _database(facts: DatabaseFacts) -> str:
-    pooler = "[red]a transaction pooler: use the direct connection (port 5432)[/]"
-    wrong = [f"missing privileges: {_lines(facts.missing_privileges)}"] if facts.missing_privileges else []
+    pooler = "[red]" + _("a transaction pooler: use the direct connection (port 5432)") + "[/]"
+    wrong = []
+    if facts.missing_privileges:
+        wrong.append(_("missing privileges: {privileges}").format(privileges=_lines(facts.missing_privileges)))
     if facts.read_only:
-        wrong.append("it is read-only now, and nothing below can be done until it takes writes again")
-    return (
-        f"PostgreSQL {facts.server_version}, role {escape(facts.current_user)}"
-        f"{' (superuser)' if facts.is_superuser else ''}, through "
-        f"{pooler if facts.transaction_pooler else 'a direct connection or a session pooler'}"
-        f"{''.join(f'; [red]{each}[/]' for each in wrong)}"
+        wrong.append(_("it is read-only now, and nothing below can be done until it takes writes again"))
+    told = _("PostgreSQL {version}, role {role}, through {connection}").format(
+        version=facts.server_version,
+        role=escape(facts.current_user) + (_(" (superuser)") if facts.is_superuser else ""),
+        connection=pooler if facts.transaction_pooler else _("a direct connection or a session pooler"),
     )
+    return "".join([told, *(f"; [red]{each}[/]" for each in wrong)])
 
 
 def _grouped(part: Any) -> list[tuple[str, str]]:
@@ -86,11 +100,14 @@ def _grouped(part: Any) -> list[tuple[str, str]]:
 
 def _names(names: Sequence[str]) -> str:
     rest = len(names) - NAMED
-    return ", ".join(filter(None, names)) if rest < 2 else f"{', '.join(names[:NAMED])} and {rest} more"
+    if rest < 2:
+        return ", ".join(filter(None, names))
+    return _("{names} and {count} more").format(names=", ".join(names[:NAMED]), count=rest)
 
 
 def _overview(plan: Plan, most: int) -> Table:
     """A line or two for each thing, at most so many things of a capability."""
+    alarming = ("refuse", "waits", *(_(text) for text in ALARMING))
     table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))
     table.add_column(no_wrap=True)
     table.add_column()
@@ -99,16 +116,19 @@ def _overview(plan: Plan, most: int) -> Table:
     parts |= {name: _grouped(part) for name, part in plan.parts.items()}
     for capability, found in parts.items():
         for place, (name, would) in enumerate(found[:most]):
-            style = "red" if would.startswith(("refuse", "waits", "nothing until")) else ""
+            style = "red" if would.startswith(alarming) else ""
             told = shorten(f"{name}: {would}" if name else would, LONGEST_TOLD, placeholder=" ...")
             table.add_row(
                 "" if place else f"[bold]{capability}[/]", f"[{style}]{escape(told)}[/]" if style else escape(told)
             )
         if len(found) > most:
-            more = f": see `lifecycle plan {capability}`" if capability in plan.parts else ""
-            table.add_row("", f"{len(found) - most} more{more}")
+            count = len(found) - most
+            told = (
+                _("{count} more: see `lifecycle plan {capability}`") if capability in plan.parts else _("{count} more")
+            )
+            table.add_row("", told.format(count=count, capability=capability))
         if not found:
-            table.add_row(f"[bold]{capability}[/]", "[dim]nothing[/]")
+            table.add_row(f"[bold]{capability}[/]", "[dim]" + _("nothing") + "[/]")
     return table
 
 
@@ -120,32 +140,33 @@ def _on_one_screen(plan: Plan, console: Console) -> Table:
 
 def _conversion_table(plan: ConversionPlan) -> Table:
     table = _facts_table()
-    table.add_row("state", f"[{STATE_STYLE.get(plan.state, 'red')}]{plan.state.replace('_', ' ')}[/]")
+    table.add_row(_("state"), f"[{STATE_STYLE.get(plan.state, 'red')}]{_(plan.state.replace('_', ' '))}[/]")
     if plan.rows:
-        table.add_row("rows", f"about {plan.rows:,}")
-    table.add_row("size", size_text(plan.bytes))
+        table.add_row(_("rows"), _("about {count:,}").format(count=plan.rows))
+    table.add_row(_("size"), size_text(plan.bytes))
     if plan.bytes_needed:
-        table.add_row("free disk needed", size_text(plan.bytes_needed))
+        table.add_row(_("free disk needed"), size_text(plan.bytes_needed))
     if plan.months:
-        table.add_row("partitions" if plan.state == "done" else "months", str(plan.months))
+        table.add_row(_("partitions") if plan.state == "done" else _("months"), str(plan.months))
     if plan.dependents:
-        table.add_row("read by", escape(", ".join(plan.dependents)))
+        table.add_row(_("read by"), escape(", ".join(plan.dependents)))
     if plan.estimated_seconds:
-        table.add_row("estimated time", f"{plan.estimated_seconds:,.0f} s")
+        table.add_row(_("estimated time"), f"{plan.estimated_seconds:,.0f} s")
     if plan.locks:
-        table.add_row("locks", _lines(plan.locks))
+        table.add_row(_("locks"), _lines([_(lock) for lock in plan.locks]))
     if plan.warnings:
-        table.add_row("warnings", f"[yellow]{_lines(plan.warnings)}[/]")
+        table.add_row(_("warnings"), f"[yellow]{_lines(plan.warnings)}[/]")
     if plan.refusals:
-        table.add_row("refused", f"[red]{_lines(plan.refusals)}[/]")
-    table.add_row("next", escape(plan.next_step))
+        table.add_row(_("refused"), f"[red]{_lines(plan.refusals)}[/]")
+    table.add_row(_("next"), escape(_(plan.next_step)))
     return table
 
 
 def _rotation_table(plans: Sequence[RotationPlan]) -> Table:
     table = Table()
-    for heading in ("table", "would create", "would drop", "rows in the default"):
-        table.add_column(heading, overflow="fold", justify="right" if heading.startswith("rows") else "left")
+    for heading in (_("table"), _("would create"), _("would drop")):
+        table.add_column(heading, overflow="fold")
+    table.add_column(_("rows in the default"), overflow="fold", justify="right")
     for plan in plans:
         drop = _lines(plan.drop) + "".join(f"\n[red]{escape(held)}[/]" for held in plan.held)
         table.add_row(plan.table.qualified_name, _lines(plan.create), drop, f"{plan.default_rows:,}")
@@ -155,19 +176,31 @@ def _rotation_table(plans: Sequence[RotationPlan]) -> Table:
 def _kept_row(plan: KeptPlan) -> tuple[str, ...]:
     if plan.state in ("stays", "absent"):
         style = "red" if plan.state == "stays" else "dim"
-        return escape(str(plan.name)), f"[{style}]{escape(plan.told)}[/]", "", "", ""
-    by = escape(plan.key or "all rows")
-    return escape(str(plan.name)), escape(plan.told), by, MOVES[plan.moves], escape(", ".join(plan.unstable))
+        return escape(str(plan.name)), f"[{style}]{escape(_(plan.told))}[/]", "", "", ""
+    by = escape(plan.key or _("all rows"))
+    return (
+        escape(str(plan.name)),
+        escape(_(plan.told)),
+        by,
+        _(MOVES[plan.moves]),
+        escape(", ".join(plan.unstable)),
+    )
 
 
 def _refresh_row(plan: RefreshPlan) -> tuple[str, ...]:
-    at = f"{plan.refreshed_at:%Y-%m-%d %H:%M}" if plan.refreshed_at else "never"
-    would = escape(plan.would)
-    return plan.name, at, f"{plan.waiting:,}", f"[red]{would}[/]" if would.startswith("refuse") else would
+    at = f"{plan.refreshed_at:%Y-%m-%d %H:%M}" if plan.refreshed_at else _("never")
+    would = escape(_(plan.would))
+    return plan.name, at, f"{plan.waiting:,}", f"[red]{would}[/]" if plan.would.startswith("refuse") else would
 
 
 def _retention_row(plan: RetentionPlan) -> tuple[str, ...]:
-    return plan.table, plan.kept, "-" if plan.rows is None else f"{plan.rows:,}", plan.job, escape(plan.told)
+    return (
+        plan.table,
+        plan.kept,
+        "-" if plan.rows is None else f"{plan.rows:,}",
+        plan.job,
+        escape(_(plan.told)),
+    )
 
 
 def _difference_row(difference: Difference) -> tuple[str, ...]:
@@ -175,18 +208,47 @@ def _difference_row(difference: Difference) -> tuple[str, ...]:
 
 
 DETAILS: Final[dict[type, tuple[tuple[str, ...], Any]]] = {
-    KeptPlan: (("view", "how", "refreshed by", "changes by time alone", "compared without"), _kept_row),
-    RefreshPlan: (("what", "right up to, UTC", "waiting", "the next refresh would"), _refresh_row),
+    KeptPlan: (
+        (
+            translatable("view"),
+            translatable("how"),
+            translatable("refreshed by"),
+            translatable("changes by time alone"),
+            translatable("compared without"),
+        ),
+        _kept_row,
+    ),
+    RefreshPlan: (
+        (
+            translatable("what"),
+            translatable("right up to, UTC"),
+            translatable("waiting"),
+            translatable("the next refresh would"),
+        ),
+        _refresh_row,
+    ),
     RetentionPlan: (
-        ("table", "kept", "rows past it, about", "goes with the job", "what stands against it"),
+        (
+            translatable("table"),
+            translatable("kept"),
+            translatable("rows past it, about"),
+            translatable("goes with the job"),
+            translatable("what stands against it"),
+        ),
         _retention_row,
     ),
-    Difference: (("object", "not as declared; `lifecycle migrate` changes it"), _difference_row),
+    Difference: (
+        (translatable("object"), translatable("not as declared; `lifecycle migrate` changes it")),
+        _difference_row,
+    ),
     AgainstConsent: (
-        ("table", "purpose", "rows to clear"),
+        (translatable("table"), translatable("purpose"), translatable("rows to clear")),
         lambda found: (found.table, escape(found.purpose), f"{found.rows:,}"),
     ),
-    str: (("missing under its name", ""), lambda name: (escape(name), "built, unless another index serves")),
+    str: (
+        (translatable("missing under its name"), ""),
+        lambda name: (escape(name), _("built, unless another index serves")),
+    ),
 }
 
 
@@ -194,7 +256,7 @@ def _rows_table(found: Sequence[Any]) -> Table:
     headings, row = DETAILS[type(found[0])]
     table = Table()
     for heading in headings:
-        table.add_column(heading, overflow="fold")
+        table.add_column(_(heading), overflow="fold")
     for each in found:
         table.add_row(*row(each))
     return table
@@ -203,30 +265,33 @@ def _rows_table(found: Sequence[Any]) -> Table:
 def _details(part: Any) -> Iterator[RenderableType]:
     if isinstance(part, Partitions):
         for conversion in part.conversions:
-            yield f"[bold]Conversion of {escape(conversion.table.qualified_name)}[/]"
+            heading = _("Conversion of {table}").format(table=escape(conversion.table.qualified_name))
+            yield f"[bold]{heading}[/]"
             yield _conversion_table(conversion)
-        yield "[bold]Rotation[/]"
+        yield "[bold]" + _("Rotation") + "[/]"
         yield _rotation_table(part.rotations)
     elif isinstance(part, Views):
         yield from (_rows_table(rows) for rows in (part.kept, part.refreshes) if rows)
         for table, names in part.functions.items():
-            yield f"[bold]Functions that name {escape(table)}, and read nothing of its archive[/]"
+            heading = _("Functions that name {table}, and read nothing of its archive").format(table=escape(table))
+            yield f"[bold]{heading}[/]"
             yield _lines(names)
     elif isinstance(part, tuple) and part:
         yield _rows_table(part)
         for each in part:
             if isinstance(each, RetentionPlan) and each.changes:
-                yield f"[bold]Would answer otherwise without the old rows of {escape(each.table)}[/]"
+                heading = _("Would answer otherwise without the old rows of {table}").format(table=escape(each.table))
+                yield f"[bold]{heading}[/]"
                 yield _lines(each.changes)
     else:
-        yield from (f"{escape(name)}: {escape(would)}" for name, would in lines(part)) if part else ["nothing"]
+        yield from (f"{escape(name)}: {escape(would)}" for name, would in lines(part)) if part else [_("nothing")]
 
 
 def print_plan(plan: Plan, console: Console, capability: str | None = None) -> None:
     """The plan for people."""
     console.print(_database(plan.database))
     if capability is None:
-        console.print(_on_one_screen(plan, console), "Details: `lifecycle plan CAPABILITY`.", sep="\n")
+        console.print(_on_one_screen(plan, console), _("Details: `lifecycle plan CAPABILITY`."), sep="\n")
     for name, part in plan.parts.items() if capability else ():
         console.print(f"[bold]{name}[/]", *_details(part), sep="\n")
-    console.print("Nothing was changed.")
+    console.print(_("Nothing was changed."))

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from lifecycle.language import _, translatable
 from lifecycle.names import QualifiedName
 from lifecycle.views.statistics import StatisticStatus
 from orchestration.cli.session import command_session, command_transaction, declared_application, errors
@@ -35,12 +36,12 @@ def status(context: typer.Context) -> None:
         found = statistics_status(conn)
         kept = {each.name for each in found}
         missing = [name for name in declared_application().views.kept if name not in kept and exists(conn, name)]
-    table = _table("view", ">age", "by", ">rows", ">ms", ">whole ms", "state")
+    table = _table(_("view"), ">" + _("age"), _("by"), ">" + _("rows"), ">ms", ">" + _("whole ms"), _("state"))
     for each in found:
         table.add_row(
             shown(each.name),
             age_text(each.age),
-            each.key or "all rows",
+            each.key or _("all rows"),
             number(each.rows_written),
             number(each.refresh_ms),
             number(each.definition_ms),
@@ -48,9 +49,10 @@ def status(context: typer.Context) -> None:
         )
     Console().print(table)
     if any(each.state == CHANGED for each in found):
-        typer.echo("changed: the application replaced it; computed on every read, until `lifecycle migrate`.")
+        typer.echo(_("changed: the application replaced it; computed on every read, until `lifecycle migrate`."))
     if missing:
-        typer.echo(f"Declared and not kept: {', '.join(map(shown, missing))}. `lifecycle plan views` says why.")
+        told = _("Declared and not kept: {views}. `lifecycle plan views` says why.")
+        typer.echo(told.format(views=_(", ").join(map(shown, missing))))
 
 
 @views.command()
@@ -63,14 +65,15 @@ def compare(name: ViewName = "") -> None:
 
     with command_session(GROUP) as conn:
         found = compare_statistics(conn, named_statistic(conn, name) if name else None)
-    table = _table("view", "outcome", ">rows that differed", ">ms")
+    table = _table(_("view"), _("outcome"), ">" + _("rows that differed"), ">ms")
     for each in found:
         style = "" if each.outcome == "equal" else "red"
-        table.add_row(_short(each.name), each.outcome, number(each.differing), number(each.duration_ms), style=style)
+        cells = (_short(each.name), _(each.outcome), number(each.differing), number(each.duration_ms))
+        table.add_row(*cells, style=style)
     Console().print(table)
     for each in found:
         if told := each.error or NOT_KEPT.get(each.outcome):
-            _tell(f"{each.name}: {told}")
+            _tell(f"{each.name}: {_(told)}")
     if any(each.outcome != "equal" for each in found):
         raise typer.Exit(1)
 
@@ -86,18 +89,20 @@ def refresh(name: ViewName = "") -> None:
 
     failed = []
     with command_session(GROUP) as conn:
-        table = _table("view", "refreshed by", ">rows written", ">ms")
+        table = _table(_("view"), _("refreshed by"), ">" + _("rows written"), ">ms")
         for each in [named_statistic(conn, name)] if name else [known.name for known in statistics_status(conn)]:
             try:
                 done = refresh_statistic(conn, each)
             except LifecycleError as error:
                 failed.append(str(error))
-                table.add_row(shown(each), "failed", "", "", style="red")
+                table.add_row(shown(each), _("failed"), "", "", style="red")
                 continue
             if told := NOT_KEPT.get(done.outcome):
-                failed.append(f"{each}: {told}")
+                failed.append(f"{each}: {_(told)}")
             style = "red" if told else ""
-            table.add_row(shown(each), OUTCOMES[done.outcome], number(done.rows), number(done.duration_ms), style=style)
+            table.add_row(
+                shown(each), _(OUTCOMES[done.outcome]), number(done.rows), number(done.duration_ms), style=style
+            )
     Console().print(table)
     for told in failed:
         _tell(told)
@@ -106,18 +111,28 @@ def refresh(name: ViewName = "") -> None:
 
 
 OUTCOMES: Final = {
-    "whole": "all rows",
-    "keyed": "what changed",
-    "skipped": "nothing changed",
-    "missing": "kept no more",
-    "changed": "changed",
-    "gone": "gone",
+    "whole": translatable("all rows"),
+    "keyed": translatable("what changed"),
+    "skipped": translatable("nothing changed"),
+    "missing": translatable("kept no more"),
+    "changed": translatable("changed"),
+    "gone": translatable("gone"),
 }
 # What the application did to a view; `lifecycle migrate` goes by what it finds.
 NOT_KEPT: Final = {
-    "changed": "the application replaced it, and it is computed on every read; `lifecycle migrate` keeps the new one",
-    "gone": "the application dropped it; `lifecycle migrate` keeps it again once it is back",
+    "changed": translatable(
+        "the application replaced it, and it is computed on every read; `lifecycle migrate` keeps the new one"
+    ),
+    "gone": translatable("the application dropped it; `lifecycle migrate` keeps it again once it is back"),
 }
+# What the nightly comparison says, and states of the database.
+COMPARED: Final = (
+    translatable("equal"),
+    translatable("different"),
+    translatable("failed"),
+    translatable("skipped"),
+    translatable("missing"),
+)
 
 
 def _tell(text: str) -> None:
@@ -126,21 +141,24 @@ def _tell(text: str) -> None:
 
 def state_text(status: StatisticStatus) -> str:
     """One word where all is well."""
+    late = _("late")
     if status.state != "kept":
-        return f"[red]{'changed' if status.state == CHANGED else status.state}[/]"
+        told = _("changed") if status.state == CHANGED else _(status.state)
+        return f"[red]{told}[/]"
     if status.differing:
-        return f"[red]{status.differing:,} differed[/]"
-    return "[red]late[/]" if status.late else "kept"
+        told = _("{count:,} differed").format(count=status.differing)
+        return f"[red]{told}[/]"
+    return f"[red]{late}[/]" if status.late else _("kept")
 
 
 def age_text(age: timedelta | None) -> str:
     """How old figures are, in the largest unit that says something."""
     if age is None:
-        return "never"
-    for unit, name in ((DAY, "d"), (HOUR, "h")):
+        return _("never")
+    for unit, told in ((DAY, _("{count} d")), (HOUR, _("{count} h"))):
         if age >= 2 * unit:
-            return f"{age // unit} {name}"
-    return f"{age // MINUTE} min"
+            return told.format(count=age // unit)
+    return _("{minutes} min").format(minutes=age // MINUTE)
 
 
 def number(value: int | None) -> str:
