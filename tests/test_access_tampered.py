@@ -184,6 +184,7 @@ def test_policies_of_ours_that_were_exchanged_are_missed(shared_conn: Connection
     assert 'policy "open" is new' in found[ACCEPTED]
 
 
+@pytest.mark.every_version
 def test_the_way_back_keeps_what_was_repaired(make_application_db: MakeApplicationDb) -> None:
     url = make_application_db(rows=False, auto_grant=False)
     with connect(url) as conn:
@@ -196,6 +197,7 @@ def test_the_way_back_keeps_what_was_repaired(make_application_db: MakeApplicati
         assert {line for line in catalog_snapshot(conn) if "public.vendors " in line or "quiz_forms" in line} == before
 
 
+@pytest.mark.every_version
 def test_the_way_back_gives_columns_and_options_back_as_they_were(make_application_db: MakeApplicationDb) -> None:
     url = make_application_db(rows=False, auto_grant=False)
     with connect(url) as conn:

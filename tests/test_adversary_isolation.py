@@ -112,6 +112,7 @@ def test_a_request_that_cannot_say_that_it_is_claimed_is_carried_out_all_the_sam
     assert rows(conn, PROBLEMS) == []
 
 
+@pytest.mark.every_version
 def test_a_request_that_takes_no_word_at_all_fails_alone(conn: Connection) -> None:
     """Not at its claim, not when it is concluded, not when it is told that it failed."""
     guilty, victim = ask_together(conn)

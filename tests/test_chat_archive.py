@@ -219,6 +219,7 @@ def test_the_policies_of_the_application_are_asked_at_each_query(
         assert change("alter table chat_sessions rename to conversations") == set()
 
 
+@pytest.mark.every_version
 def test_grants_of_the_table_are_taken_over_and_later_differences_are_told(
     make_application_db: MakeApplicationDb, as_role: AsRole
 ) -> None:

@@ -113,6 +113,7 @@ def test_a_run_erases_proves_and_names_nobody(url: str, conn: Connection) -> Non
         assert [name for name in names if name in text] == []
 
 
+@pytest.mark.every_version
 def test_a_run_without_requests_succeeds_and_looks_for_what_came_back(url: str, conn: Connection) -> None:
     account = ordinary_accounts(conn)[0]
     request = request_deletion(conn, account)

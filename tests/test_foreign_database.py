@@ -26,6 +26,7 @@ REQUEST = str(uuid4())
 # What each command is called with; the folder is a fresh one.
 ARGUMENTS = {
     "migrate": [],
+    "index": ["public.user_behavior_events", "page_url"],
     "undo": ["views"],
     "plan": [],
     "check": [],
@@ -55,7 +56,7 @@ ARGUMENTS = {
 # They ask no database of the user's.
 WITHOUT_DATABASE = {"docs", "demo"}
 # Before a migration these work, and say what would be.
-BEFORE_MIGRATING = {"migrate", "undo", "plan", "check", "schema", "access matrix"}
+BEFORE_MIGRATING = {"migrate", "undo", "plan", "check", "schema", "access matrix", "index"}
 CLASS_NAMES = ("Error", "Exception", "Traceback", "LINE 1", "psycopg", "sqlalchemy")
 CATALOG = """
 select n.nspname, c.relname from pg_namespace n left join pg_class c on c.relnamespace = n.oid
@@ -79,7 +80,7 @@ def call(command: str, folder: Path) -> tuple[int, str]:
     return result.exit_code, result.stderr
 
 
-@pytest.fixture(scope="module", params=["empty", "foreign"])
+@pytest.fixture(scope="module", params=[pytest.param("empty", marks=pytest.mark.every_version), "foreign"])
 def elsewhere(server: Server, request: pytest.FixtureRequest) -> str:
     name = f"elsewhere_{request.param}"
     with psycopg.connect(server.url(user=SUPERUSER), autocommit=True) as admin:

@@ -264,7 +264,7 @@ def run(
     log = tmp_path / "log"
     command = [sys.executable, "-c", code]
     process = supervised(command, env=os.environ, cwd=tmp_path, log=log, stop_signal=stop_signal, grace=grace)
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while b"ready" not in log.read_bytes() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
     return process

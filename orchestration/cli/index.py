@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from lifecycle.names import QualifiedName
-from orchestration.cli.session import declared_application, errors, errors_as_messages, required_url
+from orchestration.cli.session import command_session, declared_application, errors, errors_as_messages, required_url
 
 
 def index(
@@ -19,10 +19,14 @@ def index(
     """Build an index on a partitioned table, for which PostgreSQL has no CREATE INDEX CONCURRENTLY.
 
     Run it again after it was stopped: it goes on where it was.
+
+    When: a query on an event table is slow for want of an index, or a migration of the application wants to make one.
     """
     from lifecycle.partitions.index import Wanted, build_index
 
     url = required_url()
+    with command_session("index", migrated=False):
+        pass  # of a database that is not the application's, this says so
     with errors_as_messages():
         wanted = Wanted(_named(table), tuple(columns), unique=unique, where=where, name=name, using=using)
         done = build_index(url, wanted, lambda message, _fraction: typer.echo(message))
