@@ -51,6 +51,7 @@ JOBS: Final = (
     "run_daily_maintenance",
     "build_hot_query_indexes",
     "record_storage",
+    "prune_dagster_storage",
     "compare_access",
     "check_declarations",
     "archive_chat_messages",
