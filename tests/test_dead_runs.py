@@ -58,7 +58,7 @@ class Clock:
 
 @pytest.fixture
 def stored(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
-    """Dagster's storage on disk: in memory it has no pools."""
+    """Dagster's storage on disk: in memory it has no pools, and a thread that writes locks out whoever reads."""
     with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
         yield instance
 
@@ -188,11 +188,11 @@ def test_a_run_gives_signs_until_it_ends_and_no_longer(stored: dg.DagsterInstanc
 
 
 def test_signs_go_on_while_the_run_waits_and_survive_a_storage_that_is_away(
-    instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+    stored: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    storage = instance.daemon_cursor_storage
+    storage = stored.daemon_cursor_storage
     found: set[str] = set()
-    with signs_of_life(instance, "run", every=0.02):
+    with signs_of_life(stored, "run", every=0.02):
         with monkeypatch.context() as away:
 
             def fail(_pairs: Mapping[str, str]) -> None:
@@ -202,12 +202,12 @@ def test_signs_go_on_while_the_run_waits_and_survive_a_storage_that_is_away(
             time.sleep(0.1)
         deadline = time.monotonic() + 10
         while len(found) < 3 and time.monotonic() < deadline:
-            found |= set(last_signs(instance, ["run"]).values())
+            found |= set(last_signs(stored, ["run"]).values())
             time.sleep(0.02)
     assert len(found) >= 3
-    last = last_signs(instance, ["run"])
+    last = last_signs(stored, ["run"])
     time.sleep(0.1)
-    assert last_signs(instance, ["run"]) == last
+    assert last_signs(stored, ["run"]) == last
 
 
 def test_a_run_that_took_too_long_is_a_failure_though_its_process_reports_itself_canceled(
