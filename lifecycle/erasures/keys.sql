@@ -8,13 +8,13 @@ as $$
                        from lifecycle.ledger_policy p where lifecycle.ledger() = relation), '')
 $$;
 
--- Whether the keys of a kind are ids that a client may choose. They are followed into columns of ids, where a foreign key
--- ties them to the person's row; whoever chose an id that stands in others' texts would have it taken out of these.
-create or replace function lifecycle.is_claimed_id(kind text) returns boolean
+-- Kinds whose keys are ids that a client may choose. They are followed into columns of ids, where a foreign key ties them to
+-- the person's row; whoever chose an id that stands in others' texts would have it taken out of these.
+create or replace function lifecycle.claimed_kinds() returns setof text
 language sql stable set search_path = ''
 as $$
-    select exists (select from lifecycle.erasure_key_kinds k join lifecycle.erasure_key_sources s on s.kind = k.kind
-                    where k.kind = is_claimed_id.kind and k.form = 'id' and not s.bound)
+    select k.kind from lifecycle.erasure_key_kinds k
+     where k.form = 'id' and exists (select from lifecycle.erasure_key_sources s where s.kind = k.kind and not s.bound)
 $$;
 
 -- Keys of one kind from one source, for these jobs. `people` are planned for at hand: with unknown arrays the planner
@@ -51,7 +51,7 @@ begin
               from lifecycle.erasure_keys e
              where e.job_id = any (jobs) and e.kind = any (source.key_kinds)
                and (by_type = 'uuid' and e.unfollowed = 'ambiguous'
-                    or e.unfollowed is null and (by_type = 'uuid' or not lifecycle.is_claimed_id(e.kind)))
+                    or e.unfollowed is null and (by_type = 'uuid' or e.kind not in (select lifecycle.claimed_kinds())))
                and (by_type <> 'uuid' or e.key ~ ('^' || lifecycle.id_pattern() || '$'))) k;
     if keys is null then
         return;
@@ -160,7 +160,7 @@ as $$
 declare
     ids text[];
 begin
-    if kind.searched and lifecycle.is_claimed_id(kind.kind) then
+    if kind.searched and kind.kind in (select lifecycle.claimed_kinds()) then
         ids := lifecycle.ambiguous_ids(kind.kind, lifecycle.keys_of(jobs, kind.kind));
         update lifecycle.erasure_keys k set unfollowed = 'ambiguous'
          where k.job_id = any (jobs) and k.kind = kind.kind and (k.key in (select unnest(ids))) is true;
@@ -215,7 +215,7 @@ create or replace function lifecycle.searched_keys(jobs bigint[])
 returns table (job_id bigint, kind text, form text, key text, claimed boolean)
 language sql stable set search_path = ''
 as $$
-    select k.job_id, k.kind, coalesce(kinds.form, 'id'), k.key, lifecycle.is_claimed_id(k.kind)
+    select k.job_id, k.kind, coalesce(kinds.form, 'id'), k.key, k.kind in (select lifecycle.claimed_kinds())
       from lifecycle.erasure_keys k left join lifecycle.erasure_key_kinds kinds on kinds.kind = k.kind
      where k.job_id = any (jobs) and (kinds.searched or k.kind = 'person') and k.unfollowed is null
 $$;

@@ -72,7 +72,7 @@ begin
                 delete from lifecycle.erasure_keys k where k.job_id = job and k.kind = wanted.kind and k.key = any (others);
             end loop;
         end loop;
-        select array_agg(k.kind), array_agg(k.key), array_agg(lifecycle.is_claimed_id(k.kind)) into kinds, keys, doubts
+        select array_agg(k.kind), array_agg(k.key), array_agg(k.kind in (select lifecycle.claimed_kinds())) into kinds, keys, doubts
           from lifecycle.erasure_keys k where k.job_id = job and k.unfollowed is null;
         raise exception using errcode = 'LCEXP';
     exception when sqlstate 'LCEXP' then null;
