@@ -29,6 +29,9 @@ select state, attempts, recurrences, last_error, hold_reason, held_by_rule, sign
   from lifecycle.deletion_jobs where request_id = %s
 """
 
+# As when whoever works on them was not heard of.
+LEASE_OVER = "update lifecycle.deletion_jobs set lease_until = now() where lease_until is not null"
+
 Key = tuple[str, str]
 Picture = dict[Key, str]
 

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
-from uuid import UUID, uuid5
+from uuid import UUID
 
 import psycopg
 import pytest
@@ -18,105 +18,44 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_sta
 from lifecycle.database import Connection, connect, rows, value
 from sandbox.application import clone_database, drop_database
 from sandbox.server import Server
-from tests.adversary_oracle import PARENTS, Leaver, columns_that_name, declared, dump, of, wrongs
+from tests.adversary_oracle import Leaver, columns_that_name, declared, dump, of, wrongs
+from tests.adversary_writes import (
+    ADVERSARIES,
+    ANONYMOUS,
+    COLUMNS,
+    ELSEWHERE,
+    GONE,
+    SERVED,
+    SHARED,
+    STAYS,
+    TABLES,
+    TEXTS,
+    TRACKERS,
+    VICTIMS,
+    Column,
+    Made,
+    drawn_row,
+)
 from tests.conftest import Templates
-from tests.erasing import step
+from tests.erasing import LEASE_OVER, step
 from tests.people import (
-    ACTIVITY,
     CONFIRMED,
-    NAMES,
     Person,
     add_booking,
     add_catalogue,
     add_person,
     add_visit,
-    browser_session,
     insert,
 )
 
 pytestmark = [pytest.mark.one_server, pytest.mark.every_version]
 
-VICTIMS = (Person("victim"), Person("dora"))
-# Shares a visit with dora, and never asks.
-STAYS = Person("stays")
-ADVERSARIES = tuple(Person(f"mallory{number}") for number in range(3))
-SHARED = browser_session("shared")
-# Of a visit in which nobody was signed in, of a booking in another system, of an activity that is gone.
-ANONYMOUS, ELSEWHERE, GONE = browser_session("anonymous"), uuid5(NAMES, "elsewhere"), uuid5(NAMES, "gone")
-PEOPLE = (*VICTIMS, STAYS, *ADVERSARIES)
-THINGS = ("account", "user", "chat", "quiz", "run", "draft", "gift", "booking", "guest", "result", "booking/voucher")
-IDS = st.sampled_from(
-    [
-        *(person.id(thing) for person in PEOPLE for thing in THINGS),
-        ACTIVITY,
-        ELSEWHERE,
-        GONE,
-        UUID(int=0),
-        UUID(int=7**40),
-    ]
-)
-EMAILS = [person.email for person in PEOPLE]
-WORDS = st.one_of(
-    st.sampled_from(EMAILS),
-    st.sampled_from([email.upper() for email in EMAILS]),
-    st.sampled_from([email.replace("@", "%40") for email in EMAILS]),
-    st.sampled_from([email.replace("@", "+tag@") for email in EMAILS]),
-    st.sampled_from([*(person.visit for person in PEOPLE), SHARED, ANONYMOUS, "1700000000000-abcdefghi"]),
-    IDS.map(str),
-    st.sampled_from(
-        ["https://", "@", "%", "_", ".*", "(", "\\", "job", "refresh_derived_statistics", "erased", "茶", "a", ""]
-    ),
-)
-PLACES = [
-    "{}",
-    "see {}.",
-    "({})",
-    "連絡先{}まで",
-    "x{}",
-    "{}0",
-    "https://a.example/?to={}&b=1",
-    "a\n{}\t\x01",
-    "{} {}",
-    "-{}-",
-]
-TEXTS = st.tuples(st.sampled_from(PLACES), WORDS).map(lambda parts: parts[0].replace("{}", parts[1]))
-# Of the columns of a table, by type, what somebody may write into them.
-COLUMNS = """
-select a.attname::text, t.typname::text, a.attnotnull and not a.atthasdef,
-       (select min(e.enumlabel)::text from pg_enum e where e.enumtypid = t.oid)
-  from pg_attribute a join pg_type t on t.oid = a.atttypid
- where a.attrelid = %s::regclass and a.attnum > 0 and not a.attisdropped and a.attgenerated = '' order by a.attnum
-"""
-# What browsers may reach at all: the application's policies decide, row by row.
-TABLES = (
-    *("user_behavior_events", "business_metrics_events", "session_replay_events", "search_queries"),
-    *("chat_sessions", "chat_messages", "chat_session_summaries", "quiz_sessions", "quiz_answers", "quiz_results"),
-    *("recommendation_runs", "recommendation_items", "generated_activities", "generated_activity_saves"),
-    *("activity_interactions", "form_submissions", "reviews", "account_profiles", "account_metadata"),
-    *("consent_history", "data_deletion_requests", "accounts", "account_linkages", "vendor_members", "vouchers"),
-    *("audit_events", "activities", "quiz_forms", "articles"),
-)
-# What the application's server writes for whoever calls it: into the name of the caller's account, but for trackers,
-# whose account is a cookie's.
-SERVED = TABLES[:20]
-TRACKERS = TABLES[:4]
-# Columns that the application's server fills itself.
-FILLED = {
-    "role": "user",
-    "rating": 3,
-    "rank": 1,
-    "source": "chat",
-    "entity_type": "thing",
-    "status": None,
-    "actions": [],
-}
 # What is kept of views is made anew by transactions that see others' end; here all is one. Tests of completeness and
 # of workers that are killed have it.
 STEPS = ("collect", "erase", "sign_in_users", "search", "conclude")
 BASE_TABLES = """
 select distinct relation::text from lifecycle.searched_columns() where table_name ~ '^public' order by 1
 """
-LEASE_OVER = "update lifecycle.deletion_jobs set lease_until = now() where lease_until is not null"
 AGAIN = "update lifecycle.deletion_jobs set next_attempt_at = now()"
 NOT_VERIFIED = "select account_key, state, last_error from lifecycle.deletion_jobs where state <> 'verified'"
 RECEIPTS = """
@@ -135,7 +74,7 @@ class Adversary(RuleBasedStateMachine):
     """One example is one transaction, which is undone."""
 
     stage: Connection
-    columns: dict[str, list[tuple[str, str, bool, str | None]]]
+    columns: dict[str, list[Column]]
     accepted: Counter[str]
 
     def __init__(self) -> None:
@@ -146,7 +85,7 @@ class Adversary(RuleBasedStateMachine):
         self.leavers: dict[str, Leaver] = {}
         self.waited: Counter[str] = Counter()
         self.job_rows: dict[str, Any] = {}
-        self.made: dict[tuple[str, str], list[UUID]] = {}
+        self.made: Made = {}
 
     def teardown(self) -> None:
         self.undo.close()
@@ -174,51 +113,17 @@ class Adversary(RuleBasedStateMachine):
         else:
             self.accepted[role] += 1
 
-    def row(self, data: st.DataObject, table: str, person: Person) -> dict[str, Any]:
-        """A row of this table: what must be given, and some of the rest."""
-        found: dict[str, Any] = {}
-        others = [other.account for other in PEOPLE]
-        for name, kind, required, label in self.columns[table]:
-            wanted = required or name in ("id", "account_id", "session_id") or data.draw(st.integers(0, 3)) == 0
-            if not wanted or name in ("status", "created_at"):
-                continue
-            elif name in FILLED:
-                found[name] = FILLED[name]
-            elif (table, name) == ("audit_events", "event_type"):
-                found[name] = "seen"
-            elif name in ("account_id", "performed_by"):
-                found[name] = (
-                    data.draw(st.sampled_from(others)) if data.draw(st.integers(0, 4)) == 0 else person.account
-                )
-            elif kind == "uuid":
-                made = self.made.get((person.name, PARENTS.get((table, name), "")), [])
-                ids = st.sampled_from(made) if bool(made) and data.draw(st.booleans()) else IDS
-                found[name] = data.draw(ids)
-            elif kind in ("text", "varchar"):
-                found[name] = data.draw(TEXTS)
-            elif kind in ("json", "jsonb"):
-                word = data.draw(TEXTS)
-                found[name] = {word: [word, {"n": 1}], "timeOnPage": 3}
-            elif kind == "_text":
-                found[name] = (data.draw(TEXTS),)
-            elif label is not None:
-                found[name] = label
-            elif kind in ("int4", "int8"):
-                found[name] = 7 + self.written
-            elif kind in ("timestamptz", "timestamp"):
-                found[name] = CONFIRMED if data.draw(st.booleans()) else "now"
-            elif kind == "bool":
-                found[name] = True
-        self.written += 1
-        if "id" in found and data.draw(st.booleans()):
-            found["id"] = uuid5(NAMES, f"written/{self.written}")
-        return found
-
     def note(self, person: Person, table: str, row: dict[str, Any]) -> None:
         """It was taken: other rows may refer to it."""
         self.accepted[f"insert {table}"] += 1
         if "id" in row:
             self.made.setdefault((person.name, table), []).append(row["id"])
+
+    def row(self, data: st.DataObject, table: str, person: Person) -> dict[str, Any]:
+        """A row that the adversary might write into this table."""
+        found = drawn_row(data, table, person, self.columns[table], self.made, self.written)
+        self.written += 1
+        return found
 
     # -- what the adversary does
 
