@@ -107,7 +107,7 @@ def build_world(url: str) -> World:
             payload={"note": f"ask\n{AKI.email}. Not {BEN.email}", "list": [1, {"by": str(AKI.account)}]},
         )
         conn.execute("refresh materialized view account_function_usage")
-        conn.execute("select lifecycle.refresh_kept_after(array(select oid from pg_class where relkind in ('r', 'p')))")
+        conn.execute("select lifecycle.refresh_kept_view(v) from lifecycle.kept_views v order by v.place")
         conn.execute("refresh materialized view daily_user_behavior_summary")
         conn.execute("refresh materialized view top_search_keywords")
         assert len(rows(conn, STATISTICS, {"account": AKI.account})) >= 4

@@ -31,8 +31,7 @@ begin
         when 'search' then
             -- Words were taken out of rows since, and what those held is noted for kept views: these see it first.
             if relation::text = 'lifecycle.changed_rows' then
-                execute 'select lifecycle.refresh_kept_after(array(select distinct to_regclass(format(''%I.%I'',
-                             l.source_schema, l.source_name))::oid from lifecycle.changed_rows l))' into strict seen;
+                execute 'select lifecycle.refresh_kept_after_erasure()' into strict seen;
                 if not seen then
                     raise lock_not_available;
                 end if;

@@ -91,12 +91,12 @@ declare
     touched oid[];
 begin
     perform lifecycle.renew_erasure_lease(batch);
-    touched := array(select distinct lifecycle.reachable(c.table_name)::oid
-                       from lifecycle.erasure_counts c join lifecycle.deletion_jobs j on j.id = c.job_id
-                      where j.batch_id = batch and j.state = 'erased');
+    touched := array(select lifecycle.reachable(t.table_name)::oid
+                       from (select distinct c.table_name from lifecycle.erasure_counts c join lifecycle.deletion_jobs j on j.id = c.job_id
+                              where j.batch_id = batch and j.state = 'erased') t);
     -- Kept views first: materialized views may read them. Not every application declares any.
-    if to_regprocedure('lifecycle.refresh_kept_after(oid[])') is not null then
-        execute 'select lifecycle.refresh_kept_after($1)' into strict done using touched;
+    if to_regprocedure('lifecycle.refresh_kept_after_erasure()') is not null then
+        execute 'select lifecycle.refresh_kept_after_erasure()' into strict done;
         if not done then
             return false;
         end if;

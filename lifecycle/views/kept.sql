@@ -111,30 +111,46 @@ begin
     return plan #>> '{0,Plan,Total Cost}';
 end $$;
 
--- The definition restricted to the rows of `keys`: key by key, or all at once where the planner expects that to be
--- cheaper. A single key reaches every table inside. All at once it does not pass an outer join into a grouped sub-query,
--- but computes once what is the same for each key. The keys that are `known` stand in the text: of those that a sub-query
--- finds the planner expects ten, and would go through the others' rows for each of a thousand.
+-- The type of the column by which a kept view is refreshed.
+create or replace function lifecycle.key_type_of(view lifecycle.kept_views) returns text
+language sql stable set search_path = ''
+as $$
+    select format_type(a.atttypid, a.atttypmod) from pg_attribute a
+     where a.attrelid = to_regclass(format('%I.%I', view.schema_name, view.view_name)) and a.attname = view.key_column
+$$;
+
+-- The definition restricted to the rows of `keys`, key by key. A single key reaches every table inside.
+create or replace function lifecycle.rows_key_by_key(view lifecycle.kept_views, definition text) returns text
+language sql immutable set search_path = ''
+as $$
+    -- Without its OFFSET the sub-query would be taken apart, and the key not passed into the definition.
+    select format('keys cross join lateral (select l.* from (%s) l where l.%I = keys.key offset 0) d', definition, view.key_column)
+$$;
+
+-- The definition restricted to the rows of `keys`, all at once. The keys that are `known` stand in the text: of those that
+-- a sub-query finds the planner expects ten, and would go through the others' rows for each of a thousand.
+create or replace function lifecycle.rows_at_once(view lifecycle.kept_views, definition text, known text[]) returns text
+language sql stable set search_path = ''
+as $$
+    select format('(%1$s) d where d.%2$I = any (%3$s) or d.%2$I = any (array(select key from keys where key <> all (%3$s)))',
+                  definition, view.key_column, format('%L::%s[]', known[:10000], lifecycle.key_type_of(view)))
+$$;
+
+-- One of the two: key by key, or all at once where the planner expects that to be cheaper. All at once does not pass an
+-- outer join into a grouped sub-query, but computes once what is the same for each key.
 create or replace function lifecycle.rows_of_keys(view lifecycle.kept_views, definition text, known text[]) returns text
 language plpgsql set search_path = ''
 as $$
 declare
-    key_type constant text := (select format_type(a.atttypid, a.atttypmod) from pg_attribute a
-                                where a.attrelid = to_regclass(format('%I.%I', view.schema_name, view.view_name))
-                                  and a.attname = view.key_column);
-    listed   constant text := format('%L::%s[]', known[:10000], key_type);
-    of_one   constant text := format('(%s) d where d.%I = (select null::%s)', definition, view.key_column, key_type);
-    of_all   constant text := format('(%1$s) d where d.%2$I = any (%3$s) or d.%2$I = any (array(select key from keys where key <> all (%3$s)))',
-                                     definition, view.key_column, listed);
-    no_keys  constant text := format('with keys as (select null::%s as key) ', key_type);
+    key_type constant text := lifecycle.key_type_of(view);
+    at_once  constant text := lifecycle.rows_at_once(view, definition, known);
 begin
-    if cardinality(known) * lifecycle.expected_cost('select * from ' || of_one)
-       <= lifecycle.expected_cost(no_keys || 'select * from ' || of_all) then
-        -- Without its OFFSET the sub-query would be taken apart, and the key not passed into the definition.
-        return format('keys cross join lateral (select l.* from (%s) l where l.%I = keys.key offset 0) d',
-                      definition, view.key_column);
+    if cardinality(known) * lifecycle.expected_cost(
+           format('select * from (%s) d where d.%I = (select null::%s)', definition, view.key_column, key_type))
+       <= lifecycle.expected_cost(format('with keys as (select null::%s as key) select * from %s', key_type, at_once)) then
+        return lifecycle.rows_key_by_key(view, definition);
     end if;
-    return of_all;
+    return at_once;
 end $$;
 
 -- Write what differs between the table and the fresh rows; `source` and `of_kept` choose the rows that are looked at.
@@ -164,8 +180,8 @@ create or replace function lifecycle.this_server() returns bigint
 language sql stable set search_path = ''
 as 'select system_identifier from pg_control_system()';
 
--- Why all rows have to be computed; null where the changed keys, or nothing, will do.
-create or replace function lifecycle.why_whole(view lifecycle.kept_views, target regclass, definition text) returns text
+-- Why changed keys do not say which rows are as they should not be; null where they do.
+create or replace function lifecycle.why_keys_say_nothing(view lifecycle.kept_views, target regclass, definition text) returns text
 language sql stable set search_path = ''
 as $$
     select case
@@ -177,10 +193,17 @@ as $$
                        join lifecycle.kept_view_sources s on (s.source_schema, s.source_name) = (l.source_schema, l.source_name)
                       where (s.schema_name, s.view_name) = (view.schema_name, view.view_name) and l.held = 'null'
                         and not pg_visible_in_snapshot(l.written_by, view.seen))
-        then 'a table that it reads was emptied'
+        then 'a table that it reads was emptied' end
+$$;
+
+-- Why all rows have to be computed; null where the changed keys, or nothing, will do.
+create or replace function lifecycle.why_whole(view lifecycle.kept_views, target regclass, definition text) returns text
+language sql stable set search_path = ''
+as $$
+    select coalesce(lifecycle.why_keys_say_nothing(view, target, definition), case
         when view.moves = 'always' then 'it depends on the time of day'
         when view.moves = 'daily' and (view.refreshed_at at time zone view.time_zone)::date <> (now() at time zone view.time_zone)::date
-        then 'a new day' end
+        then 'a new day' end)
 $$;
 
 -- The definition of a kept view that is as it should be. An error says what the application did with it.
@@ -493,42 +516,102 @@ as $$
         select s.refreshed_at from lifecycle.refresh_states s where s.name = view or s.name = 'public.' || view) found
 $$;
 
--- Notes keep what keyed views have to find; to the others it is enough that something changed.
-create or replace function lifecycle.forget_noted_keys() returns void
-language sql set search_path = ''
+-- Whether a person could stand in a row of a kept view: it has columns of ids or text. Others hold figures.
+create or replace function lifecycle.may_name_people(view lifecycle.kept_views) returns boolean
+language sql stable set search_path = ''
 as $$
-    select lifecycle.forget_changed_rows();
-    update lifecycle.changed_rows l set held = '{}'
-     where l.held <> '{}'
-       and not exists (select from lifecycle.kept_view_sources s
-                         join lifecycle.kept_views v using (schema_name, view_name)
-                        where (s.source_schema, s.source_name) = (l.source_schema, l.source_name)
-                          and v.key_column is not null and v.whole_due is null
-                          and (v.seen is null or not pg_visible_in_snapshot(l.written_by, v.seen)));
+    select exists (select from lifecycle.searched_columns(to_regclass(format('lifecycle.%I', view.kept_table))) s
+                    where s.column_name <> 'lifecycle_hash')
 $$;
 
--- After an erasure: keyed views that read one of these tables follow at once, since they may name a person, and what is
--- noted of changed rows no longer does. Figures that only count follow with the hour. False while somebody else refreshes.
-create or replace function lifecycle.refresh_kept_after(tables oid[]) returns boolean
+-- The rows of these keys brought up to the definition, whatever else has changed. Rows of a person who is gone cost next to
+-- nothing key by key, which the planner cannot know: where it finds a few keys worth that, they are tried, and the others
+-- follow in the same way unless that takes longer than the whole.
+create or replace function lifecycle.refresh_keys(view lifecycle.kept_views, definition text, known text[]) returns void
+language plpgsql set search_path = '' set row_security = off
+as $$
+declare
+    keys       constant text := format('keys as materialized (select unnest($1::%s[]) as key),', lifecycle.key_type_of(view));
+    of_kept    constant text := format('k.%I in (select key from keys)', view.key_column);
+    key_by_key constant text := lifecycle.rows_key_by_key(view, definition);
+    few        constant text[] := known[:5];
+    others     text[] := known;
+    source     text := lifecycle.rows_of_keys(view, definition, few);
+    started    constant timestamptz := clock_timestamp();
+begin
+    if source = key_by_key then
+        execute lifecycle.write_kept_rows(view, keys, source, of_kept) using few;
+        others := known[cardinality(few) + 1:];
+    end if;
+    if others = '{}' then
+        return;
+    elsif source <> key_by_key
+          or lifecycle.milliseconds_since(started) * cardinality(others) / cardinality(few) > coalesce(view.definition_ms, 0) then
+        source := lifecycle.rows_at_once(view, definition, others);
+    end if;
+    execute lifecycle.write_kept_rows(view, keys, source, of_kept) using others;
+end $$;
+
+-- After an erasure: rows of a kept view that changed rows name. What time brings waits for the next refresh.
+create or replace function lifecycle.refresh_noted_keys(view lifecycle.kept_views) returns void
+language plpgsql set search_path = '' set row_security = off
+as $$
+#variable_conflict use_variable
+declare
+    definition constant text := lifecycle.definition_to_refresh(view);
+    zone       constant text := current_setting('timezone');
+    known      text[];
+    has_null   boolean;
+begin
+    if lifecycle.why_keys_say_nothing(view, to_regclass(format('%I.%I', view.schema_name, view.view_name)), definition) is not null then
+        perform lifecycle.refresh_kept_view(view);
+        return;
+    end if;
+    perform set_config('timezone', view.time_zone, true);
+    execute format('select coalesce(array_agg(distinct c.key::text) filter (where c.key is not null), ''{}''),
+                           coalesce(bool_or(c.key is null), false) from (%s) c', view.change_query)
+       into known, has_null using view.seen, 'infinity'::timestamptz;
+    if known <> '{}' then
+        perform lifecycle.refresh_keys(view, definition, known);
+    end if;
+    if has_null then
+        execute lifecycle.write_kept_rows(view, '', format('(%s) d where d.%I is null', definition, view.key_column),
+                                          format('k.%I is null', view.key_column));
+    end if;
+    perform set_config('timezone', zone, true);
+end $$;
+
+-- After an erasure: keyed views that may name people follow at once, and what is noted of changed rows names nobody any
+-- more. Figures follow with the hour. False while somebody else refreshes.
+create or replace function lifecycle.refresh_kept_after_erasure() returns boolean
 language plpgsql set search_path = ''
 as $$
 declare
+    -- Rows that are noted meanwhile were not looked at.
+    looked_at constant pg_snapshot := pg_current_snapshot();
     view lifecycle.kept_views;
 begin
     if lifecycle.lock_analytics() is not null then
         return false;
     end if;
     perform lifecycle.empty_lost_tables();
+    perform lifecycle.learn_changed_rows();
     for view in select v.* from lifecycle.kept_views v
                  where v.key_column is not null
-                   and to_regclass(format('%I.%I', v.schema_name, v.view_name)) is not null
                    and exists (select from lifecycle.kept_view_sources s
-                                where (s.schema_name, s.view_name) = (v.schema_name, v.view_name)
-                                  and to_regclass(format('%I.%I', s.source_schema, s.source_name))::oid = any (tables))
+                                join lifecycle.changed_rows l using (source_schema, source_name)
+                                where (s.schema_name, s.view_name) = (v.schema_name, v.view_name) and l.held <> '{}')
                  order by v.place loop
-        perform lifecycle.refresh_kept_view(view);
+        if lifecycle.may_name_people(view) then
+            perform lifecycle.refresh_noted_keys(view);
+        else
+            update lifecycle.kept_views v set whole_due = coalesce(v.whole_due, 'rows were erased')
+             where (v.schema_name, v.view_name) = (view.schema_name, view.view_name);
+        end if;
     end loop;
-    perform lifecycle.forget_noted_keys();
+    update lifecycle.changed_rows l set held = '{}'
+     where l.held not in ('{}', 'null') and pg_visible_in_snapshot(l.written_by, looked_at);
+    perform lifecycle.forget_changed_rows();
     return true;
 end $$;
 

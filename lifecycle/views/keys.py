@@ -167,7 +167,8 @@ def _any_change(table: QualifiedName, times: Mapping[QualifiedName, str]) -> str
 
 def _keys_of(tie: Tie, columns: Columns, times: Mapping[QualifiedName, str]) -> str:
     column, type_name = quoted(tie.column), columns[tie.table][tie.column]
-    query = _noted(tie.table, f"(l.held ->> {_literal(tie.column)})::{type_name}")
+    # An erasure leaves nothing in the notes that it followed.
+    query = _noted(tie.table, f"(l.held ->> {_literal(tie.column)})::{type_name}") + " and l.held <> '{}'"
     if tie.table in times:
         query += f" union all select t.{column} from {tie.table} t where t.{quoted(times[tie.table])} >= $2"
     for hop in tie.hops:
