@@ -86,6 +86,7 @@ def test_what_policies_and_indexes_of_ours_pin(shared_conn: Connection, statemen
         conn.execute(statement.encode())
 
 
+@pytest.mark.every_version
 def test_a_table_that_the_application_guards_itself_is_left_to_it(make_application_db: MakeApplicationDb) -> None:
     url = make_application_db(rows=False)
     with connect(url) as conn:

@@ -139,6 +139,7 @@ def test_the_matrix_is_read_at_80_columns(lifecycle: Command, monkeypatch: pytes
     assert found["public.audit_events"]["access"]["ops"] == "SELECT the ledger"
 
 
+@pytest.mark.every_version
 def test_check_ends_with_1_until_it_is_cured_or_accepted(url: str, lifecycle: Command) -> None:
     assert "Everything is as declared and as accepted." in lifecycle("access", "check").stdout
     with connect(url) as conn:

@@ -22,6 +22,7 @@ OPEN_FUNCTION = "select has_function_privilege(%s, 'delete_expired_vouchers(int)
 EVERYTHING = "select array_agg(m::text order by m.id) from chat_messages m"
 
 
+@pytest.mark.every_version
 def test_what_is_past_retention_moves_as_it_is(make_application_db: MakeApplicationDb, now: datetime) -> None:
     url = make_application_db(migrated=True)
     cutoff = now - CHAT.keep_for

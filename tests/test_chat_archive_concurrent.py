@@ -146,6 +146,7 @@ def test_a_session_that_is_restored_between_packing_and_moving_stays(
         assert (run.moved, run.left, run.remaining) == (1, 1, 0)
 
 
+@pytest.mark.every_version
 def test_a_column_that_appears_between_reading_and_moving_is_taken_along(
     make_application_db: MakeApplicationDb, now: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -146,6 +146,7 @@ def test_plan_before_the_migration_says_what_to_do(empty_application_db: str, mo
 
 
 @pytest.mark.parametrize("migrated", [False, True])
+@pytest.mark.every_version
 def test_plan_fits_a_screen_of_80_columns(
     make_application_db: MakeApplicationDb, monkeypatch: pytest.MonkeyPatch, migrated: bool
 ) -> None:

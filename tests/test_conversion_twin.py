@@ -200,6 +200,7 @@ def outside_of_transactions(changed: ChangedStatement) -> bool:
 
 @pytest.mark.one_server
 @pytest.mark.timeout(180)
+@pytest.mark.every_version
 def test_the_same_outcome_as_without_us(twins: Twins, subtests: pytest.Subtests) -> None:
     for table in EVENT_TABLES:
         known = names(twins.plain, table)

@@ -273,6 +273,7 @@ def test_the_last_change_of_freshness_stays(instance: DagsterInstance) -> None:
     assert state_record.freshness_state is FreshnessState.PASS
 
 
+@pytest.mark.every_version
 def test_the_job_prunes_what_is_declared_and_says_how_much(instance: DagsterInstance, conn: psycopg.Connection) -> None:
     job = build_definitions().resolve_job_def("prune_dagster_storage")
     first = job.execute_in_process(instance=instance, run_config=QUIET)

@@ -65,6 +65,7 @@ def loaded(key: dg.AssetKey | list[str], **options: Any) -> pd.DataFrame:
     return frame
 
 
+@pytest.mark.every_version
 def test_the_lines_of_the_page_run(url: str) -> None:
     """As a script of an analyst, in an interpreter of its own."""
     code = "\n".join(blocks(PAGE, "python"))

@@ -96,6 +96,7 @@ def test_every_command_is_called_here() -> None:
     assert set(commands(typer.main.get_command(app))) == {*ARGUMENTS, *WITHOUT_DATABASE}
 
 
+@pytest.mark.every_version
 def test_a_database_of_nobody_or_of_somebody_else_is_refused(
     elsewhere: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -114,6 +115,7 @@ def test_a_database_of_nobody_or_of_somebody_else_is_refused(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.every_version
 def test_before_the_migration_the_next_step_is_told(
     make_application_db: MakeApplicationDb, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -115,6 +115,7 @@ def test_superfluous_and_unread_indexes_are_told_and_stay(conn: Connection) -> N
 
 
 @pytest.mark.one_server
+@pytest.mark.every_version
 def test_a_run_builds_describes_and_checks(url: str, conn: Connection, instance: dg.DagsterInstance) -> None:
     fill_hot_tables(conn)
     drop_index(conn, HISTORY)

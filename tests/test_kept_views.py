@@ -44,6 +44,7 @@ def test_to_everybody_else_a_kept_view_is_the_view_that_it_was(make_application_
 
 
 @pytest.mark.one_server
+@pytest.mark.every_version
 def test_every_view_of_the_application_can_be_kept(make_application_db: MakeApplicationDb) -> None:
     url = make_application_db(december=True)
     with connect(url) as conn:

@@ -81,6 +81,7 @@ def test_readers_and_a_refresh_do_not_wait_for_each_other(url: str) -> None:
             assert value(reader, "select count(*) from session_details") == len(before)
 
 
+@pytest.mark.every_version
 def test_migrate_waits_for_no_reader_for_long_and_goes_on_afterwards(make_application_db: MakeApplicationDb) -> None:
     url = make_application_db(migrated=True)
     with connect(url) as conn, connect(url) as reader:

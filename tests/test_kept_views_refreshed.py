@@ -209,6 +209,7 @@ def test_what_a_view_said_stays_as_long_as_declared(url: str) -> None:
         assert value(conn, "select figures_as_of('chat_messages')") is None
 
 
+@pytest.mark.every_version
 def test_a_base_column_that_changes_makes_the_view_whole(url: str) -> None:
     with connect(url) as conn:
         refresh(conn)

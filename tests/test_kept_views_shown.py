@@ -130,6 +130,7 @@ def test_the_plan_says_how_and_why_before_anything_is_made(url: str) -> None:
     assert set(of_views(url, application)) == {"public.of_loose", "public.as_caller", "public.top_search_keywords"}
 
 
+@pytest.mark.every_version
 def test_what_became_of_a_kept_view_is_found_and_cured(url: str) -> None:
     application = few(archive=True)
     upgrade(url, application)

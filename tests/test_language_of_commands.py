@@ -73,6 +73,7 @@ def test_a_deletion_request_from_the_plan_to_the_receipt(conn: Connection, japan
     assert body[0]["space"].startswith("deleted bytes")
 
 
+@pytest.mark.every_version
 def test_what_the_other_commands_usually_print(conn: Connection, japanese: Command, tmp_path: Path) -> None:
     account = ordinary_accounts(conn)[0]
     group = str(value(conn, "select session_id from chat_messages order by created_at limit 1"))

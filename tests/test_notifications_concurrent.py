@@ -104,6 +104,7 @@ def test_one_look_is_bounded(conn: psycopg.Connection, fake: SlackServer, slack:
     assert len(fake.channel.messages) == MOST_MESSAGES + 3
 
 
+@pytest.mark.every_version
 def test_no_transaction_is_open_while_slack_thinks(url: str, conn: psycopg.Connection, fake: SlackServer) -> None:
     add_reports(conn, "first")
     fake.channel.modes["chat.postMessage"] = "slow"

@@ -34,6 +34,7 @@ def test_nothing_is_held_but_for_a_reason(make_application_db: MakeApplicationDb
         assert all(pin.object.startswith("policy lifecycle: ") for pin in found if pin.kind == "policy")
 
 
+@pytest.mark.every_version
 def test_nothing_is_held_in_december(make_application_db: MakeApplicationDb) -> None:
     url = make_application_db(rows=False, migrated=True)
     apply_december(url)

@@ -227,6 +227,7 @@ def test_places_of_vanished_folders_are_removed(tmp_path):
     assert not placement.place.exists()
 
 
+@pytest.mark.every_version
 def test_failures_say_what_was_tried_and_why(tmp_path):
     with pytest.raises(SandboxError, match=r"no usable PostgreSQL >= 15 in .*tried: .*No such file"):
         find_binaries(tmp_path)

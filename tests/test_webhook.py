@@ -144,6 +144,7 @@ def test_what_slack_did_not_take_is_sent_until_it_does(
     assert texts(fake) == ["first"]
 
 
+@pytest.mark.every_version
 def test_answers_that_never_come_fill_no_channel(conn: psycopg.Connection, fake: SlackServer, hook: Slack) -> None:
     add_reports(conn, "first")
     fail(conn, "a_view")
