@@ -10,10 +10,10 @@ import dagster as dg
 from assets.application import application_key
 from assets.bundle import Bundle
 from assets.checks import Finding, checks_of_one_look, listed
-from assets.tables import markdown_table, table_metadata
+from assets.tables import markdown_table
 from lifecycle.access.abbreviated import GUARDS, LEGEND, short_cell, short_object
 from lifecycle.access.declared import declared_access
-from lifecycle.access.matrix import SHOWN_ROLES, MatrixRow
+from lifecycle.access.matrix import SHOWN_ROLES, Closed, MatrixRow
 from lifecycle.access.report import AccessReport, access_report
 from lifecycle.declarations.application import Application
 from resources.postgres import ApplicationDatabase, retried_when_busy
@@ -39,17 +39,16 @@ def matrix_markdown(matrix: Sequence[MatrixRow]) -> str:
     return "\n".join((*markdown_table(heading, lines), "", *LEGEND))
 
 
+def closed_markdown(closed: Sequence[Closed]) -> str:
+    """One line per table, view or function: the role and privileges that it has no more, kept for the way back."""
+    return "\n".join(markdown_table(("object", "was open"), ((f"`{each.object}`", each.told) for each in closed)))
+
+
 def report_metadata(report: AccessReport) -> dict[str, Any]:
     """The matrix, what was closed, and counts of what is not as it should be."""
     return {
         "matrix": dg.MetadataValue.md(matrix_markdown(report.matrix)),
-        "closed_by_lifecycle_migrate": table_metadata(
-            {
-                "object": ("string", "table, view or function"),
-                "was open": ("string", "role and privileges that it has no more; kept for the way back"),
-            },
-            ((closed.object, closed.told) for closed in report.closed),
-        ),
+        "closed_by_lifecycle_migrate": dg.MetadataValue.md(closed_markdown(report.closed)),
         "objects": len(report.matrix),
         "differences": len(report.differences),
         "exposed_of_ours": len(report.own_exposures),

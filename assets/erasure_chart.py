@@ -47,7 +47,11 @@ def erasures_chart_markdown(found: Sequence[OpenRequests]) -> str:
             before = [low + count for low, count in zip(before, counts, strict=True)]
     axes.set_yticks(range(len(names)), names)
     axes.invert_yaxis()
-    axes.set_title(f"{sum(before):,} open requests, by the time left", loc="left", fontsize=11)
+    axes.set_title(
+        f"{sum(before):,} open {'request' if sum(before) == 1 else 'requests'}, by the time left",
+        loc="left",
+        fontsize=11,
+    )
     axes.set_xlabel("requests", fontsize=8)
     axes.set_ylabel("left until the deadline", fontsize=8)
     axes.spines[["top", "right"]].set_visible(False)
