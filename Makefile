@@ -45,7 +45,7 @@ check: $(STAMP)
 # Takes new texts into the catalogues of translations; translate what is empty afterwards.
 CATALOGUES := lifecycle/locale
 catalogue: $(STAMP)
-	$(RUN)/pybabel --quiet extract --no-wrap --sort-output --add-location=file -k numbered:1,2 -k translatable \
+	$(RUN)/pybabel --quiet extract --no-wrap --sort-output --add-location=file -k numbered:1,2 -k translatable -k Phrase \
 		-o $(CATALOGUES)/lifecycle.pot lifecycle resources assets sensors orchestration
 	$(RUN)/pybabel --quiet update --no-wrap --no-fuzzy-matching --ignore-obsolete --ignore-pot-creation-date -D lifecycle -d $(CATALOGUES) \
 		-i $(CATALOGUES)/lifecycle.pot

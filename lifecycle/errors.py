@@ -4,6 +4,12 @@
 class LifecycleError(Exception):
     """Base of all errors below; the message names the object, the cause and the next step."""
 
+    @property
+    def told(self) -> str:
+        """The message; where it was made of a phrase, that phrase, which somebody may read in another language."""
+        message: str = self.args[0]
+        return message
+
 
 class DeclarationError(LifecycleError):
     """A file of declarations says something that cannot be. The message names file, line and key; correct it there."""

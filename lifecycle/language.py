@@ -1,15 +1,16 @@
 """The language of what people read: Slack, the weekly review, receipts, the export's cover sheet, the command line.
 
-English stands where a text is made, marked by `_` or `numbered`, or by `translatable` where it is a constant that is
-given to `_` later. A catalogue `locale/<language>/LC_MESSAGES/lifecycle.po` holds the same in another language, read as
-it is: nothing is compiled. A text without a translation stays English.
+English stands where a text is made, marked by `_` or `numbered`; by `translatable` where it is a constant that is given
+to `_` later, and by `Phrase` where it also holds values. A catalogue `locale/<language>/LC_MESSAGES/lifecycle.po` holds
+the same in another language, read as it is: nothing is compiled. A text without a translation stays English.
 """
 
 import gettext
+from collections.abc import Callable, Mapping
 from functools import cache
 from io import BytesIO
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 from lifecycle.errors import DeclarationError
 
@@ -19,6 +20,37 @@ ENGLISH: Final = "en"
 LANGUAGES: Final = (ENGLISH, "ja")
 
 _translations: gettext.NullTranslations = gettext.NullTranslations()
+
+
+class Phrase(str):
+    """An English text with its values filled in, which `_` tells in the language that is set when somebody reads it.
+
+    To whatever keeps it, hands it to a program or makes an error of it, it is the English text. Placeholders are named;
+    without values there are none. A tuple among the values is listed, and phrases among them are told in the same
+    language; anything else is a name or a number.
+    """
+
+    __slots__ = ("text", "values")
+    text: str
+    values: dict[str, object]
+
+    def __new__(cls, text: str, /, **values: object) -> Self:
+        made = super().__new__(cls, _filled(text, values, str, ", "))
+        made.text, made.values = text, values
+        return made
+
+    def told(self) -> str:
+        """The text in the language that is set."""
+        return _filled(_translations.gettext(self.text), self.values, _, _(", "))
+
+
+def _filled(text: str, values: Mapping[str, object], tell: Callable[[str], str], comma: str) -> str:
+    def shown(value: object) -> object:
+        if isinstance(value, tuple):
+            return comma.join(str(shown(each)) for each in value)
+        return tell(value) if isinstance(value, Phrase) else value
+
+    return text.format(**{name: shown(value) for name, value in values.items()}) if values else text
 
 
 def set_language(code: str) -> None:
@@ -56,7 +88,9 @@ def catalogue_file(code: str) -> Path:
 
 
 def _(text: str) -> str:
-    """The text in the language that is set; its placeholders are named, and filled afterwards."""
+    """The text in the language that is set; its placeholders are named, and filled afterwards, a phrase's before."""
+    if isinstance(text, Phrase):
+        return text.told()
     # Under no text a catalogue keeps its own head.
     return _translations.gettext(text) if text else ""
 

@@ -1,5 +1,7 @@
 """One setting for the language of what people read: every text has its Japanese, and English is as it was."""
 
+import copy
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,9 +14,10 @@ from babel.messages.pofile import read_po
 from rich.cells import cell_len
 
 from lifecycle.erasures.due import DeletionsDue, deletions_text
-from lifecycle.errors import DeclarationError
-from lifecycle.language import LANGUAGES, _, catalogue_file, language, numbered, set_language
+from lifecycle.errors import DeclarationError, RefusedError
+from lifecycle.language import LANGUAGES, Phrase, _, catalogue_file, language, numbered, set_language
 from lifecycle.ledger.notifications import Claim
+from lifecycle.partitions.held import HOLDS
 from lifecycle.review.report import LONGEST_TABLE, report_content
 from orchestration.definitions import build_definitions
 from sensors.messages import further_message, outage_message, outage_over_message, slack_message
@@ -91,6 +94,26 @@ def test_english_loads_no_catalogue() -> None:
     )
     told = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert told.stdout == "False\n"
+
+
+@pytest.mark.usefixtures("japanese")
+def test_a_phrase_is_english_until_somebody_reads_it() -> None:
+    held = Phrase(HOLDS["v"], holder="job", partition="{count:,}")
+    assert isinstance(held, str)
+    assert (held, f"{held}", json.dumps([held])) == (
+        "view job holds {count:,}",
+        "view job holds {count:,}",
+        '["view job holds {count:,}"]',
+    )
+    # Names that happen to be texts of ours, too, stay names.
+    assert _("job") == "ジョブ"
+    for each in (held, copy.deepcopy(held)):
+        assert _(each) == "ビュー job が {count:,} に依存しています"
+    with pytest.raises(RefusedError, match="database: view job holds") as refused:
+        raise RefusedError(Phrase("{object}: {told}", object=Phrase("the database"), told=held))
+    assert _(refused.value.told) == "データベース: ビュー job が {count:,} に依存しています"
+    several = Phrase("{object}: {told}", object="a", told=("job", Phrase("the database")))
+    assert (several, _(several)) == ("a: job, the database", "a: job、データベース")
 
 
 def claim(**values: Any) -> Claim:

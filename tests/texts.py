@@ -9,7 +9,7 @@ from typing import Final
 from tests.docs_pages import ROOT
 
 FOLDERS: Final = ("lifecycle", "resources", "assets", "sensors", "orchestration")
-MARKS: Final = {"_": 1, "translatable": 1, "numbered": 2}
+MARKS: Final = {"_": 1, "translatable": 1, "Phrase": 1, "numbered": 2}
 PLACEHOLDER: Final = re.compile(r"\{[^{}]*\}")
 # Three words of English in a row; single ones are names of jobs, tables, states and products.
 SENTENCE: Final = re.compile(r"\b[A-Za-z]{2,}(?:'[a-z]+)?(?:,? [A-Za-z]{1,}(?:'[a-z]+)?){2,}")
@@ -23,7 +23,7 @@ def marked_texts(path: Path) -> Iterator[tuple[str, ...]]:
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in MARKS:
             texts = node.args[: MARKS[node.func.id]]
             values = [each.value for each in texts if isinstance(each, ast.Constant)]
-            if node.func.id == "_" and not isinstance(texts[0], ast.Constant | ast.JoinedStr | ast.BinOp):
+            if node.func.id in ("_", "Phrase") and not isinstance(texts[0], ast.Constant | ast.JoinedStr | ast.BinOp):
                 continue  # a constant that `translatable` took in
             assert len(values) == MARKS[node.func.id], f"{path}:{node.lineno}: a text must stand there itself"
             yield tuple(str(value) for value in values)

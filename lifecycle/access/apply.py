@@ -9,7 +9,8 @@ import psycopg
 from psycopg import sql
 
 from lifecycle.access.accepted import accept, looked_at, remember_policies
-from lifecycle.access.changes import Change, access_changes, in_words
+from lifecycle.access.change import Change, in_words
+from lifecycle.access.changes import access_changes
 from lifecycle.access.exposures import own_exposures
 from lifecycle.access.model import Declared
 from lifecycle.database import Connection, politely

@@ -1,13 +1,13 @@
 """What differs between the declaration and the catalog, each with the statement that makes it so."""
 
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Final, Literal
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Final
 
 from psycopg import sql
 
 from lifecycle.access.accepted import accepted_policies
+from lifecycle.access.change import MAY, Change
 from lifecycle.access.live import (
     Catalog,
     LiveRelation,
@@ -31,24 +31,13 @@ from lifecycle.access.model import (
 )
 from lifecycle.database import Connection
 from lifecycle.declarations.access import BY_ITS_POLICIES
+from lifecycle.language import Phrase, translatable
 
-Kind = Literal["revoke", "grant", "row security", "policy", "policy roles", "option", "grant option"]
 VIEW: Final = "v"
+MAY_NOT: Final = translatable("{role} may not {privilege}")
+MAY_PASS_ON: Final = translatable("{role} may pass {privilege} on")
+THROUGH_PUBLIC: Final = translatable("{role} has {privilege} through PUBLIC only")
 DECIDED_BY_POLICIES: Final = Rows(BY_ITS_POLICIES)
-
-
-@dataclass(frozen=True)
-class Change:
-    """One step from what is to what is declared. `before` is what the way back needs to know."""
-
-    object: str
-    kind: Kind
-    subject: str
-    told: str
-    statement: sql.Composed
-    detail: str = ""
-    grantable: bool = False
-    owner: str | None = None
 
 
 def access_changes(conn: Connection, declared: Declared) -> tuple[Change, ...]:
@@ -96,12 +85,14 @@ def _foreign(live: LiveRelation | LiveRoutine) -> str | None:
     return None if live.is_ours_to_change else live.owner
 
 
-def _blinded(live: LiveRelation) -> str:
-    """Who else would see no row of it any more: a role for reports, say, which nobody would hear complain."""
+def _is_off(live: LiveRelation) -> Phrase:
+    """With those who would see no row of it any more: a role for reports, say, which nobody would hear complain."""
     if not live.other_readers:
-        return ""
-    roles = ", ".join(live.other_readers)
-    return f"; once it is on, {roles} sees no row of it without BYPASSRLS or a policy of its own"
+        return Phrase("row-level security is off")
+    blinded = translatable(
+        "row-level security is off; once it is on, {roles} sees no row of it without BYPASSRLS or a policy of its own"
+    )
+    return Phrase(blinded, roles=tuple(live.other_readers))
 
 
 def _row_security(relation: Relation, live: LiveRelation) -> Iterator[Change]:
@@ -110,7 +101,7 @@ def _row_security(relation: Relation, live: LiveRelation) -> Iterator[Change]:
             live.identifier,
             "row security",
             "",
-            "row-level security is off" + _blinded(live),
+            _is_off(live),
             sql.SQL("alter table {} enable row level security").format(_table(live)),
             owner=_foreign(live),
         )
@@ -119,7 +110,7 @@ def _row_security(relation: Relation, live: LiveRelation) -> Iterator[Change]:
             live.identifier,
             "option",
             "security_invoker",
-            "reads as its owner, not as the caller",
+            Phrase("reads as its owner, not as the caller"),
             sql.SQL("alter view {} set (security_invoker = true)").format(_table(live)),
             owner=_foreign(live),
         )
@@ -134,14 +125,17 @@ def _policies(
     wanted = relation.policies()
     for name, policy in live.policies.items():
         if policy.ours and name not in wanted:
-            told = f'policy "{name}" is not declared'
+            told = Phrase('policy "{name}" is not declared', name=name)
             yield Change(live.identifier, "policy", name, told, _drop(name, live), owner=_foreign(live))
         elif relation.narrowed and policy.service_only and SERVICE_ROLE in roles:
+            asked = translatable(
+                'policy "{name}" is asked for every row of everybody, and only the back end ever passes it'
+            )
             yield Change(
                 live.identifier,
                 "policy roles",
                 name,
-                f'policy "{name}" is asked for every row of everybody, and only the back end ever passes it',
+                Phrase(asked, name=name),
                 sql.SQL("alter policy {} on {} to service_role").format(sql.Identifier(name), _table(live)),
                 detail="public",
                 owner=_foreign(live),
@@ -152,7 +146,11 @@ def _policies(
         found = live.policies.get(name)
         if not present or (found and found.definition == held and made_from == _declared(verb, present, condition)):
             continue
-        told = f'policy "{name}" ' + ("is missing" if found is None else "is not as declared")
+        missing, differs = (
+            translatable('policy "{name}" is missing'),
+            translatable('policy "{name}" is not as declared'),
+        )
+        told = Phrase(missing if found is None else differs, name=name)
         create = _create(name, live, verb, present, condition, relation.reason)
         statement = sql.SQL("; ").join([_drop(name, live), create]) if found else create
         detail = _declared(verb, present, condition)
@@ -191,7 +189,7 @@ def _privileges(relation: Relation, live: LiveRelation, roles: frozenset[str]) -
         for privilege in sorted(through_public - frozenset(held)):
             is_kept = role == SERVICE_ROLE or verb_of(privilege) in relation.verbs(role)
             if role in roles and is_kept and verb_of(privilege) not in held:
-                yield _grant(live, role, privilege, f"{role} has {privilege} through PUBLIC only")
+                yield _grant(live, role, privilege, Phrase(THROUGH_PUBLIC, role=role, privilege=privilege))
     for role in (PUBLIC, *(role for role in COMPARED_ROLES if role in roles)):
         for privilege, grantable in sorted(live.privileges.get(role, {}).items()):
             is_declared = verb_of(privilege) in relation.verbs(role)
@@ -199,7 +197,7 @@ def _privileges(relation: Relation, live: LiveRelation, roles: frozenset[str]) -
                 yield _revoke(live, role, privilege, option_only=is_declared, grantable=grantable)
         for privilege in VERBS:
             if privilege in relation.granted(role) and privilege not in live.privileges.get(role, {}):
-                yield _grant(live, role, privilege, f"{role} may not {privilege}")
+                yield _grant(live, role, privilege, Phrase(MAY_NOT, role=role, privilege=privilege))
 
 
 def _grantee(role: str) -> sql.Composable:
@@ -212,7 +210,7 @@ def _revoke(live: LiveRelation, role: str, privilege: str, *, option_only: bool,
         live.identifier,
         "grant option" if option_only else "revoke",
         role,
-        f"{role} may pass {privilege} on" if option_only else f"{role} may {privilege}",
+        Phrase(MAY_PASS_ON if option_only else MAY, role=role, privilege=privilege),
         sql.SQL("revoke {}{} on table {} from {}{}").format(
             sql.SQL("grant option for " if option_only else ""),
             sql.SQL(privilege),  # PostgreSQL's word, columns quoted by the server
@@ -226,7 +224,7 @@ def _revoke(live: LiveRelation, role: str, privilege: str, *, option_only: bool,
     )
 
 
-def _grant(live: LiveRelation, role: str, privilege: str, told: str) -> Change:
+def _grant(live: LiveRelation, role: str, privilege: str, told: Phrase) -> Change:
     statement = sql.SQL("grant {} on table {} to {}").format(
         sql.SQL(privilege),  # PostgreSQL's word, columns quoted by the server
         _table(live),
@@ -251,7 +249,7 @@ def routine_changes(catalog: Catalog, routines: Sequence[Routine]) -> Iterator[C
                     found.signature,
                     "grant",
                     role,
-                    f"{role} may not EXECUTE" if role in routine.granted else f"{role} has EXECUTE through PUBLIC only",
+                    Phrase(MAY_NOT if role in routine.granted else THROUGH_PUBLIC, role=role, privilege="EXECUTE"),
                     sql.SQL("grant execute on routine {} to {}").format(signature, sql.Identifier(role)),
                     detail="EXECUTE",
                     owner=_foreign(found),
@@ -263,7 +261,7 @@ def routine_changes(catalog: Catalog, routines: Sequence[Routine]) -> Iterator[C
                         found.signature,
                         "grant option" if is_declared else "revoke",
                         role,
-                        f"{role} may pass EXECUTE on" if is_declared else f"{role} may EXECUTE",
+                        Phrase(MAY_PASS_ON if is_declared else MAY, role=role, privilege="EXECUTE"),
                         sql.SQL("revoke {}execute on routine {} from {}{}").format(
                             sql.SQL("grant option for " if is_declared else ""),
                             signature,
@@ -274,15 +272,3 @@ def routine_changes(catalog: Catalog, routines: Sequence[Routine]) -> Iterator[C
                         grantable=passes_on,
                         owner=_foreign(found),
                     )
-
-
-def in_words(changes: Iterable[Change]) -> Iterator[str]:
-    """Every change of an object, the privileges of one role together."""
-    privileges: dict[str, list[str]] = defaultdict(list)
-    for change in changes:
-        if change.kind == "revoke":
-            privileges[change.subject].append(change.detail)
-        else:
-            yield change.told
-    for role, verbs in privileges.items():
-        yield f"{role} may {', '.join(verbs)}"

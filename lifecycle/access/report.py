@@ -4,13 +4,15 @@ from collections import defaultdict
 from dataclasses import dataclass
 
 from lifecycle.access.accepted import Drift, drifts, require_migrated
-from lifecycle.access.changes import Change, access_changes, in_words
+from lifecycle.access.change import Change, in_words
+from lifecycle.access.changes import access_changes
 from lifecycle.access.check import undeclared_exposures
 from lifecycle.access.declared import declared_access
 from lifecycle.access.exposures import Exposure, own_exposures, tables_open_to_anybody
 from lifecycle.access.matrix import Closed, MatrixRow, access_matrix, closed_before
 from lifecycle.database import Connection
 from lifecycle.declarations.application import Application
+from lifecycle.language import Phrase
 from lifecycle.migrating.capabilities import declared_executors
 
 
@@ -19,7 +21,7 @@ class Difference:
     """An object that is not as declared, and everything that `lifecycle migrate` would change about it."""
 
     object: str
-    told: tuple[str, ...]
+    told: tuple[Phrase, ...]
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@ from typing import Final
 
 from psycopg import sql
 
-from lifecycle.access.changes import Change, relation_changes, routine_changes
+from lifecycle.access.change import Change
+from lifecycle.access.changes import relation_changes, routine_changes
 from lifecycle.access.declared import declared_access
 from lifecycle.access.live import Catalog, LiveRelation, LiveRoutine
 from lifecycle.access.model import API_ROLES, COMPARED_ROLES, HELPER_SCHEMA, PUBLIC, SERVICE_ROLE, VERBS, Declared

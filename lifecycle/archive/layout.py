@@ -11,6 +11,7 @@ from lifecycle.database import Connection, rows, value
 from lifecycle.declarations.archive import ArchivedTable
 from lifecycle.declarations.model import fixed_length
 from lifecycle.errors import RefusedError
+from lifecycle.language import Phrase
 from lifecycle.names import QualifiedName
 
 # Names beside a compressed column: its gzip, and the checksum of its text.
@@ -159,7 +160,13 @@ def read_layout(conn: Connection, archive: Archive) -> Layout:
     source, declared = archive.source, archive.declared
     for relation in (source, declared.groups.table):
         if not exists(conn, relation):
-            raise RefusedError(f"{source}: there is no table {relation}. Correct archive.yaml, then migrate again.")
+            raise RefusedError(
+                Phrase(
+                    "{source}: there is no table {table}. Correct archive.yaml, then migrate again.",
+                    source=source,
+                    table=relation,
+                )
+            )
     found = rows(conn, COLUMNS, (str(source),))
     types = {name: kind for _, name, kind, *_ in found}
     # What was compressed once stays so, whatever is declared by now: its older rows are.
@@ -171,11 +178,22 @@ def read_layout(conn: Connection, archive: Archive) -> Layout:
     _require(declared.groups.table, groups, filter(None, (declared.groups.id, declared.groups.time)))
     if types[declared.time] not in MOMENTS:
         raise RefusedError(
-            f"{source}.{declared.time}: is {types[declared.time]}; archive.yaml needs a timestamptz, timestamp or date"
+            Phrase(
+                "{table}.{column}: is {type}; archive.yaml needs a timestamptz, timestamp or date",
+                table=source,
+                column=declared.time,
+                type=types[declared.time],
+            )
         )
     ours = {name + end for name in declared.compress for end in (GZIP, SHA256)} | {ARCHIVED_AT}
     if taken := sorted(ours & set(types)):
-        raise RefusedError(f"{source}.{taken[0]}: the archive keeps a column of ours under this name. Rename one.")
+        raise RefusedError(
+            Phrase(
+                "{table}.{column}: the archive keeps a column of ours under this name. Rename one.",
+                table=source,
+                column=taken[0],
+            )
+        )
     names = (str(source), str(declared.groups.table), declared.group, declared.groups.id)
     actions = {action for (action,) in rows(conn, GROUP_KEY, names)}
     return Layout(
@@ -190,6 +208,10 @@ def _require(table: QualifiedName, known: dict[str, str], columns: Iterable[str]
     for column in columns:
         if column not in known:
             raise RefusedError(
-                f"{table}.{column}: archive.yaml declares this column and the table has none of that name. Nothing is "
-                "moved until archive.yaml names the right one."
+                Phrase(
+                    "{table}.{column}: archive.yaml declares this column and the table has none of that name. Nothing"
+                    " is moved until archive.yaml names the right one.",
+                    table=table,
+                    column=column,
+                )
             )

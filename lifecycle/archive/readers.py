@@ -6,6 +6,7 @@ from typing import Final
 from lifecycle.archive.layout import Archive
 from lifecycle.database import Connection, rows
 from lifecycle.errors import RefusedError
+from lifecycle.language import Phrase, translatable
 from lifecycle.names import QualifiedName
 
 # Views upon views, to the end. The view of recent rows does not change, nor does what reads the table through it alone.
@@ -27,10 +28,10 @@ with recursive reads(oid) as (
       join pg_rewrite r on r.oid = d.objid
      where r.ev_class <> v.oid and r.ev_class is distinct from to_regclass(%(recent)s)
 )
-select case c.relkind when 'm' then 'materialized view' else 'view' end, format('%%I.%%I', n.nspname, c.relname)
+select case c.relkind when 'm' then 'materialized view' else 'view' end, format('%%I.%%I', n.nspname, c.relname), ''
   from reads v join pg_class c on c.oid = v.oid join pg_namespace n on n.oid = c.relnamespace
  union all
-select 'function', p.oid::regprocedure::text
+select 'function', p.oid::regprocedure::text, ''
   from pg_proc p join pg_namespace n on n.oid = p.pronamespace
  where n.nspname not in ('pg_catalog', 'information_schema', 'lifecycle') and n.nspname <> all (%(managed)s)
    and (p.prosrc ~* ('\m' || regexp_replace(%(name)s, '\W', '\\\&', 'g') || '\M')
@@ -40,18 +41,25 @@ select 'function', p.oid::regprocedure::text
    and not exists (select from pg_depend e
                     where e.classid = 'pg_proc'::regclass and e.objid = p.oid and e.deptype = 'e')
  union all
-select 'policy', format('%%s on %%s', quote_ident(p.polname), p.polrelid::regclass)
+select 'policy', quote_ident(p.polname), p.polrelid::regclass::text
   from pg_policy p
  where p.polrelid <> to_regclass(%(source)s)
    and exists (select from pg_depend d where d.classid = 'pg_policy'::regclass and d.objid = p.oid
                   and d.refclassid = 'pg_class'::regclass and d.refobjid = to_regclass(%(source)s))
  union all
-select 'trigger', format('%%s on %%s', quote_ident(t.tgname), t.tgrelid::regclass)
+select 'trigger', quote_ident(t.tgname), t.tgrelid::regclass::text
   from pg_trigger t join pg_proc p on p.oid = t.tgfoid join pg_namespace n on n.oid = p.pronamespace
  where t.tgrelid = to_regclass(%(source)s) and not t.tgisinternal and t.tgtype & 8 <> 0 and n.nspname <> 'lifecycle'
- order by 1, 2
+ order by 1, 2, 3
 """
 FUNCTION: Final = "function"
+KINDS: Final = {
+    "view": translatable("view {name}"),
+    "materialized view": translatable("materialized view {name}"),
+    FUNCTION: translatable("function {name}"),
+    "policy": translatable("policy {name} on {table}"),
+    "trigger": translatable("trigger {name} on {table}"),
+}
 # A row that others point to cannot leave: they would be deleted, changed or in the way.
 REFERENCES: Final = """
 select distinct k.conrelid::regclass::text from pg_constraint k
@@ -61,13 +69,18 @@ select distinct k.conrelid::regclass::text from pg_constraint k
 
 @dataclass(frozen=True)
 class Reader:
-    """A view, function, policy or trigger that the archive would change."""
+    """A view, function, policy or trigger that the archive would change; the last two are those of `table`."""
 
     kind: str
     name: str
+    table: str
+
+    @property
+    def told(self) -> Phrase:
+        return Phrase(KINDS[self.kind], name=self.name, table=self.table)
 
     def __str__(self) -> str:
-        return f"{self.kind} {self.name}"
+        return str(self.told)
 
 
 def changed_readers(conn: Connection, archive: Archive, managed_schemas: tuple[str, ...] = ()) -> tuple[Reader, ...]:

@@ -11,10 +11,11 @@ from lifecycle.archive.readers import changed_readers, readers_in_the_way
 from lifecycle.database import Connection, rows, value
 from lifecycle.declarations.application import Application
 from lifecycle.errors import RefusedError
-from lifecycle.language import translatable
+from lifecycle.language import Phrase, translatable
 
 ARCHIVABLE: Final = sql.SQL("explain (format json) select from {source} m where m.{time} < {cutoff}")
 ESTIMATE: Final = "select e.schema_name, e.table_name, e.rows from lifecycle.expired_estimate(%s) e"
+WAITS: Final = translatable("waits until accept_changed_views says that these may change")
 MIGRATED: Final = "select to_regprocedure('lifecycle.expired_estimate(text)') is not null"
 
 
@@ -30,7 +31,7 @@ class RetentionPlan:
     kept: str
     rows: int | None
     told: str = ""
-    changes: tuple[str, ...] = ()
+    changes: tuple[Phrase, ...] = ()
 
 
 def plan_retention(conn: Connection, application: Application, now: datetime) -> tuple[RetentionPlan, ...]:
@@ -47,17 +48,17 @@ def _archive(conn: Connection, archive: Archive, now: datetime, managed: tuple[s
     try:
         layout = read_layout(conn, archive)
     except RefusedError as error:
-        return RetentionPlan(table, archive.job, kept, None, str(error))
+        return RetentionPlan(table, archive.job, kept, None, error.told)
     query = ARCHIVABLE.format(
         source=archive.source.identifier,
         time=sql.Identifier(archive.declared.time),
         cutoff=layout.moment(sql.Literal(now - archive.keep_for)),
     )
     found: Any = conn.execute(query).fetchone()
-    changes = tuple(map(str, changed_readers(conn, archive, managed)))
+    changes = tuple(reader.told for reader in changed_readers(conn, archive, managed))
     waits = bool(readers_in_the_way(conn, archive, managed)) and not archive.declared.accept_changed_views
-    told = translatable("waits until accept_changed_views says that these may change") if waits else ""
-    return RetentionPlan(table, archive.job, kept, round(found[0][0]["Plan"]["Plan Rows"]), told, changes)
+    estimate = round(found[0][0]["Plan"]["Plan Rows"])
+    return RetentionPlan(table, archive.job, kept, estimate, WAITS if waits else "", changes)
 
 
 def _expiry(conn: Connection, application: Application, job: str) -> tuple[RetentionPlan, ...]:

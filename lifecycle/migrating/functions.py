@@ -16,6 +16,7 @@ from psycopg import sql
 from lifecycle.database import Connection, rows
 from lifecycle.declarations.application import Application
 from lifecycle.errors import RefusedError
+from lifecycle.language import Phrase
 from lifecycle.migrating.capability import Capability
 from lifecycle.migrating.dependents import Dependents, take_off
 from lifecycle.migrating.revisions import LOCK_TIMEOUT
@@ -232,11 +233,12 @@ def _drop(conn: Connection, signature: str) -> None:
     conn.execute(FORGET_FUNCTION, (signature,))
 
 
-def function_drift(conn: Connection) -> list[tuple[str, str]]:
+def function_drift(conn: Connection) -> list[tuple[str, Phrase]]:
     """Functions of ours that are not as they were applied: (signature, what is wrong). Needs a migrated database."""
     live = dict(rows(conn, LIVE, ([signature for signature, _, _ in rows(conn, RECORDED)],)))
+    other = Phrase("has another text, or other roles may execute it")
     return [
-        (signature, "is gone" if signature not in live else "has another text, or other roles may execute it")
+        (signature, Phrase("is gone") if signature not in live else other)
         for signature, _, held in rows(conn, RECORDED)
         if live.get(signature) != held
     ]

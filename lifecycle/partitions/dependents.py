@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from psycopg import sql
 
 from lifecycle.database import Connection, politely, rows, run_all, value
+from lifecycle.language import Phrase, translatable
 from lifecycle.partitions.carried import in_tablespace, statistics_objects, tablespace_clause
 from lifecycle.partitions.catalog import Names
 from lifecycle.partitions.parent import INDEXES, bare_names, grants, names_mean_new
+from lifecycle.partitions.phrases import phrases
 from lifecycle.partitions.tables import PARTITION_SCHEMA, MonthlyTable
 
 DIRECT = """
@@ -50,17 +52,15 @@ select a.attname, col_description(a.attrelid, a.attnum) from pg_attribute a
  where a.attrelid = %s and a.attnum > 0 and not a.attisdropped and col_description(a.attrelid, a.attnum) is not null
 """
 # New objects are made in one schema, and the server's text names them without it (see bare_names).
-AMBIGUOUS_NAMES = """
-with moved as (select c.relname, c.relnamespace from pg_class c where c.oid = any (%(oids)s)),
-     made as (select relname from moved union all
-              select c.relname from pg_index i join pg_class c on c.oid = i.indexrelid
-               where i.indrelid = any (%(oids)s))
-select format('%%s relations named %%s would have to wait in schema event_partitions; rename one first',
-              count(*), relname)
-  from made group by relname having count(*) > 1
- union all
-select format('%%s has the name of a relation that the conversion makes anew; rename one of them first',
-              c.oid::regclass)
+SAME_NAMES = """
+select count(*) as count, relname as name from (
+    select c.relname from pg_class c where c.oid = any (%(oids)s) union all
+    select c.relname from pg_index i join pg_class c on c.oid = i.indexrelid where i.indrelid = any (%(oids)s)) made
+ group by relname having count(*) > 1
+"""
+NAMES_OF_OTHERS = """
+with moved as (select c.relname, c.relnamespace from pg_class c where c.oid = any (%(oids)s))
+select c.oid::regclass::text as name
   from pg_class c where c.relname in (select relname from moved) and c.oid <> all (%(oids)s)
    and c.relnamespace in (select relnamespace from moved)
 """
@@ -133,13 +133,20 @@ def affected_dependents(conn: Connection, oid: int) -> list[Dependent]:
     return sorted(depth, key=lambda dependent: (depth[dependent], dependent.qualified_name))
 
 
-def ambiguous_names(conn: Connection, table_oid: int, affected: list[Dependent]) -> list[str]:
+def ambiguous_names(conn: Connection, table_oid: int, affected: list[Dependent]) -> list[Phrase]:
     """Names that would mean two things while the new objects wait beside the old ones, one phrase each."""
     oids = [table_oid, *(dependent.oid for dependent in affected if dependent.kind == "m")]
-    return [row[0] for row in rows(conn, AMBIGUOUS_NAMES, {"oids": oids})]
+    same = translatable(
+        "{count} relations named {name} would have to wait in schema event_partitions; rename one first"
+    )
+    others = translatable("{name} has the name of a relation that the conversion makes anew; rename one of them first")
+    return [
+        *phrases(conn, same, SAME_NAMES, {"oids": oids}),
+        *phrases(conn, others, NAMES_OF_OTHERS, {"oids": oids}),
+    ]
 
 
-def names_kept_by_the_server(conn: Connection, table: MonthlyTable, affected: list[Dependent]) -> list[str]:
+def names_kept_by_the_server(conn: Connection, table: MonthlyTable, affected: list[Dependent]) -> list[Phrase]:
     """Views whose text keeps the table's schema, because a name inside them hides the bare one: one phrase each."""
     kept = []
     with conn.transaction():
@@ -148,7 +155,11 @@ def names_kept_by_the_server(conn: Connection, table: MonthlyTable, affected: li
             text = value(conn, "select pg_get_viewdef(%s::oid)", (view.oid,))
             if re.search(rf'"?\b{re.escape(table.schema)}"?\."?{re.escape(table.name)}\b', text):
                 kept.append(
-                    f"{view.qualified_name} also calls something of its own {table.name} (a WITH query); rename that"
+                    Phrase(
+                        "{view} also calls something of its own {name} (a WITH query); rename that",
+                        view=view.qualified_name,
+                        name=table.name,
+                    )
                 )
         conn.execute("reset search_path")
     return kept

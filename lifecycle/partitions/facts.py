@@ -4,18 +4,17 @@ from dataclasses import dataclass
 
 from lifecycle.database import Connection, goes_through_transaction_pooler, rows, value
 from lifecycle.declarations.application import Application
+from lifecycle.language import Phrase, translatable
+from lifecycle.partitions.phrases import phrases
 
-PRIVILEGES = """
-select reason from (values
-    (has_database_privilege(current_database(), 'CREATE') or to_regnamespace('lifecycle') is not null,
-     'CREATE on the database, for the schemas lifecycle and event_partitions'),
-    (has_schema_privilege('public', 'CREATE'), 'CREATE on schema public')
-) needed(granted, reason) where not granted
-"""
+CREATES_SCHEMAS = (
+    "select has_database_privilege(current_database(), 'CREATE') or to_regnamespace('lifecycle') is not null"
+)
+CREATES_IN_PUBLIC = "select has_schema_privilege('public', 'CREATE')"
 LEDGER = "select coalesce(has_table_privilege(to_regclass(%s), 'INSERT'), false)"
 NOT_OWNED = """
-select format('membership in role %%s, the owner of %%s', pg_get_userbyid(relowner), oid::regclass)
-  from pg_class where oid = to_regclass(%s) and not pg_has_role(relowner, 'usage')
+select pg_get_userbyid(relowner) as owner, oid::regclass::text as table
+  from pg_class where oid = to_regclass(%(table)s) and not pg_has_role(relowner, 'usage')
 """
 
 
@@ -30,7 +29,7 @@ class DatabaseFacts:
     transaction_pooler: bool
     read_only: bool
     extensions: tuple[str, ...]
-    missing_privileges: tuple[str, ...]
+    missing_privileges: tuple[Phrase, ...]
 
 
 def probe_database(conn: Connection, application: Application) -> DatabaseFacts:
@@ -39,12 +38,17 @@ def probe_database(conn: Connection, application: Application) -> DatabaseFacts:
         conn,
         "select current_setting('server_version'), rolname::text, rolsuper from pg_roles where rolname = current_user",
     )[0]
-    missing = [row[0] for row in rows(conn, PRIVILEGES)]
+    missing = []
+    if not value(conn, CREATES_SCHEMAS):
+        missing.append(Phrase("CREATE on the database, for the schemas lifecycle and event_partitions"))
+    if not value(conn, CREATES_IN_PUBLIC):
+        missing.append(Phrase("CREATE on schema public"))
     ledger = application.database.ledger
     if ledger is not None and not value(conn, LEDGER, (str(ledger.table),)):
-        missing.append(f"INSERT on {ledger.table}, the ledger")
+        missing.append(Phrase("INSERT on {table}, the ledger", table=ledger.table))
     for table in application.event_tables:
-        missing += [row[0] for row in rows(conn, NOT_OWNED, (str(table),))]
+        not_owned = translatable("membership in role {owner}, the owner of {table}")
+        missing += phrases(conn, not_owned, NOT_OWNED, {"table": str(table)})
     return DatabaseFacts(
         server_version=version.split()[0],
         current_user=user,

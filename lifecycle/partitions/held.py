@@ -4,6 +4,7 @@ from datetime import datetime
 from typing import Final
 
 from lifecycle.database import Connection, rows
+from lifecycle.language import Phrase, translatable
 from lifecycle.partitions.tables import MonthlyTable
 
 # What depends on a partition or its row type and is no part of it; DROP TABLE would name the same.
@@ -18,15 +19,24 @@ holders as (
      union all
     select past.name, d.classid, d.objid, d.objsubid from past join pg_type t on t.typrelid = past.oid
       join pg_depend d on d.refclassid = 'pg_type'::regclass and d.refobjid in (t.oid, t.typarray) and d.deptype = 'n')
-select distinct h.name, coalesce(case c.relkind when 'v' then 'view ' when 'm' then 'materialized view ' end
-                                 || r.ev_class::regclass, pg_describe_object(h.classid, h.objid, h.objsubid))
+select distinct h.name, coalesce(c.relkind::text, ''), coalesce(
+           case when c.relkind in ('v', 'm') then r.ev_class::regclass::text end,
+           pg_describe_object(h.classid, h.objid, h.objsubid))
   from holders h left join pg_rewrite r on h.classid = 'pg_rewrite'::regclass and r.oid = h.objid
   left join pg_class c on c.oid = r.ev_class
- order by 1, 2
+ order by 1, 2, 3
 """
+# By its kind in pg_class; anything else is told as PostgreSQL prints it.
+HOLDS: Final = {
+    "v": translatable("view {holder} holds {partition}"),
+    "m": translatable("materialized view {holder} holds {partition}"),
+}
+HOLDS_TOO: Final = translatable("{holder} holds {partition}")
 
 
-def held_partitions(conn: Connection, table: MonthlyTable, now: datetime) -> tuple[str, ...]:
+def held_partitions(conn: Connection, table: MonthlyTable, now: datetime) -> tuple[Phrase, ...]:
     """One phrase for each thing that holds a month past retention, such as `view app.v holds visits_2024_01`."""
     found = rows(conn, HELD, {"now": now, "schema": table.schema, "name": table.name})
-    return tuple(f"{holder} holds {partition}" for partition, holder in found)
+    return tuple(
+        Phrase(HOLDS.get(kind, HOLDS_TOO), holder=holder, partition=partition) for partition, kind, holder in found
+    )

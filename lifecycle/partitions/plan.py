@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from lifecycle.database import Connection, rows, value
-from lifecycle.language import translatable
+from lifecycle.language import Phrase, translatable
 from lifecycle.names import QualifiedName
 from lifecycle.partitions.catalog import Names, TableStructure, is_partition_of_ours, table_structure
 from lifecycle.partitions.dependents import affected_dependents
@@ -57,8 +57,8 @@ class ConversionPlan:
     table: MonthlyTable
     state: State
     next_step: str
-    refusals: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
+    refusals: tuple[Phrase, ...] = ()
+    warnings: tuple[Phrase, ...] = ()
     rows: int = 0
     bytes: int = 0
     bytes_needed: int = 0
@@ -79,7 +79,7 @@ class RotationPlan:
     create: tuple[str, ...]
     drop: tuple[str, ...]
     default_rows: int
-    held: tuple[str, ...] = ()
+    held: tuple[Phrase, ...] = ()
 
 
 def plan_conversion(conn: Connection, table: MonthlyTable, now: datetime) -> ConversionPlan:
@@ -87,7 +87,7 @@ def plan_conversion(conn: Connection, table: MonthlyTable, now: datetime) -> Con
     old = table_structure(conn, table.qualified_name)
     if old is None:
         return ConversionPlan(
-            table, "missing", translatable("nothing: the table does not exist"), ("the table does not exist",)
+            table, "missing", translatable("nothing: the table does not exist"), (Phrase("the table does not exist"),)
         )
     if old.partitioned:
         return _plan_of_partitioned(conn, table, old)
@@ -126,7 +126,7 @@ def plan_conversion(conn: Connection, table: MonthlyTable, now: datetime) -> Con
 
 def _plan_of_partitioned(conn: Connection, table: MonthlyTable, old: TableStructure) -> ConversionPlan:
     if not migrated(conn):
-        reason = "it is partitioned already, and not by this project (schema lifecycle is missing)"
+        reason = Phrase("it is partitioned already, and not by this project (schema lifecycle is missing)")
         return ConversionPlan(
             table, "refused", translatable("nothing: rotate it with the tool that made it"), (reason,)
         )
@@ -146,7 +146,7 @@ def _plan_of_partitioned(conn: Connection, table: MonthlyTable, old: TableStruct
             estimated_seconds=round(size / BYTES_PER_SECOND + 2, 1),
         )
     if markers and all(marker is None for marker in markers):
-        reason = "it is partitioned already, and not by this project; only partitions we made are ever dropped"
+        reason = Phrase("it is partitioned already, and not by this project; only partitions we made are ever dropped")
         return ConversionPlan(
             table, "refused", translatable("nothing: rotate it with the tool that made it"), (reason,)
         )

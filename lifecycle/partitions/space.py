@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from lifecycle.database import Connection, value
+from lifecycle.language import Phrase
 from lifecycle.units import size_text
 
 # The copy is written to the log as well, which grows no further than to its next checkpoints.
@@ -24,9 +25,11 @@ def bytes_needed(conn: Connection, size: int, dependents: Sequence[int]) -> int:
     return size + filled_anew + min(size, log)
 
 
-def space_warning(needed: int) -> str:
+def space_warning(needed: int) -> Phrase:
     """PostgreSQL tells nobody how much room its disk has left, so a person has to look."""
-    return (
-        f"it needs {size_text(needed)} of free disk ({needed:,} bytes) until the old table is dropped."
-        " PostgreSQL cannot say whether there is as much: look at the server's disk (on Supabase: Reports > Database)"
+    return Phrase(
+        "it needs {size} of free disk ({count:,} bytes) until the old table is dropped."
+        " PostgreSQL cannot say whether there is as much: look at the server's disk (on Supabase: Reports > Database)",
+        size=size_text(needed),
+        count=needed,
     )

@@ -6,6 +6,7 @@ import psycopg
 from psycopg import sql
 
 from lifecycle.database import Connection, rows, value
+from lifecycle.language import Phrase
 from lifecycle.partitions.tables import MonthlyTable
 
 SHOWN_CHARACTERS = 100
@@ -36,10 +37,10 @@ def upsert_pattern(table: MonthlyTable, key: tuple[str, ...]) -> str:
     )
 
 
-def upserts_by_old_key(conn: Connection, table: MonthlyTable, key: tuple[str, ...]) -> list[str]:
+def upserts_by_old_key(conn: Connection, table: MonthlyTable, key: tuple[str, ...]) -> list[Phrase]:
     """Functions and recorded statements whose ON CONFLICT names the old key, one phrase each."""
     pattern = upsert_pattern(table, key)
-    found = [f"function {row[0]}" for row in rows(conn, FUNCTIONS, (pattern,))]
+    found = [Phrase("function {function}", function=row[0]) for row in rows(conn, FUNCTIONS, (pattern,))]
     schema = value(conn, STATISTICS_SCHEMA)
     if schema is None:
         return found
@@ -50,6 +51,8 @@ def upserts_by_old_key(conn: Connection, table: MonthlyTable, key: tuple[str, ..
     )
     try:
         with conn.transaction():
-            return found + [f"statement {row[0]} ..." for row in conn.execute(query).fetchall()]
+            return found + [
+                Phrase("statement {statement} ...", statement=row[0]) for row in conn.execute(query).fetchall()
+            ]
     except (psycopg.errors.ObjectNotInPrerequisiteState, psycopg.errors.InsufficientPrivilege):
         return found  # installed without being loaded, or closed to this role

@@ -7,6 +7,7 @@ from typing import Any
 from psycopg import sql
 
 from lifecycle.database import Connection, rows
+from lifecycle.language import Phrase
 from lifecycle.partitions.catalog import table_structure
 from lifecycle.partitions.held import held_partitions
 from lifecycle.partitions.months import add_months, month_start
@@ -75,7 +76,7 @@ class PartitionStatus:
     months_ahead: int = 0
     missing_months: tuple[str, ...] = ()
     expired: tuple[str, ...] = ()
-    held: tuple[str, ...] = ()
+    held: tuple[Phrase, ...] = ()
     first_kept: datetime | None = None
     default_rows: int = 0
     default_oldest: datetime | None = None

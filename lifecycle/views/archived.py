@@ -14,6 +14,7 @@ from lifecycle.archive.layout import Archive, Layout, archives_of, exists, read_
 from lifecycle.database import Connection, rows
 from lifecycle.declarations.application import Application
 from lifecycle.errors import RefusedError
+from lifecycle.language import Phrase
 from lifecycle.names import QualifiedName
 from lifecycle.views.catalog import View, read_view
 from lifecycle.views.definition import order_over_outputs
@@ -115,11 +116,13 @@ def _show(conn: Connection, name: QualifiedName, layouts: Mapping[QualifiedName,
 def require_changeable(view: View) -> None:
     """RefusedError for a view whose text is not ours to exchange, or would mean something else for each reader."""
     if not view.is_ours_to_change:
-        raise RefusedError(f"it belongs to {view.owner}, with whose rights it reads; connect as {view.owner}")
+        raise RefusedError(
+            Phrase("it belongs to {owner}, with whose rights it reads; connect as {owner}", owner=view.owner)
+        )
     if view.reads_as_caller:
-        raise RefusedError("security_invoker is on: each reader would need rights on the archive")
+        raise RefusedError(Phrase("security_invoker is on: each reader would need rights on the archive"))
     if view.is_written_through:
-        raise RefusedError("rows can be written through it, which a view over two tables would refuse")
+        raise RefusedError(Phrase("rows can be written through it, which a view over two tables would refuse"))
 
 
 def replace_view(conn: Connection, view: View, body: str) -> None:

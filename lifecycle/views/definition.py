@@ -18,6 +18,7 @@ from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
 from lifecycle.errors import RefusedError
+from lifecycle.language import Phrase
 from lifecycle.names import QualifiedName, quoted
 
 DIALECT: Final = "postgres"
@@ -45,9 +46,10 @@ def parse_definition(text: str) -> exp.Query:
     try:
         tree = sqlglot.parse_one(text.strip().removesuffix(";"), read=DIALECT)
     except SqlglotError as error:
-        raise RefusedError(f"the definition cannot be read: {str(error).splitlines()[0]}") from None
+        why = str(error).splitlines()[0]
+        raise RefusedError(Phrase("the definition cannot be read: {error}", error=why)) from None
     if not isinstance(tree, exp.Query):
-        raise RefusedError("the definition is no query")
+        raise RefusedError(Phrase("the definition is no query"))
     return tree
 
 
@@ -83,7 +85,7 @@ def _over_outputs(item: exp.Expression, shown: list[tuple[exp.Expression, str]])
     else:
         term = _outermost_replaced(term.copy(), replaced)
     if missing := [c.sql(DIALECT) for c in term.find_all(exp.Column) if c.table or c.name not in names]:
-        raise RefusedError(f"it orders by {missing[0]}, which is none of its columns")
+        raise RefusedError(Phrase("it orders by {column}, which is none of its columns", column=missing[0]))
     descending = bool(item.args.get("desc"))
     # PostgreSQL prints where nulls go only when that is not the direction's own default.
     nulls_first = bool(item.args.get("nulls_first"))

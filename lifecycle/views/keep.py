@@ -14,7 +14,7 @@ from lifecycle.archive.layout import Layout
 from lifecycle.database import Connection, rows, value
 from lifecycle.declarations.views import KeptView, Views
 from lifecycle.errors import RefusedError
-from lifecycle.language import translatable
+from lifecycle.language import Phrase, translatable
 from lifecycle.names import QualifiedName
 from lifecycle.release import release
 from lifecycle.views.age import comment_on, tell_ages, with_age
@@ -109,7 +109,7 @@ def plan_keeping(
     if view is None:
         raise RefusedError(MISSING)
     if view.kind != "v":
-        raise RefusedError("it is no view; a materialized view stays one, declare it under `materialized`")
+        raise RefusedError(Phrase("it is no view; a materialized view stays one, declare it under `materialized`"))
     require_changeable(view)
     definition = cut_definition(view.plain) or view.plain.rstrip("; ")
     readable = cut_definition(view.readable) or view.readable

@@ -8,7 +8,7 @@ from lifecycle.archive.layout import Layout
 from lifecycle.database import Connection
 from lifecycle.declarations.application import Application
 from lifecycle.errors import RefusedError
-from lifecycle.language import translatable
+from lifecycle.language import Phrase, translatable
 from lifecycle.names import QualifiedName
 from lifecycle.views.archived import archive_layouts
 from lifecycle.views.keep import MISSING, in_order, is_as_it_was, plan_keeping
@@ -76,8 +76,10 @@ def _planned(
                 else translatable("is gone, and is not declared optional")
             )
             return KeptPlan(name, "absent", told, seen=seen)
-        before = "was replaced by the application, and stays" if seen else "stays"
-        return KeptPlan(name, "stays", f"{before} as it is: {refused}", seen=seen)
+        stays = translatable("stays as it is: {reason}")
+        if seen:
+            stays = translatable("was replaced by the application, and stays as it is: {reason}")
+        return KeptPlan(name, "stays", Phrase(stays, reason=refused.told), seen=seen)
     if status is None:
         told = translatable("would be kept by `lifecycle migrate`")
     elif status.state == "kept":

@@ -9,6 +9,7 @@ from sqlglot import exp
 
 from lifecycle.declarations.views import KeptView
 from lifecycle.errors import RefusedError
+from lifecycle.language import Phrase
 from lifecycle.names import QualifiedName, quoted
 from lifecycle.views.catalog import Source, View
 from lifecycle.views.definition import parse_definition
@@ -71,7 +72,7 @@ def require_one_answer(definition: str, functions: Sequence[str]) -> None:
         if column.name in {"USER", "CURRENT_ROLE"} and not column.table and not column.this.args.get("quoted")
     }
     if found := [*sorted(names), *functions]:
-        raise RefusedError(f"{found[0]} in it may answer each reader differently")
+        raise RefusedError(Phrase("{function} in it may answer each reader differently", function=found[0]))
 
 
 def _is_moment(cast: exp.Cast) -> bool:
@@ -96,12 +97,14 @@ def derive_key(view: View, definition: str, sources: Sequence[Source], declared:
     if any(source.kind not in TABLE_KINDS for source in sources):
         if declared.key:
             raise RefusedError(
-                f"{declared.key} cannot be its key: it reads other views; say `by` which columns name it"
+                Phrase(
+                    "{key} cannot be its key: it reads other views; say `by` which columns name it", key=declared.key
+                )
             )
         return None
     built_in = {column.name for column in view.columns if column.stored_as == column.type}
     if declared.key and declared.key not in built_in:
-        raise RefusedError(f"it has no column {declared.key} of one of PostgreSQL's own types")
+        raise RefusedError(Phrase("it has no column {column} of one of PostgreSQL's own types", column=declared.key))
     if declared.key:
         return RefreshKey(declared.key, ties_of(definition, columns, declared.key))
     try:
@@ -124,13 +127,17 @@ def _declared_key(view: View, sources: Sequence[Source], declared: KeptView) -> 
     """Nothing proves it beforehand: the comparison of each night does."""
     types = {column.name: column.type for column in view.columns}
     if declared.key is None or declared.key not in types:
-        raise RefusedError(f"it has no column {declared.key}")
+        raise RefusedError(Phrase("it has no column {column}", column=declared.key))
     tables = {source.name: source.columns for source in sources if source.kind in TABLE_KINDS}
     if missing := sorted(set(tables) - set(declared.by)):
-        raise RefusedError(f"`by` does not say how rows of {missing[0]} name {declared.key}")
+        raise RefusedError(
+            Phrase("`by` does not say how rows of {table} name {key}", table=missing[0], key=declared.key)
+        )
     for table, column in declared.by.items():
         if column not in tables.get(table, {}):
-            raise RefusedError(f"`by` names {table}.{column}, which it does not read")
+            raise RefusedError(
+                Phrase("`by` names {table}.{column}, which it does not read", table=table, column=column)
+            )
     ties = tuple(Tie(table, column) for table, column in sorted(declared.by.items()))
     return RefreshKey(declared.key, ties, types[declared.key] == "date", declared.touches)
 

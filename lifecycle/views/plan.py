@@ -7,7 +7,7 @@ from typing import Final
 
 from lifecycle.database import Connection, rows, value
 from lifecycle.declarations.views import MaterializedView
-from lifecycle.language import translatable
+from lifecycle.language import Phrase, translatable
 from lifecycle.names import QualifiedName
 
 # The condition of lifecycle.refresh_key, which is not there before `lifecycle migrate`.
@@ -84,12 +84,28 @@ def _view(conn: Connection, name: QualifiedName, view: MaterializedView, *, migr
     elif changes == 0 and young:
         would = translatable("skip: nothing that it reads has changed")
     else:
-        would = translatable("refresh: never refreshed by this project")
-        if changes is not None:
-            why = f"{abs(changes):,} changes of what it reads" if changes else f"older than {view.max_age}"
-            would = f"refresh: {why}"
-        if not key:
-            again = f" any more. To build it again: {index}" if index else ""
-            would += f"; readers wait meanwhile, since it has no unique index over plain columns{again}"
+        would = _refresh(changes, view) if key else _keeps_readers_waiting(_refresh(changes, view), index)
     at = refreshed_at and refreshed_at.astimezone(UTC)
     return RefreshPlan(str(name), at, int(abs(changes or 0)), would)
+
+
+def _refresh(changes: int | None, view: MaterializedView) -> Phrase:
+    if changes is None:
+        return Phrase("refresh: never refreshed by this project")
+    if changes:
+        return Phrase("refresh: {count:,} changes of what it reads", count=abs(changes))
+    return Phrase("refresh: older than {age}", age=view.max_age)
+
+
+def _keeps_readers_waiting(would: Phrase, index: str | None) -> Phrase:
+    if not index:
+        return Phrase(
+            "{would}; readers wait meanwhile, since it has no unique index over plain columns",
+            would=would,
+        )
+    return Phrase(
+        "{would}; readers wait meanwhile, since it has no unique index over plain columns any more. To build it again:"
+        " {index}",
+        would=would,
+        index=index,
+    )

@@ -22,6 +22,7 @@ from lifecycle.archive.layout import Layout
 from lifecycle.database import Connection, rows
 from lifecycle.declarations.model import fixed_length
 from lifecycle.errors import RefusedError
+from lifecycle.language import Phrase
 from lifecycle.names import QualifiedName, quoted
 from lifecycle.views.definition import parse_definition
 
@@ -211,12 +212,12 @@ def _unqualified(body: str, table: QualifiedName) -> str:
     """The text with `schema.table` as `table` alone, which then means the CTE."""
     tokens = Postgres.Tokenizer().tokenize(body)
     if any(_names(token, table.name) and _opens_cte(tokens, place) for place, token in enumerate(tokens)):
-        raise RefusedError(f"it has a CTE named {table.name} itself")
+        raise RefusedError(Phrase("it has a CTE named {name} itself", name=table.name))
     for place in range(len(tokens) - 3, -1, -1):
         schema, dot, name = tokens[place : place + 3]
         if _names(schema, table.schema) and dot.token_type is TokenType.DOT and _names(name, table.name):
             if place and tokens[place - 1].token_type is TokenType.DCOLON:
-                raise RefusedError(f"it names {table} as a type")
+                raise RefusedError(Phrase("it names {table} as a type", table=table))
             body = body[: schema.start] + body[name.start :]
     return body
 

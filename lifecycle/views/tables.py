@@ -7,6 +7,7 @@ from psycopg import sql
 
 from lifecycle.database import Connection, rows, value
 from lifecycle.errors import RefusedError
+from lifecycle.language import Phrase
 from lifecycle.names import LONGEST, QualifiedName, quoted
 from lifecycle.views.definition import ViewColumn
 
@@ -25,7 +26,7 @@ def kept_table(view: QualifiedName) -> QualifiedName:
     """
     name = f"kept_{view.name}" if view.schema == "public" else f"kept_{view.schema}.{view.name}"
     if len((name + HISTORY).encode()) > LONGEST:
-        raise RefusedError(f"its name is too long for a table of ours ({name}{HISTORY})")
+        raise RefusedError(Phrase("its name is too long for a table of ours ({name})", name=name + HISTORY))
     return QualifiedName(SCHEMA, name)
 
 

@@ -8,18 +8,20 @@ tied by nothing could change any row, so the view has to be computed whole.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TypeGuard
+from typing import Final, TypeGuard
 
 from sqlglot import exp
 from sqlglot.optimizer.scope import Scope
 
 from lifecycle.errors import RefusedError
+from lifecycle.language import Phrase, translatable
 from lifecycle.names import QualifiedName
 from lifecycle.views.definition import DIALECT
 from lifecycle.views.equalities import Place, always_equal, directed, equal_places, nullable
 from lifecycle.views.tree import Columns, is_function, tables_in, traced
 
 Source = exp.Table | Scope
+UNTIED: Final = translatable("{source} is tied by nothing to the key")
 
 
 @dataclass(frozen=True, order=True)
@@ -80,7 +82,7 @@ def ties_in(scope: Scope, key: str) -> tuple[Tie, ...]:
     tied = {id(each.reference) for each in found}
     for reference in tables_in(scope.expression):  # type: ignore[arg-type]  # traced() made it of a query
         if id(reference) not in tied:
-            raise RefusedError(f"{_table(reference)} is tied by nothing to the key")
+            raise RefusedError(Phrase(UNTIED, source=_table(reference)))
     return tuple(sorted({each.tie for each in found}))
 
 
@@ -88,7 +90,7 @@ def _ties(scope: Scope, output: str, hops: tuple[Hop, ...]) -> Iterator[_Tied]:
     """Ties of all base tables in a scope whose `output` leads through `hops` to the key."""
     if isinstance(scope.expression, exp.SetOperation):
         if not isinstance(scope.expression, exp.Union):
-            raise RefusedError(f"{scope.expression.key.upper()} compares whole results")
+            raise RefusedError(Phrase("{operation} compares whole results", operation=scope.expression.key.upper()))
         _require_every_row(scope.expression)
         position = _names(scope.expression).index(output)
         for branch in scope.set_operation_scopes:
@@ -96,14 +98,15 @@ def _ties(scope: Scope, output: str, hops: tuple[Hop, ...]) -> Iterator[_Tied]:
         return
     select = scope.expression
     if not isinstance(select, exp.Select):
-        raise RefusedError(f"{select.key} is not understood")
+        raise RefusedError(Phrase("{operation} is not understood", operation=select.key))
     expression = _output(select, output)
     if not isinstance(expression, exp.Column):
-        raise RefusedError(f"{output} is computed, no column of a table")
+        raise RefusedError(Phrase("{column} is computed, no column of a table", column=output))
     start = (expression.table, expression.name)
     _require_pushable(select, start)
     if start[0] in nullable(select):
-        raise RefusedError(f"{expression.sql(DIALECT)} is null for rows that an outer join did not match")
+        unmatched = translatable("{column} is null for rows that an outer join did not match")
+        raise RefusedError(Phrase(unmatched, column=expression.sql(DIALECT)))
     if beside := _part_of_windows(scope, start):
         of_key, place, hop = beside
         # A row that leaves a part leaves its own key, too, which no other row may name any more.
@@ -120,12 +123,12 @@ def _output(select: exp.Select, name: str) -> exp.Expr:
     for item in select.expressions:
         if item.alias_or_name == name:
             return item.unalias()
-    raise RefusedError(f"there is no column {name}")
+    raise RefusedError(Phrase("there is no column {column}", column=name))
 
 
 def _require_every_row(query: exp.Expression) -> None:
     if query.args.get("limit") or query.args.get("offset"):
-        raise RefusedError("it keeps only the first rows")
+        raise RefusedError(Phrase("it keeps only the first rows"))
 
 
 def _require_pushable(select: exp.Select, key: Place) -> None:
@@ -133,14 +136,14 @@ def _require_pushable(select: exp.Select, key: Place) -> None:
     _require_every_row(select)
     distinct = select.args.get("distinct")
     if distinct is not None and distinct.args.get("on") is not None:
-        raise RefusedError("DISTINCT ON chooses between rows of different keys")
+        raise RefusedError(Phrase("DISTINCT ON chooses between rows of different keys"))
     group = select.args.get("group")
     if group is not None:
         same = always_equal(select, key)
         if not any(_is_one_of(item, same) for item in _grouped(select, group)):
-            raise RefusedError(f"{key[0]}.{key[1]} is not grouped by")
+            raise RefusedError(Phrase("{column} is not grouped by", column=".".join(key)))
     elif any(_own(found, select) and not _in_window(found) for found in select.find_all(exp.AggFunc)):
-        raise RefusedError("it aggregates all rows into one")
+        raise RefusedError(Phrase("it aggregates all rows into one"))
 
 
 def _grouped(select: exp.Select, group: exp.Group) -> Iterator[exp.Expr]:
@@ -185,7 +188,7 @@ def _part_of_windows(scope: Scope, key: Place) -> tuple[_Origin, Place, Hop] | N
         origin = _origin(scope, place)
         if origin and of_key and origin.path == of_key.path:
             return of_key, place, Hop(origin.table, origin.column, of_key.column, nulls=True)
-    raise RefusedError("a window looks at rows of other keys")
+    raise RefusedError(Phrase("a window looks at rows of other keys"))
 
 
 def _origin(scope: Scope, place: Place) -> _Origin | None:
@@ -222,7 +225,7 @@ def _sources(scope: Scope, reached: dict[Place, tuple[Hop, ...]]) -> Iterator[_T
             continue
         if isinstance(source, exp.Table):
             if not columns:
-                raise RefusedError(f"{_table(source)} is tied by nothing to the key")
+                raise RefusedError(Phrase(UNTIED, source=_table(source)))
             yield _Tied(source, Tie(_table(source), columns[0][1], columns[0][2]))
         else:
             yield from _first_that_ties(source, [(column, hops) for _, column, hops in columns], alias)
@@ -236,7 +239,7 @@ def _inner(
 ) -> Iterator[_Tied]:
     """Ties of what a sub-query reads that is evaluated for each row of `scope`."""
     if not isinstance(inner.expression, exp.Select):
-        raise RefusedError("a set operation inside of a sub-query is not understood")
+        raise RefusedError(Phrase("a set operation inside of a sub-query is not understood"))
     # Its own aliases hide those of the same name outside.
     own = {place: hops for place, hops in reached.items() if place[0] not in inner.selected_sources}
     _reach(scope, sources, list(directed(inner.expression)), own)
@@ -244,13 +247,13 @@ def _inner(
 
 
 def _first_that_ties(source: Scope, columns: list[tuple[str, tuple[Hop, ...]]], alias: str) -> Iterator[_Tied]:
-    reasons = [f"{alias} is tied by nothing to the key"]
+    refused = RefusedError(Phrase(UNTIED, source=alias))
     for column, hops in columns:
         try:
             return iter(list(_ties(source, column, hops)))
         except RefusedError as error:
-            reasons.append(str(error))
-    raise RefusedError(reasons[-1])
+            refused = error
+    raise refused
 
 
 def _reach(

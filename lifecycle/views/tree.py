@@ -7,6 +7,7 @@ from sqlglot.optimizer.qualify import qualify
 from sqlglot.optimizer.scope import Scope, build_scope
 
 from lifecycle.errors import RefusedError
+from lifecycle.language import Phrase
 from lifecycle.names import QualifiedName
 from lifecycle.views.definition import DIALECT, parse_definition
 
@@ -25,9 +26,10 @@ def qualified_tree(definition: str, columns: Columns) -> exp.Query:
             parse_definition(definition), schema=schema, dialect=DIALECT, expand_stars=False, quote_identifiers=False
         )
     except Exception as error:  # sqlglot raises several kinds, all of them about this text
-        raise RefusedError(f"its columns cannot be traced: {str(error).splitlines()[0]}") from None
+        why = str(error).splitlines()[0]
+        raise RefusedError(Phrase("its columns cannot be traced: {error}", error=why)) from None
     if not isinstance(tree, exp.Query):
-        raise RefusedError("the definition is no query")
+        raise RefusedError(Phrase("the definition is no query"))
     return tree
 
 
@@ -37,26 +39,26 @@ def traced(definition: str, columns: Columns) -> Scope:
     require_understood(tree)
     scope = build_scope(tree)
     if scope is None:
-        raise RefusedError("the definition is no query")
+        raise RefusedError(Phrase("the definition is no query"))
     return scope
 
 
 def require_understood(tree: exp.Query) -> None:
     """RefusedError for what means something else than the tree shows."""
     if any(part.args.get("recursive") for part in tree.find_all(exp.With)):
-        raise RefusedError("a recursive query goes from row to row")
+        raise RefusedError(Phrase("a recursive query goes from row to row"))
     for subquery in tree.find_all(exp.Subquery):
         if subquery.args.get("limit") or subquery.args.get("offset"):
-            raise RefusedError("it keeps only the first rows")
+            raise RefusedError(Phrase("it keeps only the first rows"))
         if isinstance(subquery.this, exp.Table):
-            raise RefusedError("a join in parentheses is not understood")
+            raise RefusedError(Phrase("a join in parentheses is not understood"))
     if tree.find(exp.TableSample):
-        raise RefusedError("it reads a sample")
+        raise RefusedError(Phrase("it reads a sample"))
     for table in tables_in(tree):
         if not table.db:
-            raise RefusedError(f"{table.name} is none of the tables that it reads")
+            raise RefusedError(Phrase("{name} is none of the tables that it reads", name=table.name))
         if table.alias_column_names:
-            raise RefusedError(f"{table.name} has other column names in it")
+            raise RefusedError(Phrase("{name} has other column names in it", name=table.name))
 
 
 def tables_in(tree: exp.Query) -> Iterator[exp.Table]:

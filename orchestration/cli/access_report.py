@@ -47,7 +47,7 @@ def report_tables(report: AccessReport) -> list[RenderableType]:
     """What is not as it should be, a table per kind, and a line when nothing is."""
     found = {
         _("Not as declared: `lifecycle migrate` changes it"): [
-            (d.object, ", ".join(d.told)) for d in report.differences
+            (d.object, _(", ").join(map(_, d.told))) for d in report.differences
         ],
         _("Of this project's own, and open"): [(e.object, e.told) for e in report.own_exposures],
         _("Changed by the application: `lifecycle access accept` takes it"): [

@@ -16,7 +16,7 @@ from lifecycle.declarations.application import Application
 from lifecycle.erasures.queue import QueueStatus, queue_status
 from lifecycle.errors import RefusedError
 from lifecycle.expiry.plan import RetentionPlan, plan_retention
-from lifecycle.language import _, translatable
+from lifecycle.language import Phrase, _, translatable
 from lifecycle.migrating.capabilities import CAPABILITIES
 from lifecycle.migrating.state import installed
 from lifecycle.partitions.facts import DatabaseFacts, probe_database
@@ -62,7 +62,7 @@ class Plan:
     """The database, what a migration would change, and what each declared capability would do, by its name."""
 
     database: DatabaseFacts
-    migration: tuple[str, ...]
+    migration: tuple[Phrase, ...]
     parts: Mapping[str, Any]
 
 
@@ -146,7 +146,8 @@ def collect_plan(conn: Connection, application: Application, now: datetime, capa
     Raises RefusedError for a name that is no capability's, psycopg.Error when the database cannot be asked.
     """
     if capability is not None and capability not in COLLECT:
-        raise RefusedError(f"{capability!r} has no plan; there is one for {', '.join(COLLECT)}")
+        refused = _("{capability!r} has no plan; there is one for {names}")
+        raise RefusedError(refused.format(capability=capability, names=", ".join(COLLECT)))
     declared = {each.name for each in CAPABILITIES if each.declared(application)}
     wanted = [name for name in COLLECT if name in declared and capability in (None, name)]
     facts = probe_database(conn, application)
@@ -154,7 +155,10 @@ def collect_plan(conn: Connection, application: Application, now: datetime, capa
         conn.execute(READ_ONLY)
         return Plan(
             database=facts,
-            migration=tuple(f"{found.object}: {found.told}" for found in not_migrated(conn, application)),
+            migration=tuple(
+                Phrase("{object}: {told}", object=found.object, told=found.told)
+                for found in not_migrated(conn, application)
+            ),
             parts={name: COLLECT[name](conn, application, now) for name in wanted},
         )
 
@@ -193,7 +197,7 @@ def _conversion(plan: ConversionPlan) -> Line:
 def _rotation(plan: RotationPlan) -> Line:
     told = [_("make {count} months").format(count=len(plan.create)) if plan.create else ""]
     told += [_("drop {count}").format(count=len(plan.drop)) if plan.drop else ""]
-    told += [_("held: {names}").format(names=", ".join(plan.held)) if plan.held else ""]
+    told += [_("held: {names}").format(names=_(", ").join(map(_, plan.held))) if plan.held else ""]
     stray = _("empty the default partition of {count:,} rows").format(count=plan.default_rows)
     told += [stray if plan.default_rows else ""]
     return plan.table.qualified_name, _("; ").join(filter(None, told))

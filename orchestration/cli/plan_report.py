@@ -13,7 +13,7 @@ from rich.table import Table
 
 from lifecycle.access.report import Difference
 from lifecycle.consent.apply import AgainstConsent
-from lifecycle.expiry.plan import RetentionPlan
+from lifecycle.expiry.plan import WAITS, RetentionPlan
 from lifecycle.language import _, translatable
 from lifecycle.partitions.facts import DatabaseFacts
 from lifecycle.partitions.plan import NEXT_STEP, ConversionPlan, RotationPlan
@@ -35,8 +35,8 @@ SCREEN: Final = 35
 # Objects that are named where the same happens to all.
 NAMED: Final = 2
 LONGEST_TOLD: Final = 200
-# What a person has to do something about; refusals of views say so in English.
-ALARMING: Final = (NEXT_STEP["refused"],)
+# What a person has to do something about begins with one of these.
+ALARMING: Final = (NEXT_STEP["refused"], translatable("refuse"), WAITS)
 # States of a conversion.
 STATES: Final = (
     translatable("missing"),
@@ -65,7 +65,7 @@ def plan_json(plan: Plan) -> str:
 
 
 def _lines(items: Sequence[str], empty: str = "-") -> str:
-    return escape("\n".join(items)) or empty
+    return escape("\n".join(map(_, items))) or empty
 
 
 def _facts_table() -> Table:
@@ -87,7 +87,7 @@ def _database(facts: DatabaseFacts) -> str:
         role=escape(facts.current_user) + (_(" (superuser)") if facts.is_superuser else ""),
         connection=pooler if facts.transaction_pooler else _("a direct connection or a session pooler"),
     )
-    return "".join([told, *(f"; [red]{each}[/]" for each in wrong)])
+    return _("; ").join([told, *(f"[red]{each}[/]" for each in wrong)])
 
 
 def _grouped(part: Any) -> list[tuple[str, str]]:
@@ -107,11 +107,11 @@ def _names(names: Sequence[str]) -> str:
 
 def _overview(plan: Plan, most: int) -> Table:
     """A line or two for each thing, at most so many things of a capability."""
-    alarming = ("refuse", "waits", *(_(text) for text in ALARMING))
+    alarming = tuple(map(_, ALARMING))
     table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))
     table.add_column(no_wrap=True)
     table.add_column()
-    changes = [(name, would) for name, _, would in (change.partition(": ") for change in plan.migration)]
+    changes = [("", _(change)) for change in plan.migration]
     parts = {"migrating": changes} if changes else {}
     parts |= {name: _grouped(part) for name, part in plan.parts.items()}
     for capability, found in parts.items():
@@ -153,7 +153,7 @@ def _conversion_table(plan: ConversionPlan) -> Table:
     if plan.estimated_seconds:
         table.add_row(_("estimated time"), f"{plan.estimated_seconds:,.0f} s")
     if plan.locks:
-        table.add_row(_("locks"), _lines([_(lock) for lock in plan.locks]))
+        table.add_row(_("locks"), _lines(plan.locks))
     if plan.warnings:
         table.add_row(_("warnings"), f"[yellow]{_lines(plan.warnings)}[/]")
     if plan.refusals:
@@ -168,7 +168,7 @@ def _rotation_table(plans: Sequence[RotationPlan]) -> Table:
         table.add_column(heading, overflow="fold")
     table.add_column(_("rows in the default"), overflow="fold", justify="right")
     for plan in plans:
-        drop = _lines(plan.drop) + "".join(f"\n[red]{escape(held)}[/]" for held in plan.held)
+        drop = _lines(plan.drop) + "".join(f"\n[red]{escape(_(held))}[/]" for held in plan.held)
         table.add_row(plan.table.qualified_name, _lines(plan.create), drop, f"{plan.default_rows:,}")
     return table
 

@@ -78,6 +78,8 @@ def _told(error: BaseException) -> str:
         return (
             f"{place} cannot be used: {(error.strerror or str(error)).lower()}. Make it usable, or name another place"
         )
+    if isinstance(error, LifecycleError):
+        return _(error.told).strip()
     if not isinstance(error, psycopg.Error):
         return str(error).strip()
     unknown = is_unreachable(error) and not next_step(error)
