@@ -269,10 +269,10 @@ as $$
 $$;
 
 -- The words found in one column give way. A row that does not take it (a check, a trigger of the application's) keeps
--- nobody else's word in another row.
+-- nobody else's word in another row. Not planned anew for each row that a trigger sees, as in erase_jobs().
 create or replace function lifecycle.take_words_out(relation regclass, col text, type_name text, needles lifecycle.erasure_needles)
 returns void
-language plpgsql set search_path = '' set row_security = off set plan_cache_mode = 'force_custom_plan' set jit = off
+language plpgsql set search_path = '' set row_security = off set plan_cache_mode = 'auto' set jit = off
 as $$
 declare
     matching constant text := lifecycle.search_rows(relation, array[col], array[type_name], needles);
