@@ -78,6 +78,13 @@ begin
     return found;
 end $$;
 
+-- What two texts begin with; null when that is less than three letters, or one of them.
+create or replace function lifecycle.common_start(one text, other text) returns text
+language sql immutable set search_path = ''
+as $$
+    select left(one, max(i)) from generate_series(3, length(one)) i where left(one, i) = left(other, i)
+$$;
+
 -- What a person would be recognised by, once per batch: keys of the kinds that are searched for. An id that is no uuid is
 -- found in columns of the map alone. Session names that are no ids are looked for as words of a text when they have at
 -- least eight characters, others only where they stand alone. A word of a form that no pattern knows is looked for as it is.
@@ -100,7 +107,7 @@ begin
     for named in select k.kind from lifecycle.erasure_key_kinds k where k.searched and k.form = 'name' loop
         shared := shared || lifecycle.names_still_owned(named.kind, lifecycle.keys_of(jobs, named.kind));
     end loop;
-    insert into lifecycle.erasure_needles (batch_id, words, odd_words, ids, claimed, addresses, session_length)
+    insert into lifecycle.erasure_needles (batch_id, words, odd_words, ids, claimed, addresses, session_length, session_start)
     select batch,
            coalesce(array_agg(distinct lower(w.key)) filter (where w.form in ('address', 'name') or w.form = 'id' and w.key ~ id), '{}'),
            coalesce(array_agg(distinct lower(w.key)) filter (
@@ -111,7 +118,10 @@ begin
            array(select c.key::uuid from lifecycle.searched_keys(jobs) c where c.form <> 'machine' and c.key ~ id
                   group by 1 having bool_and(c.claimed)),
            coalesce(array_agg(distinct w.key) filter (where w.form = 'machine'), '{}'),
-           min(length(w.key)) filter (where w.form = 'name' and w.key collate "C" ~ plain and w.key !~ id)
+           min(length(w.key)) filter (where w.form = 'name' and w.key collate "C" ~ plain and w.key !~ id),
+           -- All begin as the first and the last of them do.
+           lifecycle.common_start(min(lower(w.key) collate "C") filter (where w.form in ('address', 'name') and w.key collate "C" ~ plain and w.key !~ id),
+                                  max(lower(w.key) collate "C") filter (where w.form in ('address', 'name') and w.key collate "C" ~ plain and w.key !~ id))
       from (select k.key, k.form from lifecycle.searched_keys(jobs) k
              where not (k.form = 'name' and k.key = any (shared))) w
     returning * into needles;
@@ -193,8 +203,7 @@ begin
     -- What every id and every address has is found by simple means at a fifth of the price of a pattern.
     if exists (select from unnest(types) t where t not in ('uuid', 'uuid[]', 'inet', 'cidr')) then
         hints := 'strpos(r.content, ''@'') > 0 or strpos(r.content, ''%40'') > 0 or r.content like ''%-____-____-____-____________%'''
-            || case when needles.session_length is null then ''
-                    else format(' or r.content ~ %L', format('[A-Za-z0-9_-]{%s}', needles.session_length)) end;
+            || coalesce(' or ' || lifecycle.session_hint('r.content', needles.session_length, needles.session_start), '');
     end if;
     -- Materialized: the planner expects a word in every row, and beside the price of asking for words that of reading
     -- alone would be nothing to it. Inside of coalesce() it does not estimate thousands of values one by one, and with
@@ -207,7 +216,8 @@ begin
                    select c.relation, c.place, c.content from c
                     where c.hit%9$s or %7$s',
                   coalesce(alone, 'false'), odd_hint, coalesce(body, 'null::text'), columns, relation, hints,
-                  lifecycle.holds_words('c.content', '$1', needles.session_length), lifecycle.but_what_jobs_wrote(relation), odd);
+                  lifecycle.holds_words('c.content', '$1', needles.session_length, needles.session_start),
+                  lifecycle.but_what_jobs_wrote(relation), odd);
 end $$;
 
 -- Whether a column of this table holds ids that a client may choose: its own primary key, or one that refers to such a key.

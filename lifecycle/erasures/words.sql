@@ -97,17 +97,26 @@ as $$
      cross join lateral (select m[2] as found union all select substr(m[1], 2) || m[2] where m[1] is not null) v
 $$;
 
+-- Whether a text could hold a session name, as a condition over an expression; null where none is looked for.
+create or replace function lifecycle.session_hint(content text, shortest_session int, session_start text) returns text
+language sql immutable set search_path = ''
+as $$
+    select case when session_start is not null then format('strpos(lower(%s), %L) > 0', content, session_start)
+                else format('%s ~ %L', content, '[A-Za-z0-9_-]{' || shortest_session || '}') end
+     where shortest_session is not null
+$$;
+
 -- Whether a text holds one of these words, as words_in() finds them: a condition over two expressions, for queries of many
 -- rows. Each pattern is asked only of a text with what all its words have, found by simple means at a fifth of the price,
 -- and escapes are thought of only where there are any. A call of words_in() for each row takes four times as long.
-create or replace function lifecycle.holds_words(content text, words text, shortest_session int) returns text
+create or replace function lifecycle.holds_words(content text, words text, shortest_session int, session_start text) returns text
 language sql immutable set search_path = ''
 as $$
     select string_agg(format('(%s) and exists (select from regexp_matches(%s, %L, ''g'') m where %s)', w.hint, content, w.pattern,
                              (select string_agg(format('coalesce(%s = any (%s), false)', replace(w.word, 'found', f), words), ' or ')
                                 from unnest(w.found) f)), ' or ')
       from (select format('strpos(%1$s, ''\'') = 0 and strpos(%1$s, ''%%'') = 0', content) as plain,
-                   format('%s ~ ''[A-Za-z0-9_-]{%s}''', content, shortest_session) as session,
+                   lifecycle.session_hint(content, shortest_session, session_start) as session,
                    array['m[2]', 'substr(m[1], 2) || m[2]'] as either) h
      cross join lateral (values
          (format('%s like ''%%-____-____-____-____________%%''', content), lifecycle.id_pattern(), 'lower(found)', array['m[1]']),
