@@ -101,8 +101,9 @@ begin
             bound.table_name, bound.column_name
             using errcode = 'undefined_column', hint = 'Correct the declaration and run lifecycle migrate.';
     end if;
-    rows_of := format(case when key_type in ('inet', 'cidr') then 'unnest($1) k(key) join %1$s t on host(t.%2$I) = k.key'
-                           else 'unnest($1::%4$s[]) k(key) join %1$s t on t.%2$I = k.key' end || ' where t.%3$I is not null',
+    -- Distinct: of an array the planner takes many values to be the same, and would rather hash the whole table.
+    rows_of := format(case when key_type in ('inet', 'cidr') then '(select distinct unnest($1)) k(key) join %1$s t on host(t.%2$I) = k.key'
+                           else '(select distinct unnest($1::%4$s[])) k(key) join %1$s t on t.%2$I = k.key' end || ' where t.%3$I is not null',
                       relation, bound.column_name, bound.owner_column, key_type);
     if bound.more_than is not null then
         execute format('select array(select k.key::text from %s group by 1 having count(distinct t.%I) > %s)',

@@ -1,12 +1,20 @@
 -- The queue of deletion requests. A batch goes through: claim, collect keys, erase, sign-in users, refresh, search,
 -- conclude; each is a transaction or more of its own, and whatever is killed is claimed again once its lease has run out.
 
+-- The name of a relation without its schema and quotes: by it the catalog has an index.
+create or replace function lifecycle.unqualified(table_name text) returns name
+language sql immutable set search_path = ''
+as $$
+    select case when n.quoted like '"%' then replace(substr(n.quoted, 2, length(n.quoted) - 2), '""', '"') else n.quoted end::name
+      from (select substring(table_name from '("(?:[^"]|"")+"|[^".]+)$') as quoted) n
+$$;
+
 -- A relation by its qualified name, if this role may read it; null otherwise. Never by search_path.
 create or replace function lifecycle.reachable(table_name text) returns regclass
 language sql stable set search_path = ''
 as $$
     select c.oid::regclass from pg_class c join pg_namespace n on n.oid = c.relnamespace
-     where format('%I.%I', n.nspname, c.relname) = table_name
+     where c.relname = lifecycle.unqualified(table_name) and format('%I.%I', n.nspname, c.relname) = table_name
        and has_schema_privilege(n.oid, 'usage') and has_table_privilege(c.oid, 'select')
 $$;
 
@@ -15,7 +23,7 @@ create or replace function lifecycle.is_there(table_name text) returns boolean
 language sql stable set search_path = ''
 as $$
     select exists (select from pg_class c join pg_namespace n on n.oid = c.relnamespace
-                    where format('%I.%I', n.nspname, c.relname) = table_name)
+                    where c.relname = lifecycle.unqualified(table_name) and format('%I.%I', n.nspname, c.relname) = table_name)
 $$;
 
 -- The type of a column without its length; null where there is no such column.

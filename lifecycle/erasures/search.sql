@@ -78,6 +78,13 @@ begin
     return found;
 end $$;
 
+-- What two texts begin with; null when that is less than three letters, or one of them.
+create or replace function lifecycle.common_start(one text, other text) returns text
+language sql immutable set search_path = ''
+as $$
+    select left(one, max(i)) from generate_series(3, length(one)) i where left(one, i) = left(other, i)
+$$;
+
 -- What a person would be recognised by, once per batch: keys of the kinds that are searched for. An id that is no uuid is
 -- found in columns of the map alone. Session names that are no ids are looked for as words of a text when they have at
 -- least eight characters, others only where they stand alone. A word of a form that no pattern knows is looked for as it is.
@@ -100,7 +107,7 @@ begin
     for named in select k.kind from lifecycle.erasure_key_kinds k where k.searched and k.form = 'name' loop
         shared := shared || lifecycle.names_still_owned(named.kind, lifecycle.keys_of(jobs, named.kind));
     end loop;
-    insert into lifecycle.erasure_needles (batch_id, words, odd_words, ids, claimed, addresses, session_length)
+    insert into lifecycle.erasure_needles (batch_id, words, odd_words, ids, claimed, addresses, session_length, session_start)
     select batch,
            coalesce(array_agg(distinct lower(w.key)) filter (where w.form in ('address', 'name') or w.form = 'id' and w.key ~ id), '{}'),
            coalesce(array_agg(distinct lower(w.key)) filter (
@@ -111,14 +118,18 @@ begin
            array(select c.key::uuid from lifecycle.searched_keys(jobs) c where c.form <> 'machine' and c.key ~ id
                   group by 1 having bool_and(c.claimed)),
            coalesce(array_agg(distinct w.key) filter (where w.form = 'machine'), '{}'),
-           min(length(w.key)) filter (where w.form = 'name' and w.key collate "C" ~ plain and w.key !~ id)
+           min(length(w.key)) filter (where w.form = 'name' and w.key collate "C" ~ plain and w.key !~ id),
+           -- All begin as the first and the last of them do.
+           lifecycle.common_start(min(lower(w.key) collate "C") filter (where w.form in ('address', 'name') and w.key collate "C" ~ plain and w.key !~ id),
+                                  max(lower(w.key) collate "C") filter (where w.form in ('address', 'name') and w.key collate "C" ~ plain and w.key !~ id))
       from (select k.key, k.form from lifecycle.searched_keys(jobs) k
              where not (k.form = 'name' and k.key = any (shared))) w
     returning * into needles;
     return needles;
 end $$;
 
--- Of these only what may be taken out of others' texts, or only what somebody claimed.
+-- Of these only what may be taken out of others' texts, or only what somebody claimed. There are thousands of either: a
+-- query is hashed, an array is so only where the plan knows it.
 create or replace function lifecycle.some_needles(needles lifecycle.erasure_needles, claimed boolean) returns lifecycle.erasure_needles
 language plpgsql immutable set search_path = ''
 as $$
@@ -131,8 +142,8 @@ begin
         needles.addresses := '{}';
         needles.session_length := null;
     elsif needles.claimed <> '{}' then
-        needles.ids := array(select i from unnest(needles.ids) i where i <> all (needles.claimed));
-        needles.words := array(select w from unnest(needles.words) w where w <> all (needles.claimed::text[]));
+        needles.ids := array(select i from unnest(needles.ids) i where i not in (select unnest(needles.claimed)));
+        needles.words := array(select w from unnest(needles.words) w where w not in (select unnest(needles.claimed)::text));
         needles.claimed := '{}';
     end if;
     return needles;
@@ -192,21 +203,21 @@ begin
     -- What every id and every address has is found by simple means at a fifth of the price of a pattern.
     if exists (select from unnest(types) t where t not in ('uuid', 'uuid[]', 'inet', 'cidr')) then
         hints := 'strpos(r.content, ''@'') > 0 or strpos(r.content, ''%40'') > 0 or r.content like ''%-____-____-____-____________%'''
-            || case when needles.session_length is null then ''
-                    else format(' or r.content ~ %L', format('[A-Za-z0-9_-]{%s}', needles.session_length)) end;
+            || coalesce(' or ' || lifecycle.session_hint('r.content', needles.session_length, needles.session_start), '');
     end if;
     -- Materialized: the planner expects a word in every row, and beside the price of asking for words that of reading
     -- alone would be nothing to it. Inside of coalesce() it does not estimate thousands of values one by one, and with
     -- an offset it neither makes the text twice nor a table of the values in each partition. An offset that is an integer
-    -- would first have to become a bigint, and keep the workers out.
+    -- would first have to become a bigint, and keep the workers out; so would a query over a row's words there.
     return format('with c as materialized (
                        select r.relation, r.place, r.content, coalesce(%1$s, false) as hit
                          from (select t.tableoid as relation, t.ctid as place, %3$s as content%4$s from %5$s t where true%8$s offset bigint ''0'') r
                         where coalesce(%1$s, false)%2$s or %6$s)
                    select c.relation, c.place, c.content from c
-                    where c.hit%9$s or exists (select from lifecycle.words_in(c.content, %7$L) w where coalesce(w.word = any ($1), false))',
+                    where c.hit%9$s or %7$s',
                   coalesce(alone, 'false'), odd_hint, coalesce(body, 'null::text'), columns, relation, hints,
-                  lifecycle.session_pattern(needles.session_length), lifecycle.but_what_jobs_wrote(relation), odd);
+                  lifecycle.holds_words('c.content', '$1', needles.session_length, needles.session_start),
+                  lifecycle.but_what_jobs_wrote(relation), odd);
 end $$;
 
 -- Whether a column of this table holds ids that a client may choose: its own primary key, or one that refers to such a key.
@@ -232,11 +243,18 @@ $$;
 -- Who stands in one column, per job, noted under this treatment; how many people do.
 create or replace function lifecycle.note_findings(batch uuid, relation regclass, col text, type_name text, treatment text,
                                                    needles lifecycle.erasure_needles) returns bigint
-language plpgsql set search_path = '' set row_security = off set plan_cache_mode = 'force_custom_plan' set jit = off
+language plpgsql set search_path = '' set row_security = off set plan_cache_mode = 'auto' set jit = off
 as $$
 declare
+    matching constant text := lifecycle.search_rows(relation, array[col], array[type_name], needles);
+    held   boolean;
     people bigint;
 begin
+    -- Of a relation in which somebody stands, most columns hold nobody.
+    execute format('select exists (%s)', matching) into held using needles.words, needles.ids, needles.addresses, needles.odd_words;
+    if not held then
+        return 0;
+    end if;
     execute format(
         'with held as materialized (select row_number() over () as number, r.content from (%s) r),
          word as (select distinct h.number, w.word from held h cross join lateral lifecycle.words_in(h.content, $5) w
@@ -252,7 +270,7 @@ begin
            join lifecycle.searched_columns($8) s on s.column_name = $9
           group by k.job_id, s.table_name, s.column_name
          on conflict on constraint erasure_findings_pkey do update set rows = f.rows + excluded.rows',
-        lifecycle.search_rows(relation, array[col], array[type_name], needles))
+        matching)
       using needles.words, needles.ids, needles.addresses, needles.odd_words, lifecycle.session_pattern(needles.session_length),
             batch, treatment, relation, col, needles.claimed;
     get diagnostics people = row_count;
@@ -269,10 +287,10 @@ as $$
 $$;
 
 -- The words found in one column give way. A row that does not take it (a check, a trigger of the application's) keeps
--- nobody else's word in another row.
+-- nobody else's word in another row. Not planned anew for each row that a trigger sees, as in erase_jobs().
 create or replace function lifecycle.take_words_out(relation regclass, col text, type_name text, needles lifecycle.erasure_needles)
 returns void
-language plpgsql set search_path = '' set row_security = off set plan_cache_mode = 'force_custom_plan' set jit = off
+language plpgsql set search_path = '' set row_security = off set plan_cache_mode = 'auto' set jit = off
 as $$
 declare
     matching constant text := lifecycle.search_rows(relation, array[col], array[type_name], needles);
@@ -346,7 +364,7 @@ end $$;
 -- One relation: where do the people of this batch still stand? Per job and column, never what was found. It is read
 -- once when nothing is left. Searched again, the relation's earlier findings give way.
 create or replace function lifecycle.search_relation(batch uuid, relation regclass) returns bigint
-language plpgsql set search_path = '' set row_security = off set plan_cache_mode = 'force_custom_plan'
+language plpgsql set search_path = '' set row_security = off set plan_cache_mode = 'auto'
     -- The planner expects every row to come back from the workers. The plan looks dear, and compiling it would take
     -- longer than the search of a small table.
     set min_parallel_table_scan_size = '1MB' set parallel_tuple_cost = 0 set jit = off

@@ -97,6 +97,37 @@ as $$
      cross join lateral (select m[2] as found union all select substr(m[1], 2) || m[2] where m[1] is not null) v
 $$;
 
+-- Whether a text could hold a session name, as a condition over an expression; null where none is looked for.
+create or replace function lifecycle.session_hint(content text, shortest_session int, session_start text) returns text
+language sql immutable set search_path = ''
+as $$
+    select case when session_start is not null then format('strpos(lower(%s), %L) > 0', content, session_start)
+                else format('%s ~ %L', content, '[A-Za-z0-9_-]{' || shortest_session || '}') end
+     where shortest_session is not null
+$$;
+
+-- Whether a text holds one of these words, as words_in() finds them: a condition over two expressions, for queries of many
+-- rows. Each pattern is asked only of a text with what all its words have, found by simple means at a fifth of the price,
+-- and escapes are thought of only where there are any. A call of words_in() for each row takes four times as long.
+create or replace function lifecycle.holds_words(content text, words text, shortest_session int, session_start text) returns text
+language sql immutable set search_path = ''
+as $$
+    select string_agg(format('(%s) and exists (select from regexp_matches(%s, %L, ''g'') m where %s)', w.hint, content, w.pattern,
+                             (select string_agg(format('coalesce(%s = any (%s), false)', replace(w.word, 'found', f), words), ' or ')
+                                from unnest(w.found) f)), ' or ')
+      from (select format('strpos(%1$s, ''\'') = 0 and strpos(%1$s, ''%%'') = 0', content) as plain,
+                   lifecycle.session_hint(content, shortest_session, session_start) as session,
+                   array['m[2]', 'substr(m[1], 2) || m[2]'] as either) h
+     cross join lateral (values
+         (format('%s like ''%%-____-____-____-____________%%''', content), lifecycle.id_pattern(), 'lower(found)', array['m[1]']),
+         (format('strpos(%1$s, ''@'') > 0 or strpos(%1$s, ''%%40'') > 0', content), lifecycle.address_pattern(),
+          'replace(replace(lower(found), ''%40'', ''@''), ''%2b'', ''+'')', h.either),
+         (h.plain || ' and ' || h.session, '[A-Za-z0-9][A-Za-z0-9_-]{' || shortest_session - 2 || ',}[A-Za-z0-9]', 'lower(found)', array['m[1]']),
+         (format('not (%s) and %s', h.plain, h.session), lifecycle.session_pattern(shortest_session), 'lower(found)', h.either)
+         ) w(hint, pattern, word, found)
+     where w.pattern is not null
+$$;
+
 -- A pattern that finds exactly this word: a longer one that ends or begins like it is another's. Part 1 is what stands
 -- before it.
 create or replace function lifecycle.whole_word_pattern(word text) returns text

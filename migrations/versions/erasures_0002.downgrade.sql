@@ -1,0 +1,1 @@
+alter table lifecycle.erasure_needles drop column session_start;
