@@ -609,8 +609,13 @@ begin
              where (v.schema_name, v.view_name) = (view.schema_name, view.view_name);
         end if;
     end loop;
-    update lifecycle.changed_rows l set held = '{}'
-     where l.held not in ('{}', 'null') and pg_visible_in_snapshot(l.written_by, looked_at);
+    -- To views that are computed whole it is enough that a transaction changed something.
+    with followed as (
+        delete from lifecycle.changed_rows l
+         where l.held not in ('{}', 'null') and pg_visible_in_snapshot(l.written_by, looked_at)
+        returning l.source_schema, l.source_name, l.written_by)
+    insert into lifecycle.changed_rows (source_schema, source_name, held, written_by)
+    select distinct f.source_schema, f.source_name, jsonb '{}', f.written_by from followed f;
     perform lifecycle.forget_changed_rows();
     return true;
 end $$;
