@@ -18,7 +18,8 @@ from lifecycle.partitions.held import HOLDS, HOLDS_TOO
 from lifecycle.partitions.plan import RotationPlan, plan_conversion
 from lifecycle.partitions.refusals import REFUSALS, TAKEN_NAMES
 from lifecycle.partitions.warnings import WARNINGS
-from orchestration.cli.plan_parts import Partitions, Plan, collect_plan
+from lifecycle.views.plan import RefreshPlan
+from orchestration.cli.plan_parts import Partitions, Plan, Views, collect_plan
 from orchestration.cli.plan_report import plan_json, print_plan
 from sandbox.server import SUPERUSER, Server
 from tests.conversion_load import BEHAVIOUR, REPLAY, convert
@@ -105,6 +106,7 @@ def test_every_refusal_and_warning(make_application_db: MakeDb, server: Server, 
         admin.execute(BY_OTHERS.encode())
         plan = plan_conversion(conn, REPLAY, now)
         met |= told(plan.refusals) | told(plan.warnings)
+        assert "失敗するようになります：関数 put()" in map(_, plan.warnings)
         with conn.transaction(force_rollback=True):
             conn.execute("set local role anon")
             assert told(probe_database(conn, APPLICATION).missing_privileges)
@@ -170,6 +172,15 @@ def test_months_that_are_held_and_privileges_that_are_missing() -> None:
     for capability in (None, "partitions"):
         assert "ビュー app.v が visits_2024_01 に依存しています" in screen(plan, capability)
         assert "スキーマ public への CREATE" in screen(plan, capability)
+
+
+@pytest.mark.usefixtures("japanese")
+def test_what_a_person_has_to_do_something_about_is_red() -> None:
+    facts = DatabaseFacts("15.1", "reader", False, False, False, (), ())
+    refused = RefreshPlan("public.gone", None, 0, "refuse: it is missing")
+    shown = StringIO()
+    print_plan(Plan(facts, (), {"views": Views((), (refused,), {})}), Console(file=shown, force_terminal=True))
+    assert "\x1b[31mpublic.gone: 拒否：存在しません\x1b[0m" in shown.getvalue()
 
 
 @pytest.mark.usefixtures("japanese")
