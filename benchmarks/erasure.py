@@ -49,7 +49,9 @@ select sum(n) from (
      union all select count(*) from account_linkages where account_id = any (%(people)s::uuid[])) held(n)
 """
 VERIFIED: Final = "select count(*) from lifecycle.deletion_jobs where batch_id = %s and state = 'verified'"
-AIM_OF_LIMIT: Final = 0.7
+# What a batch costs besides its people weighs more in a small one.
+AIM_OF_LIMIT: Final = {1000: 0.7, 1: 0.6}
+AIM_REFRESH_SECONDS: Final = 3
 AIM_SEARCH_SECONDS: Final = 20
 
 
@@ -199,7 +201,9 @@ def main(
     )
     search = ours.steps["search"] / times
     report.line(f"lifecycle / one by one: {ours.rate / one_by_one.rate:.1f} times as fast")
-    report.aim(f"at least {AIM_OF_LIMIT:.0%} of the limit, without the proof", ours.rate >= AIM_OF_LIMIT * by_hand.rate)
+    of_limit = next(aim for people, aim in AIM_OF_LIMIT.items() if per_round >= people)
+    report.aim(f"at least {of_limit:.0%} of the limit, without the proof", ours.rate >= of_limit * by_hand.rate)
+    report.aim(f"refresh under {AIM_REFRESH_SECONDS} s", ours.steps["refresh"] / times < AIM_REFRESH_SECONDS)
     report.aim(
         f"search under {AIM_SEARCH_SECONDS} s (chunks of {ERASURE.chunk_size} accounts share it)",
         search < AIM_SEARCH_SECONDS,

@@ -534,7 +534,7 @@ declare
     keys       constant text := format('keys as materialized (select unnest($1::%s[]) as key),', lifecycle.key_type_of(view));
     of_kept    constant text := format('k.%I in (select key from keys)', view.key_column);
     key_by_key constant text := lifecycle.rows_key_by_key(view, definition);
-    few        constant text[] := known[:5];
+    few        constant text[] := known[:3];
     others     text[] := known;
     source     text := lifecycle.rows_of_keys(view, definition, few);
     started    constant timestamptz := clock_timestamp();
