@@ -82,7 +82,8 @@ def test_keyed_views_follow_and_what_is_noted_names_nobody(conn: Connection, def
     assert value(conn, NAMED) > 500
     assert value(conn, FOLLOW)
     assert value(conn, NAMED) == 0
-    assert value(conn, "select count(*) from lifecycle.changed_rows") <= 4  # what is left of a statement, for each table
+    # Of each statement one note a table is left.
+    assert value(conn, "select count(*) from lifecycle.changed_rows") <= 4
     for view, of in (("items_per_owner", "id, name, items"), ("items_per_owner_now", "owner, items"),
                      ("items_by_name", "name, items")):  # fmt: skip
         definition = f"lifecycle.kept_definition('{view}', v.kept_table)"

@@ -3,6 +3,7 @@
 from typing import Any
 
 import dagster as dg
+import psycopg
 import pytest
 from typer.testing import CliRunner
 
@@ -233,3 +234,31 @@ def test_the_commands(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     given_back = RUNNER.invoke(app, ["undo", "views", "session_details"])
     assert "take public.session_details out of `kept`" in given_back.stdout
     assert "Declared and not kept: session_details" in RUNNER.invoke(app, ["views"]).stdout
+
+
+def test_a_view_that_reads_with_its_readers_rights_is_found_and_given_back(url: str) -> None:
+    """As Supabase's linter advises. Readers have no rights on the table that it answers from."""
+    application = few()
+    upgrade(url, application)
+    figures = f"select * from {DAILY} order by date"
+    with connect(url) as conn:
+        before = rows(conn, figures)
+        conn.execute("grant usage on schema public to service_role")
+        conn.execute(
+            "grant select on accounts, chat_sessions, user_behavior_events, daily_active_users to service_role"
+        )
+        conn.execute("alter view daily_active_users set (security_invoker = true)")
+        as_reader = "set local role service_role"
+        with pytest.raises(psycopg.errors.InsufficientPrivilege), conn.transaction():
+            rows(conn, f"{as_reader}; {figures}")
+        (found,) = of_views(url, application)[str(DAILY)]
+        assert "answers its owner alone, until `lifecycle migrate`" in str(found)
+        assert f"view {DAILY} computes its rows itself again" in upgrade(url, application).changes
+        with conn.transaction():
+            conn.execute(as_reader.encode())
+            assert rows(conn, figures) == before
+        assert value(conn, "select reloptions from pg_class where oid = %s::regclass", (str(DAILY),)) == [
+            "security_invoker=true"
+        ]
+    assert "security_invoker is on" in str(of_views(url, application))
+    assert DETAILS in plans(url, application)

@@ -120,7 +120,7 @@ def require_changeable(view: View) -> None:
             Phrase("it belongs to {owner}, with whose rights it reads; connect as {owner}", owner=view.owner)
         )
     if view.reads_as_caller:
-        raise RefusedError(Phrase("security_invoker is on: each reader would need rights on the archive"))
+        raise RefusedError(Phrase("security_invoker is on: each reader would need rights on a table of this project"))
     if view.is_written_through:
         raise RefusedError(Phrase("rows can be written through it, which a view over two tables would refuse"))
 

@@ -7,11 +7,14 @@ from lifecycle.database import Connection, rows
 from lifecycle.names import QualifiedName
 from lifecycle.views.definition import ViewColumn
 
+READS_AS_CALLER: Final = (
+    "exists (select from unnest(c.reloptions) o where o ~ '^security_invoker=' and o !~ '=(false|off|0|no)$')"
+)
 # Printed with an empty search_path, so that every name is qualified; without parentheses around joins for the reader
 # of the text, with them for whoever runs it.
-VIEW: Final = """
+VIEW: Final = f"""
 select c.relkind::text, pg_get_userbyid(c.relowner)::text, c.relowner = current_user::regrole,
-       exists (select from unnest(c.reloptions) o where o ~ '^security_invoker=' and o !~ '=(false|off|0|no)$'),
+       {READS_AS_CALLER},
        pg_relation_is_updatable(c.oid, false) <> 0
          or exists (select from pg_trigger t where t.tgrelid = c.oid and not t.tgisinternal)
          or exists (select from pg_rewrite w where w.ev_class = c.oid and w.rulename <> '_RETURN'),

@@ -20,6 +20,7 @@ from lifecycle.release import release
 from lifecycle.views.age import comment_on, tell_ages, with_age
 from lifecycle.views.archived import replace_view, require_changeable
 from lifecycle.views.catalog import (
+    READS_AS_CALLER,
     RELATIONS_READ,
     Source,
     View,
@@ -38,11 +39,12 @@ from lifecycle.views.unstable import unstable_columns
 from lifecycle.views.watch import times_of, watch_tables
 
 # Nothing has to be derived anew while this finds a row.
-AS_IT_WAS: Final = """
+AS_IT_WAS: Final = f"""
 select 1 from lifecycle.kept_views v
  where (v.schema_name, v.view_name) = (%(schema)s, %(name)s) and v.declared_as = %(declared)s and v.place = %(place)s
    and v.fingerprint = lifecycle.view_fingerprint(to_regclass(%(view)s),
                            lifecycle.kept_definition(to_regclass(%(view)s), v.kept_table))
+   and not exists (select from pg_class c where c.oid = to_regclass(%(view)s) and {READS_AS_CALLER})
 """
 # Ids, and documents with whatever is in them.
 NAMING_TYPES: Final = ("uuid", "json", "jsonb", "bytea", "inet")
@@ -197,11 +199,11 @@ def _refuse_history_of_people(keeping: Keeping) -> None:
 
 
 def _answers(conn: Connection, name: QualifiedName) -> bool:
-    """Whether the view answers from its table, and not by what the application made of it since."""
+    """Whether the view answers from its table whoever may read it, and not by what the application made of it since."""
     with conn.transaction():
         conn.execute("set local search_path = ''")
         view = read_view(conn, name)
-    return view is not None and cut_definition(view.plain) is not None
+    return view is not None and cut_definition(view.plain) is not None and not view.reads_as_caller
 
 
 def watched_columns(keepings: Sequence[Keeping]) -> dict[QualifiedName, set[str]]:

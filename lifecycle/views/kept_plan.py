@@ -77,7 +77,11 @@ def _planned(
             )
             return KeptPlan(name, "absent", told, seen=seen)
         stays = translatable("stays as it is: {reason}")
-        if seen:
+        if status is not None and status.state == "kept":
+            stays = translatable(
+                "answers its owner alone, until `lifecycle migrate` lets it compute its rows itself again: {reason}"
+            )
+        elif seen:
             stays = translatable("was replaced by the application, and stays as it is: {reason}")
         return KeptPlan(name, "stays", Phrase(stays, reason=refused.told), seen=seen)
     if status is None:
