@@ -116,7 +116,7 @@ def test_one_run_per_batch_under_a_key_that_changes_with_every_try() -> None:
     first = DueJob("a", 0, 0)
     keys = {
         run_requests([asked], 1, moment)[0].run_key
-        for asked in (first, DueJob("a", 1, 0), DueJob("a", 0, 1))
+        for asked in (first, DueJob("a", 1, 0), DueJob("a", 0, 1), DueJob("a", 0, 0, since=1))
         for moment in (now, now + ASK_AGAIN_AFTER)
     }
-    assert len(keys) == 6
+    assert len(keys) == 8

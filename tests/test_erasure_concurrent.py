@@ -197,6 +197,20 @@ def test_somebodys_lock_holds_up_one_person_only(url: str, conn: Connection) -> 
     assert states(conn) == {first: "verified", second: "verified"}
 
 
+def test_a_step_that_outlasts_its_lease_keeps_its_batch(url: str, conn: Connection) -> None:
+    add_person(conn, AKI.name)
+    ask(conn, AKI)
+    conn.execute("select enqueue_deletion_jobs()")
+    slow = claim(conn)
+    with connect(url) as other:
+        with conn.transaction():
+            # The lease is young, so no row is written, and none is locked.
+            conn.execute("select lifecycle.renew_erasure_lease(%s)", (slow,))
+            other.execute(LEASE_OVER)
+            assert claim(other) is None
+        assert claim(other) not in (None, slow)
+
+
 def test_a_worker_whose_lease_ran_out_changes_nothing_more(url: str, conn: Connection) -> None:
     add_person(conn, AKI.name)
     asked = ask(conn, AKI)

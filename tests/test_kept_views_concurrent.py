@@ -45,6 +45,20 @@ def test_one_refresh_at_a_time(url: str) -> None:
         assert value(second, "select count(*) from session_details") > 0
 
 
+def test_what_is_prepared_may_still_be_committed(url: str) -> None:
+    """No session shows it any more, and its rows may be as old as it."""
+    with connect(url) as conn:
+        conn.execute("begin")
+        conn.execute("insert into accounts default values")
+        conn.execute("prepare transaction 'a test'")
+        try:
+            safe, prepared = rows(conn, "select lifecycle.safe_until(), prepared from pg_prepared_xacts")[0]
+            assert safe == prepared < value(conn, "select now()")
+        finally:
+            conn.execute("rollback prepared 'a test'")
+        assert value(conn, "select lifecycle.safe_until()") > prepared
+
+
 def test_a_refresh_that_is_killed_leaves_nothing_half(url: str) -> None:
     with connect(url) as conn:
         session, _ = old_session(conn)

@@ -104,7 +104,7 @@ end $$;
 -- have; a row that is as it should be is left alone.
 create or replace function lifecycle.apply_consent_purpose(purpose lifecycle.consent_purposes, people text[],
                                                         out withdrawn bigint, out granted bigint, out cleared jsonb)
-language plpgsql set search_path = '' set row_security = off set timezone = 'UTC' set plan_cache_mode = 'force_custom_plan'
+language plpgsql set search_path = '' set row_security = off set timezone = 'UTC'
 as $$
 #variable_conflict use_variable
 declare
