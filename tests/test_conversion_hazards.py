@@ -11,7 +11,7 @@ from lifecycle.database import connect, connect_directly, rows, value
 from lifecycle.errors import BusyError, RefusedError
 from lifecycle.partitions.convert import convert_table
 from lifecycle.partitions.plan import plan_conversion
-from lifecycle.partitions.split import drop_targets
+from lifecycle.partitions.split import BUILDER_SETTINGS, drop_targets
 from tests.conversion_load import BEHAVIOUR, FEW_MONTHS, at_step, convert, fill, fingerprint, insert_event, leftovers
 
 MakeDb = Callable[..., str]
@@ -160,6 +160,15 @@ def test_truncate_while_a_rerun_looks_at_its_copies(url: str, now: datetime, mon
             convert(url, BEHAVIOUR, now)
     assert convert(url, BEHAVIOUR, now).outcome == "converted"
     assert fingerprint(url, BEHAVIOUR) == (0, 0)
+
+
+def test_who_builds_a_month_writes_it_out_as_it_goes(url: str) -> None:
+    """Where the system can; an ordinary role may ask for it."""
+    asked = "select current_setting('backend_flush_after'), max_val from pg_settings where name = 'backend_flush_after'"
+    with connect(url) as conn:
+        conn.execute(BUILDER_SETTINGS)
+        ((used, most),) = rows(conn, asked)
+    assert used == ("0" if most == "0" else "1MB")
 
 
 def test_settings_of_the_role_do_not_reach_the_conversion(url: str) -> None:

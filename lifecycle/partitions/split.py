@@ -23,7 +23,10 @@ BUILDERS = 2
 NAMES_OF_RELATIONS = "pg_class_relname_nsp_index"
 BUILDER_SETTINGS = (
     "set maintenance_work_mem = '256MB'; set max_parallel_maintenance_workers = 0;"
-    " set max_parallel_workers_per_gather = 0; set synchronous_commit = off"
+    " set max_parallel_workers_per_gather = 0; set synchronous_commit = off;"
+    # Or the kernel writes out gigabytes at once after half a minute, and each commit of the application waits for them.
+    # Not every system can: there the setting takes no value but none.
+    " select set_config(name, '1MB', false) from pg_settings where name = 'backend_flush_after' and max_val <> '0'"
 )
 
 FIRST_KEPT = (
