@@ -135,6 +135,18 @@ def test_a_view_whose_notes_say_nothing_is_computed_whole(conn: Connection) -> N
     assert states(conn)["items_per_owner"][2] is None
 
 
+def test_a_view_upon_one_that_waits_is_computed_after_it(url: str, conn: Connection) -> None:
+    conn.execute("create view told_per_day as select 'day ' || day as told, day, items from items_per_day")
+    told = KeptView.model_validate({"key": "day", "by": {"public.items": "day"}, "why": "a test"})
+    views = {"items_per_day": KeptView(key="day"), "told_per_day": told}
+    assert "told_per_day answers from" in keep(url, **views)
+    erase_owners(conn, 1, 50)
+    assert value(conn, FOLLOW)
+    conn.execute("select from public.refresh_derived_statistics()")
+    left = value(conn, "select count(*) from items")
+    assert [value(conn, f"select sum(items) from {view}") for view in views] == [left, left]
+
+
 def test_what_is_noted_meanwhile_is_kept_for_the_next_refresh(url: str, conn: Connection) -> None:
     """A change that commits between the refreshes of two views was seen by one of them alone."""
     erase_owners(conn, 1, 1)

@@ -524,6 +524,15 @@ as $$
                     where s.column_name <> 'lifecycle_hash')
 $$;
 
+-- Whether a kept view reads another one that waits to be computed whole: what it says now will be another then.
+create or replace function lifecycle.reads_one_that_waits(view lifecycle.kept_views) returns boolean
+language sql stable set search_path = ''
+as $$
+    select exists (select from lifecycle.relations_read(to_regclass(format('%I.%I', view.schema_name, view.view_name))) r
+                     join lifecycle.kept_views o on to_regclass(format('%I.%I', o.schema_name, o.view_name)) = r.relid
+                    where o.whole_due is not null)
+$$;
+
 -- The rows of these keys brought up to the definition, whatever else has changed. Rows of a person who is gone cost next to
 -- nothing key by key, which the planner cannot know: where it finds a few keys worth that, they are tried, and the others
 -- follow in the same way unless that takes longer than the whole.
@@ -604,10 +613,10 @@ begin
                  order by v.place loop
         if lifecycle.may_name_people(view) then
             perform lifecycle.refresh_noted_keys(view);
-        else
-            update lifecycle.kept_views v set whole_due = coalesce(v.whole_due, 'rows were erased')
-             where (v.schema_name, v.view_name) = (view.schema_name, view.view_name);
+            continue when not lifecycle.reads_one_that_waits(view);
         end if;
+        update lifecycle.kept_views v set whole_due = coalesce(v.whole_due, 'rows were erased')
+         where (v.schema_name, v.view_name) = (view.schema_name, view.view_name);
     end loop;
     -- To views that are computed whole it is enough that a transaction changed something.
     with followed as (
