@@ -25,7 +25,7 @@ $(STAMP): pyproject.toml uv.lock
 		echo 'make: $(PYTHON) -m venv failed. On Debian and Ubuntu: apt-get install python3-venv' >&2; exit 1; }
 	@$(RUN)/python -m pip install --quiet --disable-pip-version-check uv || { \
 		echo 'make: installing uv failed. Is the Python package index reachable (proxy, certificate)?' >&2; exit 1; }
-	@$(RUN)/uv sync --frozen --quiet --compile-bytecode --extra sandbox --python $(RUN)/python || { \
+	@$(RUN)/uv sync --frozen --quiet --compile-bytecode --extra sandbox --extra cold --python $(RUN)/python || { \
 		echo 'make: installing the packages of uv.lock failed; the lines above name the package' >&2; exit 1; }
 	@touch $@
 
