@@ -9,7 +9,7 @@ RUN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 WORKERS ?= 2
 
-.PHONY: help demo test test-all check catalogue pytest debian linter schema-tools install clean
+.PHONY: help demo test test-all check catalogue pytest debian linter schema-tools spark install clean
 
 help:
 	@echo 'make demo   a throwaway database, partitioned before your eyes, then the UI (ARGS=--once: without UI)'
@@ -57,7 +57,7 @@ pytest: $(STAMP)
 		$(RUN)/pytest --numprocesses $(WORKERS) --dist worksteal -m 'not every_version' $(ARGS)
 
 # Tests that need them fail without. Only root can install them; others ask their administrator.
-DEBIAN := pgbouncer libfaketime nginx openssl
+DEBIAN := pgbouncer libfaketime nginx openssl default-jre-headless
 debian:
 	@dpkg -s $(DEBIAN) >/dev/null 2>&1 || [ "$$(id -u)" != 0 ] || { apt-get update -qq && apt-get install -qq -y $(DEBIAN) >/dev/null; }
 
@@ -79,8 +79,15 @@ $(SCHEMA_TOOLS)/.installed: | $(STAMP)
 		echo 'make: migra was not installed: tests/test_schema_comparison.py will fail' >&2
 schema-tools: $(SCHEMA_TOOLS)/.installed
 
+# Reads the files of cold months as others do.
+SPARK := $(VENV)/.spark-installed
+$(SPARK): $(STAMP)
+	@$(RUN)/uv sync --frozen --quiet --extra sandbox --extra cold --group spark --python $(RUN)/python && touch $@ || \
+		echo 'make: PySpark was not installed: tests/test_cold_reading_spark.py will fail' >&2
+spark: $(SPARK)
+
 # What `make test` leaves out: the same tests on the other versions, and the heavy ones on all.
-test-all: $(STAMP) debian $(LINTER) $(SCHEMA_TOOLS)/.installed
+test-all: $(STAMP) debian $(LINTER) $(SCHEMA_TOOLS)/.installed $(SPARK)
 	LIFECYCLE_TEST_SERVERS=$${LIFECYCLE_TEST_SERVERS-others} \
 		$(RUN)/pytest --numprocesses $(WORKERS) --dist worksteal -m 'not every_version and not one_server' $(ARGS)
 	$(RUN)/pytest --numprocesses $(WORKERS) --dist worksteal -m every_version $(ARGS)

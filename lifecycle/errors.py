@@ -39,6 +39,18 @@ class RefreshError(LifecycleError):
     """A database function reported an error. It is in the ledger too; correct the cause, then run it again."""
 
 
+class ColdStorageError(LifecycleError):
+    """The store of cold months did not do what it was asked, or what it holds is not what was put there.
+
+    Nothing counts as stored, or as removed, that it did not confirm. `temporary`: waiting may cure it, as when it is
+    away or answers that it is busy; everything else wants somebody to change something.
+    """
+
+    def __init__(self, message: str, *, temporary: bool = False) -> None:
+        super().__init__(message)
+        self.temporary = temporary
+
+
 class SandboxError(LifecycleError):
     """The throwaway PostgreSQL could not be found, started or filled."""
 
