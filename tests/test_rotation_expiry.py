@@ -52,7 +52,7 @@ def with_months_back(conn: Connection, table: MonthlyTable, back: int) -> list[d
     """Make `table` hold a partition for each of the last `back` months, with one row each."""
     this = month_start(server_clock(conn))
     wanted = [add_months(this, -offset) for offset in range(back, -1, -1)]
-    set_policy(conn, table, retention="60 months")
+    set_policy(conn, table, retention="60 months", cold_after=None)
     for month in wanted:
         insert_events(conn, table, month, session="aged")
     rotate_all(conn, table=table)
@@ -167,7 +167,7 @@ def test_created_and_dropped_months_equal_the_model(
         as_of = month_start(as_of) - (MICROSECOND if snap == "just before a month" else timedelta())
     kept = first_kept_month(retention, min(as_of, now))
     with partitioned.transaction(force_rollback=True):
-        set_policy(partitioned, table, retention=retention, months_ahead=ahead)
+        set_policy(partitioned, table, retention=retention, cold_after=None, months_ahead=ahead)
         before = bounds(partitioned, table)
         existing = months(partitioned, table)
         late = {add_months(month_start(now), count) for count in waiting} - existing

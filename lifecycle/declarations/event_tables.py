@@ -13,7 +13,16 @@ class EventTable(DeclaredObject):
 
     time: Column = Field(description="timestamptz NOT NULL; says to which month (UTC) a row belongs")
     keep: Interval
+    cold_after: Interval | None = Field(
+        default=None,
+        description="a month leaves the database for files in object storage once all of it is older than this; it "
+        "stays queryable and erasable there until `keep` ends",
+    )
     months_ahead: Annotated[int, Field(ge=1, le=24)] = 3
+    accept_changed_views: bool = Field(
+        default=False,
+        description="let months go cold although views and policies that read the table would answer otherwise",
+    )
     accept_no_realtime: bool = Field(
         default=False,
         description="convert it although Supabase's Realtime publishes it and delivers none of its changes afterwards: "

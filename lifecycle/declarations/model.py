@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from datetime import timedelta
+from datetime import date, timedelta
 from typing import Annotated, Final
 
 from psycopg import sql
@@ -65,6 +65,20 @@ class DeclaredObject(Declared):
 def interval(text: str) -> sql.Composed:
     """A declared length of time as SQL."""
     return sql.SQL("interval {}").format(sql.Literal(text))
+
+
+def shortest_length(text: str) -> timedelta:
+    """How long an interval is at least, whenever it ends; a month has 28 days, two have 59."""
+    words = text.split()
+    amounts = {unit.rstrip("s"): int(amount) for amount, unit in zip(words[::2], words[1::2], strict=True)}
+    months = 12 * amounts.pop("year", 0) + amounts.pop("month", 0)
+    rest = timedelta(seconds=sum(amount * FIXED_UNITS[unit] for unit, amount in amounts.items()))
+    return rest + min(_first(start + months) - _first(start) for start in range(12))
+
+
+def _first(month: int) -> date:
+    """The first day of a month, counted from one behind a leap year."""
+    return date(2001 + month // 12, month % 12 + 1, 1)
 
 
 def fixed_length(text: str) -> timedelta:

@@ -51,6 +51,14 @@ class Pace(Declared):
     in_quiet_hours: Share = Field(default=1.0, description="in quiet hours, where that is less")
 
 
+class StoragePrices(Declared):
+    """What a GB (10^9 bytes) costs a month, where the database stands and where cold months stand."""
+
+    database: Annotated[float, Field(ge=0)] = Field(description="a GB of the database's disk")
+    cold: Annotated[float, Field(ge=0)] = Field(description="a GB in the store of cold months")
+    currency: str = "USD"
+
+
 class Operations(Declared):
     """Which jobs are heavy, when they keep out of the way, and how much of the time they work."""
 
@@ -64,6 +72,10 @@ class Operations(Declared):
     keep_runs: KeptRuns = Field(
         default="30 days",
         description="how long Dagster keeps a run that ended, with its events and logs; the ledger keeps how it ended",
+    )
+
+    prices: StoragePrices | None = Field(
+        default=None, description="of storage; the cold months' assets and the weekly review tell what it costs"
     )
 
     @model_validator(mode="after")

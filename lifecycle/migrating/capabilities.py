@@ -5,6 +5,7 @@ from typing import Final
 
 from lifecycle.access.capability import ACCESS
 from lifecycle.archive.capability import ARCHIVE
+from lifecycle.cold.capability import COLD
 from lifecycle.consent.capability import CONSENT
 from lifecycle.declarations.application import Application
 from lifecycle.erasures.capability import ERASURES
@@ -27,6 +28,7 @@ BASE: Final = (STATE, LEDGER)
 CAPABILITIES: Final = (
     *BASE,
     PARTITIONS,
+    COLD,
     ARCHIVE,
     VIEWS,
     EXPIRY,

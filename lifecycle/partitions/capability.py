@@ -19,11 +19,12 @@ FORGET: Final = sql.SQL("delete from lifecycle.event_table_policies p where (p.s
 FORGET_ALL: Final = sql.SQL("delete from lifecycle.event_table_policies")
 WRITE: Final = sql.SQL(
     """insert into lifecycle.event_table_policies
-    (schema_name, table_name, stem, time_column, retention, months_ahead, lock_timeout_ms, lock_tries)
-values ({}, {}, {}, {}, {}, {}, {}, {})
+    (schema_name, table_name, stem, time_column, retention, months_ahead, cold_after, lock_timeout_ms, lock_tries)
+values ({}, {}, {}, {}, {}, {}, {}, {}, {})
 on conflict (schema_name, table_name) do update set
     stem = excluded.stem, time_column = excluded.time_column, retention = excluded.retention,
-    months_ahead = excluded.months_ahead, lock_timeout_ms = excluded.lock_timeout_ms,
+    months_ahead = excluded.months_ahead,
+    cold_after = excluded.cold_after, lock_timeout_ms = excluded.lock_timeout_ms,
     lock_tries = excluded.lock_tries"""
 )
 # What fails of a table that is not declared any more would never be reported well again.
@@ -50,6 +51,7 @@ def _policy(table: MonthlyTable) -> sql.Composed:
         *map(sql.Literal, (table.schema, table.name, table.stem, table.time_column)),
         interval(table.retention),
         sql.Literal(table.months_ahead),
+        interval(table.cold_after) if table.cold_after else sql.NULL,
         sql.Literal(round(ROTATION_LOCKS.timeout * 1000)),
         sql.Literal(ROTATION_LOCKS.tries),
     )

@@ -34,8 +34,17 @@ as $$
     select pg_catalog.date_trunc('month', (as_of at time zone 'UTC') - policy.retention) at time zone 'UTC'
 $$;
 
+-- The first instant of the oldest month that stays in the database; older ones may be in files, up to the one kept longest.
+create or replace function lifecycle.first_hot_month(policy lifecycle.event_table_policies, as_of timestamptz)
+returns timestamptz
+language sql immutable set search_path = ''
+as $$
+    select greatest(pg_catalog.date_trunc('month', (as_of at time zone 'UTC') - coalesce(policy.cold_after, policy.retention)) at time zone 'UTC',
+                    lifecycle.first_kept_month(policy, as_of))
+$$;
+
 -- Months (their first instants) that should have a partition and have none: from the oldest partition that
--- is kept to the months ahead, and months of kept rows that wait in the default partition.
+-- stays to the months ahead, and months of kept rows that wait in the default partition.
 create or replace function lifecycle.missing_event_months(policy lifecycle.event_table_policies, as_of timestamptz)
 returns setof timestamptz
 language plpgsql stable
@@ -57,7 +66,7 @@ begin
                           from only %2$s where %1$I >= $1 and %1$I < $2', policy.time_column, default_part)
            into waiting using first_kept, after_last;
     end if;
-    select greatest(first_kept, least(min(p.lower_bound), this_month)) into start_month
+    select greatest(lifecycle.first_hot_month(policy, as_of), least(min(p.lower_bound), this_month)) into start_month
       from lifecycle.event_partitions_of(parent) p where isfinite(p.lower_bound);
     return query
         select m from (

@@ -24,7 +24,7 @@ def stem(table: QualifiedName) -> str:
     table's (a dot of its own, an end that we give), is cut and ends in `..` and a hash.
     """
     text = table.name if table.schema == PLAIN_SCHEMA else f"{table.schema}.{table.name}"
-    ambiguous = "." in table.schema or "." in table.name or table.name.endswith("_before")
+    ambiguous = "." in table.schema or "." in table.name or table.name.endswith(("_before", "_narrow"))
     if not ambiguous and len(text.encode()) <= LONGEST_STEM:
         return text
     tail = ".." + hashlib.sha256(f"{table.schema}\0{table.name}".encode()).hexdigest()[:HASH_DIGITS]
@@ -34,7 +34,7 @@ def stem(table: QualifiedName) -> str:
 
 @dataclass(frozen=True)
 class MonthlyTable:
-    """A declared event table with its name; `retention` is a PostgreSQL interval."""
+    """A declared event table with its name; `retention` and `cold_after` are PostgreSQL intervals."""
 
     relation: QualifiedName
     time_column: str
@@ -42,6 +42,7 @@ class MonthlyTable:
     months_ahead: int = 3
     reason: str = ""
     accept_no_realtime: bool = False
+    cold_after: str | None = None
 
     @property
     def schema(self) -> str:
@@ -70,6 +71,7 @@ def monthly_table(relation: QualifiedName, declared: EventTable) -> MonthlyTable
         months_ahead=declared.months_ahead,
         reason=declared.why,
         accept_no_realtime=declared.accept_no_realtime,
+        cold_after=declared.cold_after,
     )
 
 

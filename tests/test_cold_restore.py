@@ -1,0 +1,128 @@
+"""Bringing a month back while others work on its files, and what a killed restore leaves."""
+
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from datetime import timedelta
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import pytest
+
+from lifecycle.cold import manifest
+from lifecycle.cold import thaw as thawing
+from lifecycle.cold.connect import connect as connect_reader
+from lifecycle.cold.refreeze import refreeze
+from lifecycle.cold.restore import build_beside, load_file, restore_month
+from lifecycle.cold.storage import ColdStorage
+from lifecycle.cold.sweep import give_up_dead_moves
+from lifecycle.cold.thaw import thaw
+from lifecycle.database import connect, rows, value
+from lifecycle.errors import BusyError
+from tests.cold import COLD, EVENTS, Interfering, cold_ids, hot_ids, local_storage, month, move_all, now
+from tests.cold_fixtures import MakeColdDb
+from tests.partitioned import BEHAVIOR, insert_events, partition_tables
+
+pytest_plugins = ("tests.cold_fixtures",)
+
+WAITS = """
+select count(*) from pg_stat_activity where application_name = 'lifecycle cold' and wait_event_type = 'Lock'
+"""
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> ColdStorage:
+    return local_storage(tmp_path / "store")
+
+
+@pytest.fixture
+def url(make_cold_db: MakeColdDb, storage: ColdStorage) -> str:
+    """Cold months, of which the oldest has some rows."""
+    made = make_cold_db()
+    with connect(made) as conn:
+        insert_events(conn, BEHAVIOR, month(5), session="seed", rows=10)
+    move_all(made, storage)
+    return made
+
+
+def test_rows_that_are_taken_out_meanwhile_are_there_once(
+    url: str, storage: ColdStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with connect(url) as conn:  # makes the thawed table, whose making would keep the restore away
+        thaw(conn, storage, manifest.live_files(conn, EVENTS.relation, month(4))[0], {0})
+    copied, go_on = Event(), Event()
+    copy_rows = thawing.copy_rows
+
+    def pause(*args: Any) -> int:
+        done = copy_rows(*args)
+        copied.set()
+        assert go_on.wait(20)
+        return done
+
+    monkeypatch.setattr(thawing, "copy_rows", pause)
+    with connect(url) as conn, connect(url) as other, ThreadPoolExecutor(2) as pool:
+        before = sorted([*hot_ids(conn), *cold_ids(conn, storage, tmp_path)])
+        file = manifest.live_files(conn, EVENTS.relation, month(5))[0]
+        taking = pool.submit(thaw, other, storage, file, {0})
+        assert copied.wait(20)
+        restoring = pool.submit(restore_month, url, EVENTS, month(5), storage, keep_for=timedelta(days=1), now=now())
+        while not value(conn, WAITS) and not restoring.done():
+            pass
+        go_on.set()
+        taking.result(20)
+        with suppress(BusyError):
+            restoring.result(60)
+        assert sorted([*hot_ids(conn), *cold_ids(conn, storage, tmp_path)]) == before
+
+
+def test_a_restore_that_gives_way_leaves_no_row_behind(url: str, storage: ColdStorage) -> None:
+    with connect(url) as conn:
+
+        def exchange() -> None:
+            thaw(conn, storage, manifest.live_files(conn, EVENTS.relation, month(5))[0], {0, 1})
+
+        with pytest.raises(BusyError, match="run this again"):
+            restore_month(
+                url,
+                EVENTS,
+                month(5),
+                Interfering(storage, "fetch", exchange),
+                keep_for=timedelta(days=1),
+                now=now(),
+            )
+        assert not [name for name in partition_tables(conn) if name.endswith("_restored")]
+        restored = restore_month(url, EVENTS, month(5), storage, keep_for=timedelta(days=1), now=now())
+        assert restored.rows == 11
+
+
+def test_what_a_killed_restore_loaded_goes_with_the_next_sweep(url: str, storage: ColdStorage) -> None:
+    from lifecycle.cold.columns import read_columns
+
+    with connect(url) as conn:
+        built = build_beside(conn, EVENTS, month(5))
+        (file,) = manifest.live_files(conn, EVENTS.relation, month(5))
+        load_file(conn, storage, file, built, read_columns(conn, EVENTS.relation), EVENTS.relation)
+        assert rows(conn, f"select from {built.as_string(conn)}")
+        give_up_dead_moves(conn)
+        assert not [name for name in partition_tables(conn) if name.endswith("_restored")]
+
+
+def test_a_column_that_has_another_name_by_now_keeps_its_values(url: str, storage: ColdStorage) -> None:
+    with connect(url) as conn:
+        conn.execute("alter table user_behavior_events rename column page_url to page")
+        file = manifest.live_files(conn, EVENTS.relation, month(5))[0]
+        thaw(conn, storage, file, {0, 1})
+        waiting = rows(conn, "select page from event_partitions.user_behavior_events_thawed")
+        assert waiting == [("/",), ("/",)]
+        refreeze(url, EVENTS, storage, now())
+        with connect_reader(url, COLD, storage) as reader:
+            found = reader.query("select page, count(*) from user_behavior_events group by 1").rows()
+        assert [page for page, _ in found] == ["/"]
+        restored = restore_month(url, EVENTS, month(5), storage, keep_for=timedelta(days=1), now=now())
+        assert restored.left_out == ()
+        pages = rows(
+            conn,
+            "select page, count(*) from user_behavior_events where event_timestamp < %s group by 1",
+            (month(4),),
+        )
+        assert pages == [("/", 11)]
