@@ -23,7 +23,7 @@ from benchmarks.report import Report, milliseconds, write_json
 from lifecycle.database import Connection, connect_directly, rows, value
 from lifecycle.names import QualifiedName
 from lifecycle.partitions.months import add_months, month_start
-from lifecycle.views.archived import archive_layouts
+from lifecycle.views.archived import rows_elsewhere
 from lifecycle.views.keep import plan_keeping
 from sandbox.server import Server
 
@@ -101,12 +101,12 @@ class Write:
 
 def read_views(conn: Connection) -> list[View]:
     """Every kept view."""
-    layouts = archive_layouts(conn, APPLICATION)
+    elsewhere = rows_elsewhere(conn, APPLICATION)
     found = []
     for schema, name, key, moves, definition in rows(conn, KEPT):
         view = QualifiedName(schema, name)
         with conn.transaction():
-            order = plan_keeping(conn, view, APPLICATION.views.kept[view], layouts).order
+            order = plan_keeping(conn, view, APPLICATION.views.kept[view], elsewhere).order
         found.append(View(view, key, moves, definition, f" order by {', '.join(order)}" if order else ""))
     return found
 

@@ -5,7 +5,7 @@ from lifecycle.declarations.application import Application
 from lifecycle.declarations.views import KeptView, Views
 from lifecycle.names import QualifiedName
 from lifecycle.views.definition import cut_definition
-from lifecycle.views.seam import inner_definition
+from lifecycle.views.seam import own_definition
 from tests.declared import APPLICATION
 
 # Over an archived table, and over others.
@@ -30,4 +30,4 @@ def replaced_by_the_application(url: str, view: QualifiedName, schema: str = "pu
         definition = cut_definition(value(conn, DEFINITION, (str(view),))) or ""
         # What stood around it gave the table its bare name.
         conn.execute(f"set local search_path = {schema}".encode())
-        conn.execute(f"create or replace view {view} as {inner_definition(definition) or definition}".encode())
+        conn.execute(f"create or replace view {view} as {own_definition(definition)}".encode())

@@ -4,9 +4,9 @@ from datetime import UTC, datetime
 
 import pytest
 
+from lifecycle.archive.elsewhere import ArchivedRows
 from lifecycle.database import connect, rows, value
-from lifecycle.views.archived import archive_layouts, hide_archive, show_archives
-from lifecycle.views.seam import Both, needs_old_texts
+from lifecycle.views.archived import archive_layouts, hide_elsewhere, rows_elsewhere, show_elsewhere
 from tests.archived import archive, restore
 from tests.conftest import MakeApplicationDb
 from tests.declared import APPLICATION
@@ -53,14 +53,14 @@ def test_the_materialized_view_over_the_archive_is_dressed_as_it_was(make_applic
         )
         assert mine[:-1] == theirs[:-1]
     with connect(make_application_db(migrated=True)) as conn:
-        layouts = archive_layouts(conn, APPLICATION)
-        ((source, layout),) = layouts.items()
-        assert list(hide_archive(conn, source, layout.archive.declared.archive))
+        places = rows_elsewhere(conn, APPLICATION)
+        (place,) = places
+        assert list(hide_elsewhere(conn, place.table, place.relations))
         conn.execute("grant select on account_function_usage to authenticator with grant option")
         conn.execute("revoke all on account_function_usage from anon")  # to whom new relations are open by default
         conn.execute("comment on column account_function_usage.usage_count is 'how often'")
         before = [row for row in rows(conn, CATALOG) if row[0] == "account_function_usage"]
-        assert list(show_archives(conn, layouts))
+        assert list(show_elsewhere(conn, places))
         assert "chat_messages_archive" in definition_of(conn, "account_function_usage")
         assert [row for row in rows(conn, CATALOG) if row[0] == "account_function_usage"] == before
 
@@ -75,12 +75,13 @@ def test_a_view_sees_the_archive_only_where_it_needs_no_text_that_is_packed(
     """Rows of a conversation move 92 days after it began at the earliest; midnights differ by up to a day."""
     with connect(make_application_db(rows=False, migrated=True)) as conn:
         (layout,) = archive_layouts(conn, APPLICATION).values()
-    both = Both(layout, ("session_id", "content", "created_at"))
+    archived, columns = ArchivedRows(layout), ("session_id", "content", "created_at")
     for rows_read, needs in {
         f"{JOINED} WHERE ({LATELY.format('90 days')})": None,
         f"{JOINED} WHERE ({LATELY.format('91 days')})": "content",
         f"{JOINED} WHERE ({LATELY.format('23:00:00')})": None,
-        f"{JOINED} WHERE ({LATELY.format('1 mon')})": "content",  # of how many days?
+        f"{JOINED} WHERE ({LATELY.format('2 mons')})": None,
+        f"{JOINED} WHERE ({LATELY.format('3 mons')})": "content",  # of how many days?
         f"{JOINED} WHERE (({LATELY.format('7 days')}) AND (m.role = 'user'::text))": None,
         f"{JOINED} WHERE (({LATELY.format('7 days')}) OR (m.role = 'user'::text))": "content",
         f"{JOINED} WHERE (s.last_activity_at >= (CURRENT_DATE - '7 days'::interval))": "content",
@@ -89,5 +90,6 @@ def test_a_view_sees_the_archive_only_where_it_needs_no_text_that_is_packed(
         f"public.chat_sessions s CROSS JOIN public.chat_messages m WHERE ({LATELY.format('7 days')})": "content",
         f"{JOINED.replace('s.id', 's.account_id')} WHERE ({LATELY.format('7 days')})": "content",
     }.items():
-        assert needs_old_texts(f"SELECT length(m.content) AS n FROM {rows_read}", both) == needs, rows_read
-        assert needs_old_texts(f"SELECT m.session_id FROM {rows_read}", both) is None, rows_read
+        text = f"SELECT length(m.content) AS n FROM {rows_read}"
+        assert archived.old_text_needed(text, columns) == needs, rows_read
+        assert archived.old_text_needed(f"SELECT m.session_id FROM {rows_read}", columns) is None, rows_read

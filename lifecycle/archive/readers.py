@@ -1,5 +1,6 @@
 """What would answer otherwise once old rows are gone from their table, by the catalog."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -9,24 +10,26 @@ from lifecycle.errors import RefusedError
 from lifecycle.language import Phrase, translatable
 from lifecycle.names import QualifiedName
 
-# Views upon views, to the end. The view of recent rows does not change, nor does what reads the table through it alone.
+# Views upon views, to the end. One that is passed by does not change, nor does what reads the table through it alone.
 # A function is known by its text, which may name the table in a comment; a trigger on deletion, by its table.
 CHANGED: Final = r"""
-with recursive reads(oid) as (
+with recursive passed_by(oid) as (
+    select c.oid from unnest(%(passed_by)s::text[]) p(name) join pg_class c on c.oid = to_regclass(p.name)
+), reads(oid) as (
     select distinct r.ev_class from pg_depend d join pg_rewrite r on r.oid = d.objid
      where d.classid = 'pg_rewrite'::regclass and d.refclassid = 'pg_class'::regclass
-       and d.refobjid = to_regclass(%(source)s) and r.ev_class is distinct from to_regclass(%(recent)s)
+       and d.refobjid = to_regclass(%(source)s) and r.ev_class <> all (array(select oid from passed_by))
        and r.ev_class <> d.refobjid
-       -- One that reads the archive, too, misses nothing (lifecycle/views/archived.py).
+       -- One that reads the other rows, too, misses nothing (lifecycle/views/archived.py).
        and not exists (select from pg_depend b join pg_rewrite o on o.oid = b.objid
                         where b.classid = 'pg_rewrite'::regclass and b.refclassid = 'pg_class'::regclass
-                          and o.ev_class = r.ev_class and b.refobjid = to_regclass(%(archive)s))
+                          and o.ev_class = r.ev_class and b.refobjid = to_regclass(%(beside)s))
      union
     select r.ev_class from reads v
       join pg_depend d on d.classid = 'pg_rewrite'::regclass and d.refclassid = 'pg_class'::regclass
                       and d.refobjid = v.oid
       join pg_rewrite r on r.oid = d.objid
-     where r.ev_class <> v.oid and r.ev_class is distinct from to_regclass(%(recent)s)
+     where r.ev_class <> v.oid and r.ev_class <> all (array(select oid from passed_by))
 )
 select case c.relkind when 'm' then 'materialized view' else 'view' end, format('%%I.%%I', n.nspname, c.relname), ''
   from reads v join pg_class c on c.oid = v.oid join pg_namespace n on n.oid = c.relnamespace
@@ -53,12 +56,13 @@ select 'trigger', quote_ident(t.tgname), t.tgrelid::regclass::text
  order by 1, 2, 3
 """
 FUNCTION: Final = "function"
+TRIGGER: Final = "trigger"
 KINDS: Final = {
     "view": translatable("view {name}"),
     "materialized view": translatable("materialized view {name}"),
     FUNCTION: translatable("function {name}"),
     "policy": translatable("policy {name} on {table}"),
-    "trigger": translatable("trigger {name} on {table}"),
+    TRIGGER: translatable("trigger {name} on {table}"),
 }
 # A row that others point to cannot leave: they would be deleted, changed or in the way.
 REFERENCES: Final = """
@@ -83,19 +87,37 @@ class Reader:
         return str(self.told)
 
 
-def changed_readers(conn: Connection, archive: Archive, managed_schemas: tuple[str, ...] = ()) -> tuple[Reader, ...]:
-    """Everything that reads the table, views upon views included, in order of kind and name."""
-    recent, own = archive.declared.recent_view, archive.declared.read_function
+def readers_without(
+    conn: Connection,
+    source: QualifiedName,
+    beside: QualifiedName,
+    passed_by: Sequence[QualifiedName] = (),
+    managed_schemas: tuple[str, ...] = (),
+    own_function: QualifiedName | None = None,
+) -> tuple[Reader, ...]:
+    """Everything that reads a table and not the rows `beside` it, views upon views included, by kind and name.
+
+    Views that are `passed_by` do not need those rows; `own_function` is one of ours.
+    """
     values = {
-        "source": str(archive.source),
-        "archive": str(archive.declared.archive),
-        "recent": str(recent) if recent else None,
-        "name": archive.source.name,
+        "source": str(source),
+        "beside": str(beside),
+        "passed_by": list(map(str, passed_by)),
+        "name": source.name,
         "managed": list(managed_schemas),
-        "own_schema": own.schema if own else None,
-        "own_function": own.name if own else None,
+        "own_schema": own_function.schema if own_function else None,
+        "own_function": own_function.name if own_function else None,
     }
     return tuple(Reader(*row) for row in rows(conn, CHANGED, values))
+
+
+def changed_readers(conn: Connection, archive: Archive, managed_schemas: tuple[str, ...] = ()) -> tuple[Reader, ...]:
+    """Everything that the archive would change, in order of kind and name."""
+    declared = archive.declared
+    recent = (declared.recent_view,) if declared.recent_view else ()
+    return readers_without(
+        conn, archive.source, declared.archive, recent, managed_schemas, own_function=declared.read_function
+    )
 
 
 def readers_in_the_way(conn: Connection, archive: Archive, managed_schemas: tuple[str, ...] = ()) -> tuple[Reader, ...]:

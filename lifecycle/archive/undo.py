@@ -11,7 +11,7 @@ from lifecycle.database import Connection, rows, value
 from lifecycle.declarations.application import Application
 from lifecycle.errors import RefusedError
 from lifecycle.names import QualifiedName
-from lifecycle.views.archived import hide_archive
+from lifecycle.views.archived import hide_elsewhere
 
 MADE: Final = """
 select distinct archive_schema, archive_table from lifecycle.archived_columns order by 1, 2
@@ -41,7 +41,7 @@ def take_archives_back(conn: Connection, application: Application) -> Iterator[s
     declared = {archive.declared.archive: archive for archive in archives_of(application.archived_tables)}
     for name in made:
         if archive := declared.get(name):
-            yield from hide_archive(conn, archive.source, name)
+            yield from hide_elsewhere(conn, archive.source, (name,))
         with conn.transaction():
             conn.execute(LOCK_TIMEOUT)
             yield from _drop(conn, name, declared.get(name))

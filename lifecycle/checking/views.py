@@ -10,7 +10,7 @@ from lifecycle.database import Connection
 from lifecycle.declarations.application import Application
 from lifecycle.migrating.names_only import is_names_only
 from lifecycle.migrating.state import installed
-from lifecycle.views.archived import archive_layouts, blind_views
+from lifecycle.views.archived import blind_views, rows_elsewhere
 from lifecycle.views.kept_plan import KeptPlan, plan_kept
 from lifecycle.views.statistics import statistics_status
 
@@ -60,7 +60,7 @@ def kept_mismatches(conn: Connection, application: Application) -> Iterator[Mism
         if status.name not in application.views.kept:
             told = "is kept and declared no more: `lifecycle migrate` gives it back"
             yield Mismatch(CAPABILITY, str(status.name), told)
-    for blind in blind_views(conn, archive_layouts(conn, application)):
+    for blind in blind_views(conn, rows_elsewhere(conn, application)):
         told = f"{blind.told}: run `lifecycle migrate`, which lets it read both or says why not"
         yield Mismatch(CAPABILITY, str(blind.view), told)
 

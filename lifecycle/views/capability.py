@@ -5,11 +5,12 @@ from typing import Final
 
 from psycopg import sql
 
+from lifecycle.cold.narrow import index_narrow_tables
 from lifecycle.database import Connection
 from lifecycle.declarations.application import Application
 from lifecycle.declarations.model import interval
 from lifecycle.migrating.capability import Capability, Statements
-from lifecycle.views.archived import archive_layouts, show_archives
+from lifecycle.views.archived import rows_elsewhere, show_elsewhere
 from lifecycle.views.give_back import give_back, kept_views
 from lifecycle.views.keep import keep_views
 
@@ -45,10 +46,11 @@ def view_policies(application: Application) -> Statements:
 
 
 def view_objects(conn: Connection, application: Application) -> Iterator[str]:
-    """Keep the declared views, let the others see archives, forget what is known about views that are not declared."""
-    layouts = archive_layouts(conn, application)
-    yield from keep_views(conn, application.views, layouts)
-    yield from show_archives(conn, layouts)
+    """Keep the declared views, let the others see rows that stand elsewhere, forget what is known of others."""
+    places = rows_elsewhere(conn, application)
+    yield from keep_views(conn, application.views, places)
+    yield from show_elsewhere(conn, places)
+    yield from index_narrow_tables(conn, application)
     with conn.transaction():
         conn.execute(FORGET_STATES.encode())
         conn.execute(FORGET_PROBLEMS.encode())
@@ -62,7 +64,10 @@ def give_all_back(conn: Connection, _application: Application) -> Iterator[str]:
 VIEWS: Final = Capability(
     "views",
     declared=lambda application: bool(
-        application.views.materialized or application.views.kept or application.archived_tables
+        application.views.materialized
+        or application.views.kept
+        or application.archived_tables
+        or any(table.cold_after for table in application.event_tables.values())
     ),
     files=("views.sql", "kept.sql"),
     executors={"public.figures_as_of(view text)": ("ops", "service_role")},

@@ -4,13 +4,12 @@ Nothing of the application's is dropped, and the view stays what it was to every
 kept stays as it is; the reason is told.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from psycopg import sql
 
-from lifecycle.archive.layout import Layout
 from lifecycle.database import Connection, rows, value
 from lifecycle.declarations.views import KeptView, Views
 from lifecycle.errors import RefusedError
@@ -33,7 +32,7 @@ from lifecycle.views.catalog import (
 from lifecycle.views.definition import cut_definition, kept_view, order_over_outputs
 from lifecycle.views.give_back import give_back, kept_views
 from lifecycle.views.keys import TABLE_KINDS, RefreshKey, change_query, derive_key, moves, require_one_answer
-from lifecycle.views.seam import inner_definition, needs_old_texts, over_both, read_both
+from lifecycle.views.seam import Elsewhere, over_both, own_definition, read_both
 from lifecycle.views.tables import kept_table, make_history, make_table
 from lifecycle.views.unstable import unstable_columns
 from lifecycle.views.watch import times_of, watch_tables
@@ -97,12 +96,10 @@ class Keeping:
     unstable: tuple[str, ...]
 
 
-def plan_keeping(
-    conn: Connection, name: QualifiedName, declared: KeptView, layouts: Mapping[QualifiedName, Layout]
-) -> Keeping:
+def plan_keeping(conn: Connection, name: QualifiedName, declared: KeptView, elsewhere: Sequence[Elsewhere]) -> Keeping:
     """How a view would be kept, in the caller's transaction, whose search_path becomes empty. Reads only.
 
-    `layouts` are the archives whose rows count as those of their tables.
+    `elsewhere` says where rows stand that count as those of their tables.
 
     RefusedError says why it cannot be.
     """
@@ -115,14 +112,14 @@ def plan_keeping(
     require_changeable(view)
     definition = cut_definition(view.plain) or view.plain.rstrip("; ")
     readable = cut_definition(view.readable) or view.readable
-    order = order_over_outputs(inner_definition(readable) or readable, view.columns)
+    order = order_over_outputs(own_definition(readable), view.columns)
     require_one_answer(readable, functions_of_readers(conn, name))
     sources = read_sources(conn, name)
-    # One that needs old texts goes on reading the table alone; the archive names it before it moves anything.
-    if read := [both for both in read_both(conn, name, layouts) if not needs_old_texts(readable, both)]:
+    # One that cannot read all goes on reading the table alone, and is named before any of its rows moves.
+    if read := [both for both in read_both(conn, name, readable, elsewhere) if not both.obstacle(readable)]:
         shown = [column.name for column in view.columns]
         definition, readable = over_both(definition, shown, read), over_both(readable, shown, read)
-        sources += tuple(read_table(conn, both.layout.archive.declared.archive) for both in read)
+        sources += tuple(read_table(conn, relation) for both in read for relation in both.elsewhere.relations)
     columns = {source.name: source.columns for source in sources}
     # No trigger notes the REFRESH of a materialized view, nor what changes elsewhere.
     always = any(source.kind in ("m", "f") for source in sources)
@@ -130,7 +127,7 @@ def plan_keeping(
         view=view,
         definition=definition,
         order=order,
-        key=derive_key(view, readable, sources, declared),
+        key=derive_key(view, readable, sources, _led_to_elsewhere(declared, elsewhere, columns)),
         sources=tuple(source for source in sources if source.kind in TABLE_KINDS),
         table=kept_table(name),
         moves="always" if always else moves(readable, foreign_functions(conn, name)),
@@ -138,7 +135,19 @@ def plan_keeping(
     )
 
 
-def keep_views(conn: Connection, views: Views, layouts: Mapping[QualifiedName, Layout]) -> Iterator[str]:
+def _led_to_elsewhere(declared: KeptView, elsewhere: Sequence[Elsewhere], read: Container[QualifiedName]) -> KeptView:
+    """The declaration with the way to the key of rows that stand elsewhere and are read: that of their table."""
+    led = {
+        relation: declared.by[place.table]
+        for place in elsewhere
+        if place.table in declared.by
+        for relation in place.relations
+        if relation in read
+    }
+    return declared.model_copy(update={"by": led | declared.by})
+
+
+def keep_views(conn: Connection, views: Views, elsewhere: Sequence[Elsewhere]) -> Iterator[str]:
     """Keep the declared views, those first that others read, and give back those that are declared no longer.
 
     A line per view that was changed or cannot be kept. A rerun finishes what was cut off, and adopts a definition that
@@ -148,17 +157,17 @@ def keep_views(conn: Connection, views: Views, layouts: Mapping[QualifiedName, L
     keepings: list[tuple[Keeping, bool]] = []
     for place, name in enumerate(in_order(conn, views)):
         declared = views.kept[name]
-        if is_as_it_was(conn, name, views, layouts, place):
+        if is_as_it_was(conn, name, views, elsewhere, place):
             continue
         try:
             with conn.transaction():
-                keeping = plan_keeping(conn, name, declared, layouts)
+                keeping = plan_keeping(conn, name, declared, elsewhere)
                 key = keeping.key.column if keeping.key else None
                 made = make_table(conn, keeping.table, name, keeping.view.columns, keeping.definition, key)
                 if declared.history:
                     _refuse_history_of_people(keeping)
                     make_history(conn, keeping.table, name, keeping.view.columns)
-                _write(conn, keeping, views, layouts, place)
+                _write(conn, keeping, views, elsewhere, place)
             keepings.append((keeping, made))
         except RefusedError as refused:
             optional = declared.optional and str(refused) == MISSING
@@ -215,13 +224,17 @@ def watched_columns(keepings: Sequence[Keeping]) -> dict[QualifiedName, set[str]
     return found
 
 
-def _declared_as(name: QualifiedName, views: Views, layouts: Mapping[QualifiedName, Layout]) -> str:
+def _declared_as(name: QualifiedName, views: Views, elsewhere: Sequence[Elsewhere]) -> str:
     """Everything beside the catalog that a keeping is derived from."""
-    archives = [
-        f"{source} {layout.archive.declared.archive} {layout.fingerprint}" for source, layout in layouts.items()
-    ]
     shared = views.model_dump_json(include={"times", "time_zone", "most_share"})
-    return " ".join([release(), views.kept[name].model_dump_json(exclude={"why"}), shared, *sorted(archives)])
+    return " ".join(
+        [
+            release(),
+            views.kept[name].model_dump_json(exclude={"why"}),
+            shared,
+            *sorted(each.fingerprint for each in elsewhere),
+        ]
+    )
 
 
 def in_order(conn: Connection, views: Views) -> list[QualifiedName]:
@@ -230,14 +243,14 @@ def in_order(conn: Connection, views: Views) -> list[QualifiedName]:
 
 
 def is_as_it_was(
-    conn: Connection, name: QualifiedName, views: Views, layouts: Mapping[QualifiedName, Layout], place: int
+    conn: Connection, name: QualifiedName, views: Views, elsewhere: Sequence[Elsewhere], place: int
 ) -> bool:
     """Whether a view is kept as its declaration, its definition and what it reads ask for; `place` as `in_order`."""
     values = {
         "schema": name.schema,
         "name": name.name,
         "view": str(name),
-        "declared": _declared_as(name, views, layouts),
+        "declared": _declared_as(name, views, elsewhere),
         "place": place,
     }
     with conn.transaction(force_rollback=True):
@@ -245,9 +258,7 @@ def is_as_it_was(
         return bool(rows(conn, AS_IT_WAS, values))
 
 
-def _write(
-    conn: Connection, keeping: Keeping, views: Views, layouts: Mapping[QualifiedName, Layout], place: int
-) -> None:
+def _write(conn: Connection, keeping: Keeping, views: Views, elsewhere: Sequence[Elsewhere], place: int) -> None:
     name, key = keeping.view.name, keeping.key
     found = {source.name: times_of(views.times, source.name, source.columns) for source in keeping.sources}
     times = {table: column for table, column in found.items() if column is not None}
@@ -272,7 +283,7 @@ def _write(
             "share": views.most_share,
             "history": declared.history,
             "zone": views.time_zone,
-            "declared": _declared_as(name, views, layouts),
+            "declared": _declared_as(name, views, elsewhere),
         },
     )
     conn.execute(FORGET_SOURCES.encode(), (name.schema, name.name))

@@ -1,17 +1,17 @@
 """What `lifecycle migrate` would do with each declared view, and why one stays as it is. Reads the catalog only."""
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from lifecycle.archive.layout import Layout
 from lifecycle.database import Connection
 from lifecycle.declarations.application import Application
 from lifecycle.errors import RefusedError
 from lifecycle.language import Phrase, translatable
 from lifecycle.names import QualifiedName
-from lifecycle.views.archived import archive_layouts
+from lifecycle.views.archived import rows_elsewhere
 from lifecycle.views.keep import MISSING, in_order, is_as_it_was, plan_keeping
+from lifecycle.views.seam import Elsewhere
 from lifecycle.views.statistics import StatisticStatus, statistics_status
 
 State = Literal["kept", "to be kept", "stays", "absent"]
@@ -39,15 +39,15 @@ class KeptPlan:
 def plan_kept(conn: Connection, application: Application) -> tuple[KeptPlan, ...]:
     """Every declared view, those first that others read."""
     views = application.views
-    layouts = archive_layouts(conn, application)
+    elsewhere = rows_elsewhere(conn, application)
     known = {status.name: status for status in statistics_status(conn)}
     found = []
     for place, name in enumerate(in_order(conn, views) if views.kept else ()):
         status = known.get(name)
-        if status and status.state == "kept" and is_as_it_was(conn, name, views, layouts, place):
+        if status and status.state == "kept" and is_as_it_was(conn, name, views, elsewhere, place):
             how = KeptPlan(name, "kept", "kept", status.key, status.moves, status.unstable, seen=True)
         else:
-            how = _planned(conn, name, application, layouts, status)
+            how = _planned(conn, name, application, elsewhere, status)
         found.append(how)
     return tuple(found)
 
@@ -56,14 +56,14 @@ def _planned(
     conn: Connection,
     name: QualifiedName,
     application: Application,
-    layouts: Mapping[QualifiedName, Layout],
+    elsewhere: Sequence[Elsewhere],
     status: StatisticStatus | None,
 ) -> KeptPlan:
     declared, seen = application.views.kept[name], status is not None
     try:
         # The path that this sets goes back with it, also where a transaction is open already.
         with conn.transaction(force_rollback=True):
-            keeping = plan_keeping(conn, name, declared, layouts)
+            keeping = plan_keeping(conn, name, declared, elsewhere)
     except RefusedError as refused:
         if str(refused) == MISSING:
             # One that may be missing is forgotten; of another its table waits until somebody says what becomes of it.

@@ -76,6 +76,11 @@ def rebuild(conn: Connection, view: View, body: str) -> str:
     return f"materialized view {name} was built anew"
 
 
+def require_rebuildable(conn: Connection, name: QualifiedName) -> None:
+    """RefusedError when another materialized view reads it, which would go with it."""
+    _plain_readers(conn, name)
+
+
 def _beside(index: str) -> str:
     return (NEW + index).encode()[:LONGEST].decode(errors="ignore")
 

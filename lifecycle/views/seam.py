@@ -1,39 +1,41 @@
-"""Views over a table and its archive: rows that move change no figure.
+"""Views over a table and other places where its rows stand: rows that move there change no figure.
 
-Around its own definition a view gets a CTE of the table's name that holds the rows of both:
+Around its own definition a view gets a layer, a CTE of the table's name that holds the rows of all places:
 
     WITH messages AS NOT MATERIALIZED (SELECT ... FROM public.messages m UNION ALL SELECT ... FROM public.archive a)
     SELECT <columns> FROM (<definition>) lifecycle_seam
 
-The CTE has the columns that the definition reads and no others, so that it pins none of the application's.
+The CTE has the columns that the definition reads and no others, so that it pins none of the application's. A view of
+two such tables has two layers, one around the other, so that each can be taken off by itself.
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
-from typing import Final
+from itertools import pairwise
+from typing import Final, Protocol
 
 from sqlglot import exp
 from sqlglot.dialects.postgres import Postgres
 from sqlglot.tokens import Token, TokenType
 
-from lifecycle.archive.layout import Layout
 from lifecycle.database import Connection, rows
-from lifecycle.declarations.model import fixed_length
 from lifecycle.errors import RefusedError
 from lifecycle.language import Phrase
 from lifecycle.names import QualifiedName, quoted
 from lifecycle.views.definition import parse_definition
 
 MARK: Final = "lifecycle_seam"
-# Midnights differ from zone to zone.
-A_DAY: Final = timedelta(days=1)
+# PostgreSQL gives the same name to no two layers.
+MARKED: Final = re.compile(f"{MARK}(_[0-9]+)?")
 READS: Final = """
 select n.nspname::text, c.relname::text, array(
            select a.attname::text from pg_attribute a
             where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
-              and (a.attnum = any (array_agg(d.refobjsubid)) or 0 = all (array_agg(d.refobjsubid))) order by a.attnum)
+              and (a.attnum = any (array_agg(d.refobjsubid)) or 0 = all (array_agg(d.refobjsubid))) order by a.attnum),
+       array(select a.attname::text from pg_attribute a
+              where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped order by a.attnum),
+       0 < any (array_agg(d.refobjsubid))
   from pg_rewrite w
   join pg_depend d on d.classid = 'pg_rewrite'::regclass and d.objid = w.oid and d.refclassid = 'pg_class'::regclass
   join pg_class c on c.oid = d.refobjid and c.oid <> w.ev_class
@@ -42,170 +44,165 @@ select n.nspname::text, c.relname::text, array(
 """
 
 
+class Elsewhere(Protocol):
+    """Where rows of a table stand beside it: in an archive, or in what is kept of cold months."""
+
+    @property
+    def table(self) -> QualifiedName: ...
+
+    @property
+    def relations(self) -> tuple[QualifiedName, ...]:
+        """What a view reads beside the table."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Another one after any change of these relations that a view's text depends on."""
+
+    @property
+    def passed_by(self) -> QualifiedName | None:
+        """A view of the table's own rows, which is to stay one."""
+
+    @property
+    def accepted(self) -> bool:
+        """Whether somebody accepted that views lose these rows."""
+
+    @property
+    def missed(self) -> str:
+        """What a view misses that reads the table alone, for people."""
+
+    @property
+    def fewest_columns(self) -> tuple[str, ...] | None:
+        """What is read for a view that only counts rows; None where that is every column."""
+
+    def selected(self, relation: QualifiedName, columns: Sequence[str]) -> str:
+        """The rows of one of the relations, as SQL."""
+
+    def concerns(self, definition: str) -> bool:
+        """Whether a definition, every name with its schema, may read any of these rows."""
+
+    def obstacle(self, definition: str, columns: Sequence[str]) -> str | None:
+        """Why a view with this definition cannot read them in these columns; None where it can."""
+
+
 @dataclass(frozen=True)
 class Both:
-    """A table and its archive in the eyes of one view: the columns that it reads."""
+    """A table and where else its rows stand in the eyes of one view: the columns that it reads."""
 
-    layout: Layout
+    elsewhere: Elsewhere
     columns: tuple[str, ...]
 
     @property
     def table(self) -> QualifiedName:
-        return self.layout.archive.source
-
-    @property
-    def unreadable(self) -> tuple[str, ...]:
-        """Columns whose old values only a reader outside of the database can unpack."""
-        packed = {column.name for column in self.layout.compressed}
-        return tuple(column for column in self.columns if column in packed)
+        return self.elsewhere.table
 
     def rows(self) -> str:
-        """The rows of both, as SQL."""
+        """The rows of all of them, as SQL."""
         live = ", ".join(f"m.{quoted(name)}" for name in self.columns)
-        return (
-            f"SELECT {live} FROM {self.table} m UNION ALL"
-            f" SELECT {', '.join(map(self._archived, self.columns))} FROM {self.layout.archive.declared.archive} a"
-        )
+        others = (self.elsewhere.selected(relation, self.columns) for relation in self.elsewhere.relations)
+        return " UNION ALL ".join([f"SELECT {live} FROM {self.table} m", *others])
 
-    def _archived(self, name: str) -> str:
-        column = self.layout.column(name)
-        if column.compressed:
-            return f"NULL::{column.type} AS {quoted(name)}"
-        cast = "" if column.built_in else f"::{column.type}"
-        return f"a.{quoted(name)}{cast} AS {quoted(name)}"
+    def obstacle(self, definition: str) -> str | None:
+        """Why the view, by its definition, cannot read them all."""
+        return self.elsewhere.obstacle(definition, self.columns)
 
 
-def read_both(conn: Connection, view: QualifiedName, archives: Mapping[QualifiedName, Layout]) -> tuple[Both, ...]:
-    """The archived tables that a view reads itself, views that it reads left aside, and whose archive it does not."""
-    read = {QualifiedName(schema, name): tuple(columns) for schema, name, columns in rows(conn, READS, (str(view),))}
+def read_both(conn: Connection, view: QualifiedName, definition: str, places: Iterable[Elsewhere]) -> tuple[Both, ...]:
+    """The tables that a view reads itself, not through views, and whose other rows it should read and does not."""
+    read = tables_read(conn, view)
+    own = own_definition(definition)
     return tuple(
-        Both(layout, read[table])
-        for table, layout in archives.items()
-        if table in read and layout.archive.declared.archive not in read
+        Both(place, read[place.table].columns_in(own, place.fewest_columns))
+        for place in places
+        if place.table in read and not set(place.relations) <= read.keys() and place.concerns(own)
     )
 
 
-def needs_old_texts(definition: str, both: Both) -> str | None:
-    """The packed column of which the definition may need old values; None where it cannot.
+@dataclass(frozen=True)
+class Read:
+    """What a view reads of a relation itself; `named` is false where the catalog knows of no single column."""
 
-    It cannot where each SELECT that reads one keeps to groups that began more recently than their rows may move: that
-    joins the table of groups by its key and compares its time with the present, less than the declared age.
-    """
-    groups = both.layout.archive.declared.groups
-    if not both.unreadable:
-        return None
-    if groups.time is None or groups.after is None:
-        return both.unreadable[0]
-    for select in parse_definition(definition).find_all(exp.Select):
-        aliases = {table.alias_or_name: QualifiedName(table.db, table.name) for table in _tables(select)}
-        for alias in (alias for alias, name in aliases.items() if name == both.table):
-            read = {
-                c.name
-                for c in select.find_all(exp.Column)
-                if c.table == alias and c.find_ancestor(exp.Select) is select
-            }
-            if needed := read & set(both.unreadable):
-                within = [a for a, name in aliases.items() if name == groups.table and _joined(select, alias, a, both)]
-                if not any(_looks_back_less(select, found, both) for found in within):
-                    return min(needed)
-    return None
+    columns: tuple[str, ...]
+    every: tuple[str, ...]
+    named: bool
+
+    def columns_in(self, definition: str, fewest: tuple[str, ...] | None) -> tuple[str, ...]:
+        """The columns that the definition needs. PostgreSQL notes none for whole rows, nor where rows are counted."""
+        if reads_whole_rows(definition):
+            return self.every
+        return self.columns if self.named or fewest is None else fewest
 
 
-def _tables(select: exp.Select) -> Iterator[exp.Table]:
-    start = select.args.get("from_") or select.args.get("from")
-    for source in (start, *(select.args.get("joins") or ())):
-        if source is not None and isinstance(source.this, exp.Table):
-            yield source.this
+def tables_read(conn: Connection, view: QualifiedName) -> dict[QualifiedName, Read]:
+    """The relations that a view reads itself."""
+    return {
+        QualifiedName(schema, name): Read(tuple(columns), tuple(every), named)
+        for schema, name, columns, every, named in rows(conn, READS, (str(view),))
+    }
 
 
-def _conditions(select: exp.Select) -> Iterator[exp.Expr]:
-    """What holds of every row of the SELECT's first table: its WHERE, part by part."""
-    where = select.args.get("where")
-    if where is not None:
-        body = where.this.unnest()
-        yield from (part.unnest() for part in (body.flatten() if isinstance(body, exp.And) else (body,)))
-
-
-def _joined(select: exp.Select, rows_alias: str, groups_alias: str, both: Both) -> bool:
-    declared = both.layout.archive.declared
-    wanted = {(rows_alias, declared.group), (groups_alias, declared.groups.id)}
-    parts = list(_conditions(select))
-    for join in select.args.get("joins") or ():
-        on = join.args.get("on")
-        if on is not None:
-            body = on.unnest()
-            parts += [part.unnest() for part in (body.flatten() if isinstance(body, exp.And) else (body,))]
-    return any(
-        isinstance(part, exp.EQ)
-        and {
-            (side.table, side.name)
-            for side in (part.left.unnest(), part.right.unnest())
-            if isinstance(side, exp.Column)
-        }
-        == wanted
-        for part in parts
-    )
-
-
-def _looks_back_less(select: exp.Select, groups_alias: str, both: Both) -> bool:
-    groups = both.layout.archive.declared.groups
-    for part in _conditions(select):
-        if not isinstance(part, exp.GTE | exp.GT):
-            continue
-        column, since = part.left.unnest(), part.right.unnest()
-        if not (isinstance(column, exp.Column) and (column.table, column.name) == (groups_alias, groups.time)):
-            continue
-        if isinstance(since, exp.Sub) and isinstance(since.left.unnest(), exp.CurrentDate | exp.CurrentTimestamp):
-            back = _length(since.right.unnest())
-            if back is not None and groups.after and back + A_DAY < fixed_length(groups.after):
-                return True
-    return False
-
-
-def _length(interval: exp.Expr) -> timedelta | None:
-    """How long an interval is that PostgreSQL prints as days or as a time of day; None for any other."""
-    text = interval.this if isinstance(interval, exp.Cast) else interval
-    if isinstance(text, exp.Interval):
-        text = text.this
-    if not isinstance(text, exp.Literal):
-        return None
-    if days := re.fullmatch(r"(\d+) days?", text.name):
-        return timedelta(days=int(days[1]))
-    if clock := re.fullmatch(r"(\d+):(\d\d):(\d\d)", text.name):
-        hours, minutes, seconds = map(int, clock.groups())
-        return timedelta(hours=hours, minutes=minutes, seconds=seconds)
-    return None
+def reads_whole_rows(definition: str) -> bool:
+    """Whether a definition uses a row of something as one value: PostgreSQL prints it as e.*"""
+    try:
+        tree = parse_definition(definition)
+    except RefusedError:
+        return True
+    return any(column.table and isinstance(column.this, exp.Star) for column in tree.find_all(exp.Column))
 
 
 def over_both(definition: str, columns: Sequence[str], read: Sequence[Both]) -> str:
-    """The definition over tables and archives; RefusedError where the text gives no room for it."""
+    """The definition over tables and their other rows, a layer each; RefusedError where the text has no room for it."""
     body = definition.strip().removesuffix(";")
-    parts = []
+    shown = ", ".join(f"{MARK}.{quoted(name)}" for name in columns)
     for both in read:
         body = _unqualified(body, both.table)
-        parts.append(f"{quoted(both.table.name)} AS NOT MATERIALIZED ({both.rows()})")
-    shown = ", ".join(f"{MARK}.{quoted(name)}" for name in columns)
-    return f"WITH {', '.join(parts)} SELECT {shown} FROM ({body}) {MARK}"
+        body = f"WITH {quoted(both.table.name)} AS NOT MATERIALIZED ({both.rows()}) SELECT {shown} FROM ({body}) {MARK}"
+    return body
 
 
-def inner_definition(text: str) -> str | None:
-    """The application's own definition inside such a view; None for any other.
+@dataclass(frozen=True)
+class _Layer:
+    """Where in a text a layer stands under which name, and where in it the definition that it was laid around."""
 
-    It names the archived tables without their schema.
-    """
-    end = text.rfind(f") {MARK}")
-    if end < 0:
-        return None
+    start: int
+    body_start: int
+    body_end: int
+    end: int
+    name: str
+
+
+def own_definition(text: str) -> str:
+    """The application's own definition inside all layers. It names the tables of the layers without their schema."""
+    layers = _layers(text)
+    return text[layers[-1].body_start : layers[-1].body_end].strip() if layers else text
+
+
+def inner_definition(text: str, relation: QualifiedName) -> str | None:
+    """The text without the layer that reads `relation`; None where it has none."""
+    layers = _layers(text)
+    for place, layer in enumerate(layers):
+        if f" {relation} " in text[layer.start : layer.body_start]:
+            behind = text[layer.end :]
+            if not layer.start:
+                # The order that stands behind: of the next layer then, or the application's own.
+                after = layers[place + 1 : place + 2]
+                behind = behind.replace(f"{layer.name}.", f"{after[0].name}.") if after else ""
+            return f"{text[: layer.start]}{text[layer.body_start : layer.body_end].strip()}{behind}".strip()
+    return None
+
+
+def _layers(text: str) -> list[_Layer]:
+    """The layers of a view's text, the outermost first."""
+    found: list[_Layer] = []
     open_brackets: list[int] = []
-    for token in Postgres.Tokenizer().tokenize(text):
-        if token.start == end:
-            # What PostgreSQL prints before the bracket differs from version to version.
-            return text[open_brackets[-1] + 1 : end].strip()
+    for token, follower in pairwise(Postgres.Tokenizer().tokenize(f"{text.rstrip().removesuffix(';')} ;")):
         if token.token_type is TokenType.L_PAREN:
             open_brackets.append(token.start)
         elif token.token_type is TokenType.R_PAREN:
-            open_brackets.pop()
-    return None
+            opened = open_brackets.pop()
+            if MARKED.fullmatch(follower.text):
+                start = open_brackets[-1] + 1 if open_brackets else 0
+                found.append(_Layer(start, opened + 1, token.start, follower.end + 1, follower.text))
+    return found[::-1]
 
 
 def _unqualified(body: str, table: QualifiedName) -> str:
