@@ -35,9 +35,11 @@ def two_people(make_application_db: MakeApplicationDb) -> str:
     return made
 
 
-def export(conn: Connection, person: Person | str, folder: Path, application: Any = APPLICATION) -> PersonExport:
+def export(
+    conn: Connection, person: Person | str, folder: Path, application: Any = APPLICATION, **options: Any
+) -> PersonExport:
     key = str(person.account) if isinstance(person, Person) else person
-    return export_person(conn, application, key, folder, operator="tester", now=datetime.now(UTC))
+    return export_person(conn, application, key, folder, operator="tester", now=datetime.now(UTC), **options)
 
 
 def exported(folder: Path) -> Rows:

@@ -6,9 +6,11 @@ from typing import Any, Final
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
+from lifecycle.cold.tables import thawed_name
 from lifecycle.declarations.application import Application
-from lifecycle.declarations.consent import Consent
+from lifecycle.declarations.consent import Consent, ConsentedTable, Purpose
 from lifecycle.migrating.capability import Capability, Statements
+from lifecycle.names import QualifiedName
 
 # What is declared no more is not acted on any more. Decisions that were carried out stay.
 FORGET: Final = (sql.SQL("delete from lifecycle.consent_purposes"), sql.SQL("delete from lifecycle.consent_record"))
@@ -16,10 +18,10 @@ FORGET: Final = (sql.SQL("delete from lifecycle.consent_purposes"), sql.SQL("del
 
 def consent_policies(application: Application) -> Statements:
     """Make the policy tables equal to the declarations."""
-    return (*FORGET, *_written(application.consent)) if application.consent else FORGET
+    return (*FORGET, *_written(application, application.consent)) if application.consent else FORGET
 
 
-def _written(consent: Consent) -> Iterator[sql.Composed]:
+def _written(application: Application, consent: Consent) -> Iterator[sql.Composed]:
     record = consent.record
     yield _insert(
         "consent_record",
@@ -33,7 +35,7 @@ def _written(consent: Consent) -> Iterator[sql.Composed]:
     for number, (name, purpose) in enumerate(consent.purposes.items(), 1):
         held = {"purpose": name, "position": number, "given": purpose.given, "withdrawal": purpose.withdrawal}
         yield _insert("consent_purposes", held)
-        for position, (table, declared) in enumerate(purpose.tables.items(), 1):
+        for position, (table, declared) in enumerate(_tables(application, purpose), 1):
             yield _insert(
                 "consent_tables",
                 {
@@ -43,10 +45,18 @@ def _written(consent: Consent) -> Iterator[sql.Composed]:
                     "person_column": declared.by,
                     "time_column": declared.time,
                     "replacements": Jsonb(declared.replacements()),
-                    "optional": declared.optional,
+                    "optional": declared.optional or table not in purpose.tables,
                     "optional_columns": list(declared.optional_columns),
                 },
             )
+
+
+def _tables(application: Application, purpose: Purpose) -> Iterator[tuple[QualifiedName, ConsentedTable]]:
+    """The declared tables; an event table is followed by the one of its rows that were taken out of cold files."""
+    for table, declared in purpose.tables.items():
+        yield table, declared
+        if (events := application.event_tables.get(table)) and events.cold_after:
+            yield thawed_name(table), declared
 
 
 def _insert(table: str, row: Mapping[str, Any]) -> sql.Composed:
@@ -60,6 +70,6 @@ def _insert(table: str, row: Mapping[str, Any]) -> sql.Composed:
 CONSENT: Final = Capability(
     "consent",
     declared=lambda application: application.consent is not None and application.personal_data is not None,
-    files=("consent.sql",),
+    files=("consent.sql", "cold_files.sql"),
     policies=consent_policies,
 )

@@ -148,7 +148,7 @@ begin
             insert into lifecycle.consent_decisions as d (purpose, subject, given, decided_at)
             select $2, c.subject, c.given, c.decided_at from changed c
             on conflict (purpose, subject) do update
-               set given = excluded.given, decided_at = excluded.decided_at, carried_out_at = now()
+               set given = excluded.given, decided_at = excluded.decided_at, carried_out_at = now(), looked_in_files_at = null
             returning given
         )
         select count(*) filter (where not n.given), count(*) filter (where n.given) from noted n

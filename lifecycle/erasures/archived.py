@@ -1,26 +1,46 @@
-"""Archives on the map of personal data: what is done to rows of a table is done to its archived rows, too."""
+"""Archives and thawed rows on the map of personal data: what is done to rows of a table is done to these, too."""
 
 import hashlib
-from collections.abc import Iterator
-from typing import Final
+from collections.abc import Iterable, Iterator
+from typing import Final, TypeVar
 
+from lifecycle.cold.tables import narrow_name, thawed_name
 from lifecycle.declarations.application import Application
 from lifecycle.declarations.archive import ArchivedTable
-from lifecycle.declarations.personal_data import PersonalData, PersonalTable, Replacement, Step
+from lifecycle.declarations.personal_data import Limit, PersonalData, PersonalTable, Replacement, Source, Step
 from lifecycle.names import QualifiedName
 
 # Columns that the archive keeps beside a compressed one: its gzip, and the checksum of its text.
 GZIP, SHA256 = "_gzip", "_sha256"
 RESTORED: Final = QualifiedName("lifecycle", "restored_groups")
 GROUP_KEY: Final = "group_key"
+Listed = TypeVar("Listed", Source, Limit)
 
 
 def with_archives(application: Application, data: PersonalData) -> Iterator[tuple[QualifiedName, PersonalTable]]:
-    """The declared tables, each followed by its archive: a row that moves meanwhile is met in one or the other."""
+    """The declared tables, each followed by its archive: a row that moves meanwhile is met in one or the other.
+
+    So it is with rows that were taken out of cold files, in a table like their own, and with what views read of the
+    others.
+    """
     for name, table in data.tables.items():
         yield name, table
+        if (events := application.event_tables.get(name)) and events.cold_after:
+            thawed = {"optional": True, "time": table.time or events.time}
+            yield thawed_name(name), table.model_copy(update=thawed)
+            # The rows leave it before they are erased (lifecycle/cold/thaw.py): a find is a fault.
+            yield narrow_name(name), table.model_copy(update=thawed)
         if declared := application.archive.root.get(name):
             yield declared.archive, _archived(table, declared)
+
+
+def with_thawed_rows(application: Application, listed: Iterable[Listed]) -> Iterator[Listed]:
+    """Sources or limits of a key; one that reads an event table is followed by one for its rows from cold files."""
+    for entry in listed:
+        yield entry
+        events = application.event_tables.get(entry.table) if entry.table else None
+        if entry.table and events and events.cold_after:
+            yield entry.model_copy(update={"table": thawed_name(entry.table), "optional": True})
 
 
 def restored_groups(application: Application, data: PersonalData) -> PersonalTable | None:

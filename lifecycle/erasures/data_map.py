@@ -10,14 +10,15 @@ from typing import Any, Final, TypeVar
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
+from lifecycle.cold.tables import narrow_name
 from lifecycle.declarations.application import Application
-from lifecycle.declarations.personal_data import PERSON, Key, PersonalData, PersonalTable, Step
-from lifecycle.erasures.archived import RESTORED, restored_groups, with_archives
+from lifecycle.declarations.personal_data import PERSON, Key, Limit, PersonalData, PersonalTable, Source, Step
+from lifecycle.erasures.archived import RESTORED, restored_groups, with_archives, with_thawed_rows
 from lifecycle.erasures.policy import ERASURE
 from lifecycle.names import QualifiedName
 
 Statements = Sequence[sql.SQL | sql.Composed]
-Listed = TypeVar("Listed")
+Listed = TypeVar("Listed", Source, Limit)
 
 
 @dataclass(frozen=True)
@@ -59,10 +60,12 @@ def mapped_tables(application: Application) -> Iterator[MappedTable]:
     restored = restored_groups(application, data)
     ours = {**({RESTORED: restored} if restored else {}), **OWN_TABLES}
     tables = {**dict(with_archives(application, data)), **ours}
+    searched_only = {narrow_name(relation) for relation in application.event_tables}
     for name, table in tables.items():
         events = application.event_tables.get(name)
         time = table.time or (events.time if events else None)
-        yield MappedTable(name, table, time, table.steps, table.treatments())
+        steps = () if name in searched_only else table.steps
+        yield MappedTable(name, table, time, steps, table.treatments())
 
 
 FORGET: Final = tuple(
@@ -83,8 +86,8 @@ def map_statements(application: Application) -> Statements:
         *FORGET,
         _insert("erasure_policy", _policy(application, data)),
         *(_insert("erasure_key_kinds", row) for row in _kinds(data)),
-        *(_insert("erasure_key_sources", row) for row in _sources(data)),
-        *(_insert("erasure_key_limits", row) for row in _limits(data)),
+        *(_insert("erasure_key_sources", row) for row in _sources(application, data)),
+        *(_insert("erasure_key_limits", row) for row in _limits(application, data)),
         *(_insert("erasure_steps", row) for row in _steps(application)),
         *(_insert("personal_data_columns", row) for row in _columns(application)),
     )
@@ -153,15 +156,17 @@ def _kinds(data: PersonalData) -> Iterator[dict[str, Any]]:
         }
 
 
-def _each(data: PersonalData, listed: Callable[[Key], Iterable[Listed]]) -> Iterator[tuple[dict[str, Any], Listed]]:
-    """What the kinds of keys list, each with the columns that say where it stands."""
+def _each(
+    application: Application, data: PersonalData, listed: Callable[[Key], Iterable[Listed]]
+) -> Iterator[tuple[dict[str, Any], Listed]]:
+    """What the kinds of keys list, each with the columns that say where it stands; of rows from cold files, too."""
     for kind, key in data.keys.items():
-        for position, entry in enumerate(listed(key), 1):
+        for position, entry in enumerate(with_thawed_rows(application, listed(key)), 1):
             yield {"kind": kind, "position": position}, entry
 
 
-def _sources(data: PersonalData) -> Iterator[dict[str, Any]]:
-    for place, source in _each(data, lambda key: key.sources):
+def _sources(application: Application, data: PersonalData) -> Iterator[dict[str, Any]]:
+    for place, source in _each(application, data, lambda key: key.sources):
         yield place | {
             "table_name": _text(source.table),
             "by_column": source.by,
@@ -175,8 +180,8 @@ def _sources(data: PersonalData) -> Iterator[dict[str, Any]]:
         }
 
 
-def _limits(data: PersonalData) -> Iterator[dict[str, Any]]:
-    for place, limit in _each(data, lambda key: key.unless):
+def _limits(application: Application, data: PersonalData) -> Iterator[dict[str, Any]]:
+    for place, limit in _each(application, data, lambda key: key.unless):
         yield place | {
             "table_name": _text(limit.table),
             "column_name": limit.column,

@@ -9,10 +9,12 @@ from datetime import datetime
 from typing import Any, Final
 
 from lifecycle.database import Connection, rows, value, without_statement_timeout
+from lifecycle.erasures.cold_files import HAS_MANIFEST
 from lifecycle.errors import RefusedError
 from lifecycle.language import _
 
 PLAN: Final = "select step, table_name, action, found_by, rows, reason, beyond from lifecycle.plan_erasure(%s)"
+COLD_FILES: Final = "select count(*) from lifecycle.cold_files f where f.state = 'live'"
 WORDS: Final = "select table_name, column_name, rows from lifecycle.plan_words_of_others(%s)"
 HELD: Final = """
 select hold_reason from lifecycle.deletion_jobs where request_id = (select lifecycle.carried_out_under(%s))
@@ -136,6 +138,13 @@ def reach_told(conn: Connection, request_id: str, steps: Iterable[PlannedStep]) 
     told = told.format(beyond=beyond, bound=bound)
     reason = value(conn, HELD, (request_id,))
     return told + " " + _("Held: {reason}.").format(reason=reason) if reason else told
+
+
+def cold_told(conn: Connection) -> str:
+    """That rows in cold files are not among those of a plan; "" where there are no such files."""
+    files = value(conn, COLD_FILES) if value(conn, HAS_MANIFEST) else 0
+    told = _("Rows in cold months are not counted here: the job looks through their {files:,} files when it runs.")
+    return told.format(files=files) if files else ""
 
 
 def receipts(conn: Connection, request_id: str) -> tuple[Receipt, ...]:

@@ -121,7 +121,37 @@ begin
      where j.id = any (jobs) and j.state = 'erased';
 end $$;
 
--- The end of a batch. `outside` says who searched compressed text, and how much of it.
+-- Raises unless every file of cold months was looked through for this batch, and none is left in the store that readers do
+-- not find any more: such a one may hold what was just taken away, and so may what is filled for views. What a move wrote of a
+-- month that nobody changed meanwhile holds what the month does. `cold` is what the worker says of it.
+create or replace function lifecycle.require_cold_files_searched(cold jsonb) returns void
+language plpgsql stable set search_path = ''
+as $$
+declare
+    unsearched bigint;
+    left_over  bigint;
+begin
+    if to_regclass('lifecycle.cold_files') is null then
+        return;
+    end if;
+    execute 'select count(*) filter (where f.state = ''live'' and not coalesce($1 -> ''searched'', ''[]'') @> to_jsonb(f.id)),
+                    count(*) filter (where f.state = ''retired'' or f.state <> ''live'' and lifecycle.is_outdated(f.move_id))
+                    + (select count(*) from lifecycle.cold_moves m where m.state = ''exporting'' and lifecycle.is_outdated(m.id))
+                    + (select count(*) from pg_class c
+                        where c.relnamespace = to_regnamespace(''event_partitions'') and c.relkind = ''r'' and not c.relispartition
+                          and obj_description(c.oid, ''pg_class'') like ''lifecycle:narrow of %'')
+               from lifecycle.cold_files f where f.state <> ''removed'''
+       into unsearched, left_over using cold;
+    if unsearched > 0 and cold is null then
+        raise exception 'months in cold storage can only be searched by the job erase_personal_data (% files)', unsearched
+            using errcode = 'feature_not_supported', hint = 'Leave deletion requests to that job.';
+    elsif unsearched + left_over > 0 then
+        raise exception 'cold files came, or wait to be removed from the store (% and %): it is tried again', unsearched, left_over
+            using errcode = 'serialization_failure';
+    end if;
+end $$;
+
+-- The end of a batch. `outside` says who searched compressed text, and how much of it, and cold files.
 create or replace function lifecycle.conclude_erasure(batch uuid, outside jsonb default '{"compressed": "not unpacked: the database cannot"}')
 returns void
 language plpgsql set search_path = ''
@@ -130,8 +160,9 @@ declare
     jobs bigint[];
 begin
     perform lifecycle.renew_erasure_lease(batch);
+    perform lifecycle.require_cold_files_searched(outside -> 'cold');
     jobs := array(select j.id from lifecycle.deletion_jobs j where j.batch_id = batch and j.state = 'erased' order by j.id for update);
-    perform lifecycle.do_with_jobs('conclude_jobs', jobs, outside);
+    perform lifecycle.do_with_jobs('conclude_jobs', jobs, outside #- '{cold,searched}');
     delete from lifecycle.erasure_needles n where n.batch_id = batch;
 end $$;
 

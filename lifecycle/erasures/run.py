@@ -1,8 +1,8 @@
 """One batch of deletion requests, from the claim to the receipts.
 
-Each step is a database function in a transaction of its own (the SQL files beside this one). What is added here
-is the search of compressed text, which the database cannot do, and an account of what happened, in counts. A worker
-that is killed loses its jobs when their lease runs out, and the next one goes on where it stopped.
+Each step is a database function in a transaction of its own (the SQL files beside this one). What is added here is what
+the database cannot do, the search of compressed text and of cold files, and an account of what happened, in counts. A
+worker that is killed loses its jobs when their lease runs out, and the next one goes on where it stopped.
 """
 
 import time
@@ -12,7 +12,9 @@ from typing import Final
 
 from psycopg.types.json import Jsonb
 
+from lifecycle.cold.storage import ColdStorage
 from lifecycle.database import Connection, rows, value, without_statement_timeout
+from lifecycle.erasures.cold_files import ColdErasure, ColdPeople, failure_in_cold_files
 from lifecycle.erasures.compressed import CompressedSearch, search_compressed
 from lifecycle.errors import LifecycleError
 from lifecycle.language import _
@@ -61,8 +63,7 @@ select r.id, r.request_id::text, extract(epoch from r.issued_at - j.seen_at)::do
 # Another session refreshes a materialized view: as patient as public.process_deletion_jobs().
 REFRESH_TRIES: Final = 120
 REFRESH_PAUSE: Final = 1.0
-# Between two steps; the lease of the batch lasts for minutes.
-LONGEST_REST: Final = 60.0
+LONGEST_REST: Final = 60.0  # between two steps; the lease of the batch lasts for minutes
 LOCK_NOT_AVAILABLE: Final = "55P03"
 
 
@@ -117,6 +118,7 @@ class BatchResult:
     searched_rows: int
     search_milliseconds: int
     compressed: CompressedSearch
+    cold: ColdErasure
     proofs: tuple[Proof, ...]
 
     @property
@@ -138,6 +140,7 @@ class _Batch:
     sleep: Callable[[float], None]
     seconds: dict[str, float]
     pacing: Pacing
+    cold: ColdPeople
     compressed: CompressedSearch = field(default_factory=CompressedSearch)
 
     def step(self, step: str, relation: int | None = None, outside: Jsonb | None = None) -> str:
@@ -156,21 +159,24 @@ def erase_batch(
     conn: Connection,
     *,
     batch_size: int | None = None,
+    storage: ColdStorage | None = None,
     pacing: Pacing = UNPACED,
     progress: Callable[[str, float], None] = lambda _message, _fraction: None,
     sleep: Callable[[float], None] = time.sleep,
 ) -> BatchResult | None:
     """Claim the most urgent jobs, erase and prove them; None when no job is due.
 
-    The session keeps no state between transactions. `batch_size` is the policy's unless given. What goes wrong with a
-    job fails the job, not the caller; psycopg.Error is for a connection that breaks and a database that is not
-    migrated.
+    The session keeps no state between transactions. `batch_size` is the policy's unless given; `storage` is where
+    months are that left the database: without it no request is verified while there are any. What goes wrong with a job
+    fails the job, not the caller; psycopg.Error is for a connection that breaks and a database that is not migrated.
     """
     name = value(conn, CLAIM, (batch_size,))
     if name is None:
         return None
-    batch = _Batch(conn, name, value(conn, JOBS, (name,)), progress, sleep, {}, pacing)
-    for step in (_collect, _erase, _sign_in_users, _refresh, _search, _unpack, _conclude):
+    jobs = value(conn, JOBS, (name,))
+    cold = ColdPeople(conn, name, jobs, storage, progress)
+    batch = _Batch(conn, name, jobs, progress, sleep, {}, pacing, cold)
+    for step in (_collect, _thaw, _erase, _sign_in_users, _refresh, _thaw_words, _search, _unpack, _conclude):
         if not step(batch):
             break
     return _result(batch)
@@ -179,6 +185,34 @@ def erase_batch(
 def _collect(batch: _Batch) -> bool:
     batch.progress(_("collecting keys"), 0.0)
     return batch.step("collect") != "failed"
+
+
+def _thaw(batch: _Batch) -> bool:
+    """Rows that come out of files may tell of further keys, or that somebody else has one."""
+    while True:
+        found = _in_cold_files(batch, batch.cold.thaw_rows_by_key)
+        if not found:
+            return found is not None
+        if batch.step("collect") == "failed":
+            return False
+
+
+def _thaw_words(batch: _Batch) -> bool:
+    return all(_in_cold_files(batch, work) is not None for work in (batch.cold.thaw_rows_by_word, batch.cold.remove))
+
+
+def _in_cold_files(batch: _Batch, work: Callable[[], bool]) -> bool | None:
+    """What `work` says; None when it failed: the jobs are tried again, and nothing is taken for erased."""
+    started = time.perf_counter()
+    try:
+        outcome = work()
+    except Exception as error:
+        if batch.conn.closed:
+            raise
+        batch.fail(*failure_in_cold_files(error))
+        return None
+    batch.seconds["cold"] = batch.seconds.get("cold", 0) + time.perf_counter() - started
+    return outcome
 
 
 def _erase(batch: _Batch) -> bool:
@@ -235,7 +269,10 @@ def _unpack(batch: _Batch) -> bool:
 
 def _conclude(batch: _Batch) -> bool:
     batch.progress(_("writing receipts"), 1.0)
-    return batch.step("conclude", outside=Jsonb({"compressed": asdict(batch.compressed)})) != "failed"
+    return (
+        batch.step("conclude", outside=Jsonb({"compressed": asdict(batch.compressed), "cold": batch.cold.done.told()}))
+        != "failed"
+    )
 
 
 def _result(batch: _Batch) -> BatchResult:
@@ -258,5 +295,6 @@ def _result(batch: _Batch) -> BatchResult:
         searched_rows=searched,
         search_milliseconds=milliseconds,
         compressed=batch.compressed,
+        cold=batch.cold.done,
         proofs=tuple(Proof(*row) for row in rows(batch.conn, PROOFS, values)),
     )

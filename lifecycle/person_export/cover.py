@@ -18,7 +18,7 @@ PAGE: Final = """\
 | 作成日時 / made at | {now} UTC |
 | 記録番号 / number in our log | {number} |
 | 表の数 / tables | {tables:,} |
-| 件数 / rows | {rows:,} |
+| 件数 / rows | {rows} |
 
 **日本語** - このフォルダーには、上のアカウントに結び付いていることをデータベースが保証している行だけが入っています。\
 すべて同じ一時点の内容です。各表は JSON（保存されているままの内容）と CSV（表計算ソフトで読むためのもの）の二つの\
@@ -61,12 +61,14 @@ SECTION: Final = """\
 | 表 / table | `{table}` |
 | 内容 | {ja} |
 | what it is | {en} |
-| 件数 / rows | {rows:,} |
+| 件数 / rows | {rows} |
 | どのように見つけたか / how found | {found} |
 
 """
 ARCHIVED: Final = ("（古い行の保管場所。文章は圧縮を解いてあります）", " (old rows, their texts unpacked)")
 DERIVED: Final = ("（あなたの他のデータから算出したもの）", " (derived from other data of yours)")
+# Rows of months that left the database for files.
+COLD: Final = "{rows:,}（うちファイルに移した古い月 / of these from cold months: {cold:,}）"
 PARTLY: Final = ("（この資料に必要な列のみ）", " (only the columns that identify you)")
 
 
@@ -80,7 +82,7 @@ def cover_sheet(
         now=f"{now.astimezone(UTC):%Y-%m-%d %H:%M:%S}",
         number=number,
         tables=len(full),
-        rows=sum(each.rows for each in full),
+        rows=_rows(sum(each.rows for each in full), sum(each.cold for each in full)),
         sections="".join(_section(application, each) for each in full),
         empty=", ".join(f"`{each.table.name}`" for each in empty) or "-",
     )
@@ -94,9 +96,13 @@ def _section(application: Application, written: Written) -> str:
         table=table.name,
         ja=_cell(ja),
         en=_cell(en),
-        rows=written.rows,
-        found="<br>".join(_found(application, found) for found in written.found if found.rows),
+        rows=_rows(written.rows, written.cold),
+        found="<br>".join(_found(application, found) for found in written.by_way),
     )
+
+
+def _rows(count: int, cold: int) -> str:
+    return COLD.format(rows=count, cold=cold) if cold else f"{count:,}"
 
 
 def _explained(application: Application, written: Written) -> tuple[str, str]:

@@ -35,7 +35,9 @@ end $$;
 -- client typed: they may be a stranger's, whose rows must never be handed out. A client may have chosen the id of a row of
 -- the person's own, too: `claimed` is to be compared with ids alone, in a text it could mean anything. Nothing is
 -- changed. The limits of a key ask who stays, so the person has to be one who leaves, for as long as this takes.
-create or replace function lifecycle.bound_keys(person text) returns table (kind text, key text, claimed boolean)
+-- `in_place` names relations of this session that are read instead of tables, or null for tables that are a part of these.
+create or replace function lifecycle.bound_keys(person text, in_place jsonb default '{}')
+returns table (kind text, key text, claimed boolean)
 language plpgsql set search_path = '' set plan_cache_mode = 'force_custom_plan'
 as $$
 #variable_conflict use_variable
@@ -65,9 +67,13 @@ begin
         for wanted in select k.* from lifecycle.erasure_key_kinds k order by k.position loop
             for source in select s.* from lifecycle.erasure_key_sources s
                            where s.kind = wanted.kind and (s.bound or wanted.form = 'id') order by s.position loop
+                continue when in_place -> source.table_name = 'null';
+                source.table_name := coalesce(in_place ->> source.table_name, source.table_name);
                 perform lifecycle.collect_keys_from(array[job], wanted, source);
             end loop;
             for bound in select l.* from lifecycle.erasure_key_limits l where l.kind = wanted.kind order by l.position loop
+                continue when in_place -> bound.table_name = 'null';
+                bound.table_name := coalesce(in_place ->> bound.table_name, bound.table_name);
                 others := lifecycle.keys_of_others(bound, lifecycle.keys_of(array[job], wanted.kind));
                 delete from lifecycle.erasure_keys k where k.job_id = job and k.kind = wanted.kind and k.key = any (others);
             end loop;

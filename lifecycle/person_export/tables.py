@@ -1,12 +1,14 @@
 """Which rows of which tables belong into an export, and the queries that read them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from psycopg import sql
+from psycopg.types.json import Jsonb
 
 from lifecycle.archive.layout import GZIP, SHA256
+from lifecycle.cold.tables import thawed_name
 from lifecycle.database import Connection, rows, value
 from lifecycle.declarations.application import Application
 from lifecycle.declarations.personal_data import PersonalData, Step
@@ -16,7 +18,10 @@ from lifecycle.names import QualifiedName
 
 # The keys of the person, for one transaction; statements that name them would stand in the server's log.
 KEYS: Final = sql.SQL("pg_temp.person_export_keys")
-MAKE_KEYS: Final = "create temporary table person_export_keys on commit drop as select * from lifecycle.bound_keys(%s)"
+DROP_KEYS: Final = "drop table if exists pg_temp.person_export_keys"
+MAKE_KEYS: Final = """
+create temporary table person_export_keys on commit drop as select * from lifecycle.bound_keys(%s, %s)
+"""
 ANALYZE: Final = "analyze pg_temp.person_export_keys"
 FOUND_KINDS: Final = "select distinct kind from pg_temp.person_export_keys"
 THERE: Final = "select lifecycle.is_there(%(name)s), lifecycle.reachable(%(name)s) is not null"
@@ -69,11 +74,13 @@ class ExportedColumn:
 
 @dataclass(frozen=True)
 class Way:
-    """How rows are found: `by` is a key of this kind. `query` copies those that no way before it has found."""
+    """How rows are found: `by` is a key of this kind. `query` copies those that no way before it has found; `cold` ones
+    come from cold months."""
 
     by: str
     kind: str
     query: sql.Composed
+    cold: bool = False
 
 
 @dataclass(frozen=True)
@@ -90,27 +97,36 @@ class ExportedTable:
     partly: bool = False
 
 
-def collect_keys(conn: Connection, person: str) -> None:
-    """Collect what the person's rows are found by, for the rest of the caller's transaction."""
-    conn.execute(MAKE_KEYS, (person,))
+def collect_keys(conn: Connection, person: str, in_place: Mapping[str, str | None] | None = None) -> None:
+    """Collect what the person's rows are found by, for the rest of the caller's transaction.
+
+    `in_place`: relations of this session that are read instead of tables, None for a table that is a part of these.
+    """
+    conn.execute(DROP_KEYS)
+    conn.execute(MAKE_KEYS, (person, Jsonb(in_place or {})))
     conn.execute(ANALYZE)
 
 
-def exported_tables(conn: Connection, application: Application) -> Iterator[ExportedTable]:
+def exported_tables(
+    conn: Connection, application: Application, cold: Mapping[QualifiedName, sql.Composable]
+) -> Iterator[ExportedTable]:
     """The tables of the map that are there, in its order, and the platform's table of people who sign in.
 
-    Needs the keys. RefusedError when one cannot be read, or lacks a column by which it has to be.
+    Needs the keys. `cold`: of event tables, the relation of their rows from cold months, with the same columns.
+    RefusedError when one cannot be read, or lacks a column by which it has to be.
     """
+    thawed = {thawed_name(table) for table in (*application.event_tables, *cold)}
     kinds = {kind for (kind,) in rows(conn, FOUND_KINDS)}
     archives = {declared.archive: source for source, declared in application.archive.root.items()}
     for table in mapped_tables(application):
-        if table.steps and table.name.schema != OURS and _is_there(conn, table.name):
+        ours = table.name.schema == OURS or table.name in thawed
+        if table.steps and not ours and _is_there(conn, table.name):
             source = archives.get(table.name)
             columns = tuple(_columns(conn, table.name, source))
             yield ExportedTable(
                 name=table.name,
                 columns=columns,
-                ways=_ways(conn, table.name, columns, table.steps, kinds),
+                ways=_ways(conn, table.name, columns, table.steps, kinds, cold.get(table.name)),
                 why=table.declared.why,
                 comment=value(conn, COMMENT, (str(table.name),)),
                 archive_of=source,
@@ -148,6 +164,7 @@ def _ways(
     columns: tuple[ExportedColumn, ...],
     steps: tuple[Step, ...],
     kinds: set[str],
+    cold: sql.Composable | None = None,
 ) -> tuple[Way, ...]:
     types = dict(rows(conn, COLUMNS, (str(table),)))
     found: list[Way] = []
@@ -160,13 +177,15 @@ def _ways(
             )
         if kind in kinds:
             condition = _condition(by, kind, unowned, types[by])
-            query = COPY.format(
-                columns=sql.SQL(", ").join(column.selected() for column in columns),
-                table=table.identifier,
-                condition=condition,
-                before=sql.SQL("").join(sql.SQL(" and ({}) is not true").format(other) for other in before),
-            )
-            found.append(Way(by, kind, query))
+            for relation in (table.identifier, cold):
+                if relation is not None:
+                    query = COPY.format(
+                        columns=sql.SQL(", ").join(column.selected() for column in columns),
+                        table=relation,
+                        condition=condition,
+                        before=sql.SQL("").join(sql.SQL(" and ({}) is not true").format(other) for other in before),
+                    )
+                    found.append(Way(by, kind, query, cold=relation is cold))
             before.append(condition)
     return tuple(found)
 
