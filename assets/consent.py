@@ -10,10 +10,19 @@ from assets.bundle import Bundle
 from assets.checks import Finding, checks_of_one_look
 from assets.progress import log_progress
 from assets.tables import table_metadata
-from lifecycle.consent.apply import JOB, AgainstConsent, ConsentRun, apply_consents, rows_against_consent
+from lifecycle.consent.apply import (
+    JOB,
+    AgainstConsent,
+    ConsentRun,
+    NotInFiles,
+    apply_consents,
+    not_in_files,
+    rows_against_consent,
+)
 from lifecycle.database import Connection
 from lifecycle.declarations.application import Application
 from lifecycle.pacing import pacing_of
+from resources.cold_storage import ColdMonths
 from resources.postgres import ApplicationDatabase, retried_when_busy
 
 KEY: Final = dg.AssetKey(["consent_decisions"])
@@ -45,20 +54,28 @@ def consent_metadata(run: ConsentRun) -> dict[str, Any]:
         "rows_cleared": sum(run.cleared.values()),
         "decisions": table_metadata(DECISION_COLUMNS, decisions),
         "cleared": table_metadata(CLEARED_COLUMNS, list(run.cleared.items())),
+        **({"rows_from_cold_files": run.thawed} if run.thawed else {}),
     }
 
 
-def no_rows_against_consent(found: tuple[AgainstConsent, ...]) -> Finding:
-    """No row is held for a purpose that its person has withdrawn, but for those of the last two hours."""
+def no_rows_against_consent(seen: tuple[tuple[AgainstConsent, ...], tuple[NotInFiles, ...]]) -> Finding:
+    """No row is held for a purpose that its person has withdrawn, but for those of the last two hours; cold months were
+    looked through for every withdrawal."""
+    found, unseen = seen
     total = sum(each.rows for each in found)
+    told = []
     if total:
-        told = "; ".join(f"{each.rows:,} rows of {each.table} ({each.purpose})" for each in found)
-        return Finding(False, f"{told} stand against consent; run the job {JOB}", {"rows": total})
-    return Finding(True, "no row stands against consent", {"rows": 0})
+        against = "; ".join(f"{each.rows:,} rows of {each.table} ({each.purpose})" for each in found)
+        told.append(f"{against} stand against consent")
+    told += [f"cold files of {u.table} were not looked through for {u.people:,} people ({u.purpose})" for u in unseen]
+    metadata = {"rows": total, "people_not_looked_for_in_cold_files": sum(each.people for each in unseen)}
+    if told:
+        return Finding(False, f"{'; '.join(told)}; run the job {JOB}", metadata)
+    return Finding(True, "no row stands against consent", metadata)
 
 
-def _look(conn: Connection) -> tuple[AgainstConsent, ...]:
-    return rows_against_consent(conn, SLACK)
+def _look(conn: Connection) -> tuple[tuple[AgainstConsent, ...], tuple[NotInFiles, ...]]:
+    return rows_against_consent(conn, SLACK), not_in_files(conn, SLACK)
 
 
 def bundle(application: Application) -> Bundle:
@@ -86,10 +103,15 @@ def bundle(application: Application) -> Bundle:
         code_version=CODE_VERSION,
     )
     def consent_decisions(
-        context: dg.AssetExecutionContext, database: ApplicationDatabase
+        context: dg.AssetExecutionContext, database: ApplicationDatabase, cold_storage: ColdMonths
     ) -> dg.MaterializeResult[None]:
         with retried_when_busy(), database.connect() as conn:
-            run = apply_consents(conn, pacing=pacing_of(application, JOB), progress=log_progress(context))
+            run = apply_consents(
+                conn,
+                storage=cold_storage.open(),
+                pacing=pacing_of(application, JOB),
+                progress=log_progress(context),
+            )
         return dg.MaterializeResult(metadata=consent_metadata(run))
 
     checks = checks_of_one_look(

@@ -15,6 +15,7 @@ from assets.erasure_checks import erasure_checks
 from assets.progress import log_progress
 from assets.stored_once import stored_once
 from assets.tables import table_metadata
+from lifecycle.cold.storage import ColdStorage
 from lifecycle.database import Connection
 from lifecycle.declarations.application import Application
 from lifecycle.erasures.data_map import mapped_tables
@@ -23,6 +24,7 @@ from lifecycle.erasures.queue import QueueStatus, enqueue, queue_status
 from lifecycle.erasures.run import BatchResult, Residue, erase_batch
 from lifecycle.erasures.status import OpenRequests, open_requests
 from lifecycle.pacing import pacing_of
+from resources.cold_storage import ColdMonths
 from resources.postgres import ApplicationDatabase, retried_when_busy
 
 KEY: Final = dg.AssetKey(["personal_data_erasures"])
@@ -61,6 +63,13 @@ UNPACKED_COLUMNS: Final = {
     "unreadable": ("int", "texts that could not be unpacked"),
     "seconds": ("float", "how long it took"),
 }
+COLD_COLUMNS: Final = {
+    "files": ("int", "files of cold months that were searched"),
+    "rows": ("int", "rows that were taken out of them to be changed"),
+    "rewritten": ("int", "files that were written anew without those"),
+    "removed": ("int", "objects that were removed from the store, and seen to be gone"),
+    "seconds": ("float", "how long it took"),
+}
 STEP_COLUMNS: Final = {"step": ("string", "step of the batch"), "seconds": ("float", "how long it took")}
 RECEIPT_COLUMNS: Final = {
     "receipt": ("int", "number of the receipt in the chain"),
@@ -85,6 +94,11 @@ class ErasureConfig(dg.Config):
 
 def _findings(findings: tuple[Residue, ...]) -> dg.TableMetadataValue:
     return table_metadata(FINDING_COLUMNS, [(found.column, found.rows, found.reason) for found in findings])
+
+
+def _cold(batch: BatchResult) -> tuple[int, int, int, int, float]:
+    cold = batch.cold
+    return (cold.files, cold.rows, cold.rewritten, cold.removed, cold.milliseconds / 1000)
 
 
 def batch_metadata(batch: BatchResult) -> dict[str, Any]:
@@ -125,6 +139,7 @@ def batch_metadata(batch: BatchResult) -> dict[str, Any]:
                 )
             ],
         ),
+        **({"cold": table_metadata(COLD_COLUMNS, [_cold(batch)])} if batch.cold.files else {}),
         "steps": table_metadata(STEP_COLUMNS, [(step, round(spent, 3)) for step, spent in batch.seconds.items()]),
         "receipts": table_metadata(
             RECEIPT_COLUMNS,
@@ -158,12 +173,16 @@ def returned_metadata(returned: tuple[ReturnedData, ...]) -> dict[str, Any]:
 
 
 def erase_and_describe(
-    context: dg.AssetExecutionContext, conn: Connection, application: Application, look_for_returned: bool
+    context: dg.AssetExecutionContext,
+    conn: Connection,
+    application: Application,
+    storage: ColdStorage | None,
+    look_for_returned: bool,
 ) -> dg.MaterializeResult[None]:
     """Enqueue, erase one batch, describe it; errors as in `erase_batch`."""
     metadata = returned_metadata(find_returned(conn)) if look_for_returned else {}
     enqueue(conn)
-    batch = erase_batch(conn, pacing=pacing_of(application, JOB), progress=log_progress(context))
+    batch = erase_batch(conn, storage=storage, pacing=pacing_of(application, JOB), progress=log_progress(context))
     if batch is not None:
         metadata |= batch_metadata(batch)
         for failed in batch.failed:
@@ -196,10 +215,13 @@ def bundle(application: Application) -> Bundle:
         code_version=CODE_VERSION,
     )
     def personal_data_erasures(
-        context: dg.AssetExecutionContext, config: ErasureConfig, database: ApplicationDatabase
+        context: dg.AssetExecutionContext,
+        config: ErasureConfig,
+        database: ApplicationDatabase,
+        cold_storage: ColdMonths,
     ) -> dg.MaterializeResult[None]:
         with retried_when_busy(), database.connect() as conn:
-            made = erase_and_describe(context, conn, application, config.look_for_returned)
+            made = erase_and_describe(context, conn, application, cold_storage.open(), config.look_for_returned)
             return stored_once(context, made)
 
     return Bundle(assets=[personal_data_erasures], checks=[erasure_checks(KEY)])

@@ -17,7 +17,7 @@ from lifecycle.declarations.views import KeptView
 from lifecycle.errors import LifecycleError
 from lifecycle.names import QualifiedName
 from lifecycle.pacing import pacing_of
-from lifecycle.views.archived import archive_layouts, blind_views
+from lifecycle.views.archived import blind_views, rows_elsewhere
 from lifecycle.views.statistics import (
     StatisticOutcome,
     StatisticStatus,
@@ -138,7 +138,7 @@ def _refreshed(
 
 def _blind(conn: Connection, application: Application, name: QualifiedName) -> str:
     """What the text of a view misses of archived rows; empty where it misses nothing."""
-    found = blind_views(conn, archive_layouts(conn, application))
+    found = blind_views(conn, rows_elsewhere(conn, application))
     return next((blind.told for blind in found if blind.view == name), "")
 
 

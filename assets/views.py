@@ -11,7 +11,7 @@ from assets.bundle import Bundle
 from lifecycle.declarations.application import Application
 from lifecycle.declarations.views import MaterializedView
 from lifecycle.names import QualifiedName
-from lifecycle.views.archived import archive_layouts, blind_views
+from lifecycle.views.archived import blind_views, rows_elsewhere
 from lifecycle.views.plan import ViewAge, view_ages
 from lifecycle.views.refreshing import RefreshOutcome, refresh_view
 from resources.postgres import ApplicationDatabase, retried_when_busy
@@ -113,7 +113,7 @@ def _freshness_check(application: Application) -> dg.AssetChecksDefinition:
     ) -> Iterator[dg.AssetCheckResult]:
         with retried_when_busy(), database.transaction() as conn:
             ages = view_ages(conn)
-            blind = {str(found.view): found.told for found in blind_views(conn, archive_layouts(conn, application))}
+            blind = {str(found.view): found.told for found in blind_views(conn, rows_elsewhere(conn, application))}
         for key in sorted(context.selected_asset_check_keys):
             name = str(names[key.asset_key])
             yield freshness_result(key.asset_key, key.name, ages.get(name), blind=blind.get(name, ""))

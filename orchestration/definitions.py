@@ -14,6 +14,7 @@ from assets import (
     access,
     archive,
     checking,
+    cold,
     consent,
     dagster_storage,
     erasures,
@@ -36,15 +37,22 @@ from orchestration.heavy import require_known
 from orchestration.jobs import build_jobs
 from orchestration.schedules import build_schedules
 from resources.closed import closed
+from resources.cold_storage import ColdMonths
 from resources.dataframes import DataFrames
 from resources.postgres import ApplicationDatabase
 from resources.slack import BASE_URL, UI_URL, Slack
 from resources.timetable import Timetable
 from resources.variables import (
+    ACCESS_KEY_VARIABLE,
     APPLICATION_VARIABLE,
     BASE_URL_VARIABLE,
     CHANNEL_VARIABLE,
+    COLD_URL_VARIABLE,
+    ENDPOINT_VARIABLES,
     LANGUAGE_VARIABLE,
+    REGION_VARIABLE,
+    SECRET_KEY_VARIABLE,
+    SESSION_TOKEN_VARIABLE,
     TOKEN_VARIABLE,
     UI_URL_VARIABLE,
     URL_VARIABLE,
@@ -60,6 +68,7 @@ from sensors.run_outcomes import run_outcomes
 # What each capability shows, by the name of its folder in lifecycle/.
 BUNDLES: Final[Mapping[str, Callable[[Application], Bundle]]] = {
     "partitions": partitions.bundle,
+    "cold": cold.bundle,
     "erasures": erasures.bundle,
     "consent": consent.bundle,
     "archive": archive.bundle,
@@ -117,6 +126,14 @@ def build_definitions(
     resources: dict[str, Any] = {
         "database": ApplicationDatabase(url=url),
         "dataframes": DataFrames(url=url),
+        "cold_storage": ColdMonths(
+            url=environment_variable(COLD_URL_VARIABLE),
+            access_key=environment_variable(ACCESS_KEY_VARIABLE),
+            secret_key=environment_variable(SECRET_KEY_VARIABLE),
+            session_token=environment_variable(SESSION_TOKEN_VARIABLE),
+            region=environment_variable(REGION_VARIABLE),
+            endpoint=next(filter(None, map(environment_variable, ENDPOINT_VARIABLES)), ""),
+        ),
         "timetable": Timetable(jobs=sorted(scheduled), by_hand=sorted({job.name for job in jobs} - scheduled)),
         "slack": Slack(
             token=environment_variable(TOKEN_VARIABLE),

@@ -41,6 +41,11 @@ ASSET_JOBS: Final = (
         "Make the months ahead, drop those past retention, empty the default partition; then check.",
     ),
     AssetJob(
+        "move_cold_months",
+        "cold",
+        "Move months past `cold_after` into files, put changed rows back, remove what is past retention; then check.",
+    ),
+    AssetJob(
         "refresh_analytics_hourly",
         "views",
         "Refresh the materialized views, each on its own; then check their age.",

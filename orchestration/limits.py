@@ -11,6 +11,8 @@ MOST_SECONDS_OF: Final[Mapping[str, int]] = {
     # Copies whole tables; goes on where it stopped when it is launched again.
     "convert_event_tables": 72 * HOUR,
     "build_hot_query_indexes": 24 * HOUR,
+    # A month of a large table is read, written, sent and fetched again.
+    "move_cold_months": 24 * HOUR,
     # Hourly jobs: the next one is more use than a run that hangs.
     "refresh_analytics_hourly": 2 * HOUR,
     "refresh_derived_statistics": 2 * HOUR,

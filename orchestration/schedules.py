@@ -3,7 +3,7 @@
 A heavy job starts in no quiet hour: a daily start is put off to the end of them, an hourly one is skipped.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, time
 from types import MappingProxyType
@@ -11,10 +11,12 @@ from typing import Any, Final
 
 import dagster as dg
 
+from assets import cold
 from lifecycle.archive.layout import archives_of
 from lifecycle.declarations.application import Application
 from lifecycle.declarations.operations import Operations
 from lifecycle.pacing import quiet_now
+from resources.postgres import ApplicationDatabase
 
 LOOK_FOR_RETURNED: Final = {"ops": {"personal_data_erasures": {"config": {"look_for_returned": True}}}}
 
@@ -72,6 +74,12 @@ TIMETABLE: Final = (
         "rotate_event_partitions",
         "30 1 * * *",
         "Catches up on whatever a failed or missed rotation left; changes nothing otherwise.",
+    ),
+    Start(
+        "move_cold_months_daily",
+        "move_cold_months",
+        "50 3 * * *",
+        "A month that became old enough leaves the database in a run of its own; changed rows go back into files.",
     ),
     Start(
         "run_daily_maintenance_daily",
@@ -138,6 +146,12 @@ def declared_starts(application: Application) -> tuple[Start, ...]:
     return (*archives, *expiries)
 
 
+# Jobs of which a tick asks for several runs, by what is to be done.
+SEVERAL_RUNS: Final[Mapping[str, Callable[[Application, ApplicationDatabase], Sequence[dg.RunRequest]]]] = {
+    cold.JOB: cold.runs_by_month,
+}
+
+
 def build_schedules(jobs: Collection[str], application: Application) -> list[dg.ScheduleDefinition]:
     """The schedules of the jobs that exist, by the declared calendar."""
     return [_schedule(start, application) for start in (*TIMETABLE, *declared_starts(application)) if start.job in jobs]
@@ -147,6 +161,11 @@ def _schedule(start: Start, application: Application) -> dg.ScheduleDefinition:
     heavy = start.job in application.operations.heavy_jobs
     at = put_off(start, application.operations) if heavy else start
     config = dict(start.run_config)
+    several = SEVERAL_RUNS.get(start.job)
+
+    def each_its_run(context: dg.ScheduleEvaluationContext) -> Iterator[dg.RunRequest]:
+        if several is not None:
+            yield from several(application, context.resources.database)
 
     def unless_quiet(_context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
         if quiet_now(application, datetime.now(UTC)):
@@ -155,6 +174,8 @@ def _schedule(start: Start, application: Application) -> dg.ScheduleDefinition:
         return dg.RunRequest(run_config=config)
 
     how: dict[str, Any] = {"execution_fn": unless_quiet} if heavy else {"run_config": config}
+    if several:
+        how = {"execution_fn": each_its_run, "required_resource_keys": {"database"}}
     return dg.ScheduleDefinition(
         name=at.name,
         job_name=at.job,

@@ -14,6 +14,14 @@ WEBHOOK_VARIABLE: Final = "SLACK_WEBHOOK_URL"
 BASE_URL_VARIABLE: Final = "SLACK_BASE_URL"
 UI_URL_VARIABLE: Final = "LIFECYCLE_UI_URL"
 LANGUAGE_VARIABLE: Final = "LIFECYCLE_LANGUAGE"
+COLD_URL_VARIABLE: Final = "LIFECYCLE_COLD_URL"
+COLD_URL_EXAMPLE: Final = "s3://bucket/prefix"
+ACCESS_KEY_VARIABLE: Final = "AWS_ACCESS_KEY_ID"
+SECRET_KEY_VARIABLE: Final = "AWS_SECRET_ACCESS_KEY"  # noqa: S105 - its name
+SESSION_TOKEN_VARIABLE: Final = "AWS_SESSION_TOKEN"  # noqa: S105 - its name
+REGION_VARIABLE: Final = "AWS_REGION"
+# The first that is set counts, as with AWS's own tools.
+ENDPOINT_VARIABLES: Final = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
 
 
 def missing_url() -> str:
@@ -22,3 +30,11 @@ def missing_url() -> str:
         "{variable} is not set. It says which database to work on. Set it where the command or the run starts, "
         "for example: export {variable}={example}"
     ).format(variable=URL_VARIABLE, example=URL_EXAMPLE)
+
+
+def missing_cold_url() -> str:
+    """What to set, with an example, where nobody said where cold months are."""
+    return _(
+        "{variable} is not set. It says where months go that leave the database: a bucket or a folder. Set it where "
+        "the command or the run starts, for example: export {variable}={example}"
+    ).format(variable=COLD_URL_VARIABLE, example=COLD_URL_EXAMPLE)

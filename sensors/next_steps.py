@@ -31,6 +31,9 @@ NEXT_STEPS: Final = {
     "archive_chat_messages": translatable(
         "Old messages wait; none is lost. Cure what the error names, launch it again."
     ),
+    "move_cold_months": translatable(
+        "Months stay in the database, none is lost. Cure what the error names, launch it again."
+    ),
     "delete_expired_vouchers": translatable("Vouchers are kept too long. Cure what the error names, launch it again."),
     "build_hot_query_indexes": translatable("Some queries are slower. Cure what the error names, launch it again."),
     "erase_personal_data": translatable("Tried again by itself. Cure what the error names; the deadline goes on."),

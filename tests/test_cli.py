@@ -96,6 +96,7 @@ def test_check_prints_lines_to_paste_and_has_an_exit_code(
 
 def test_undo_says_what_it_took_back(make_application_db: MakeApplicationDb, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(URL_VARIABLE, make_application_db(rows=False, migrated=True))
+    assert RUNNER.invoke(app, ["undo", "cold"]).exit_code == 0
     result = RUNNER.invoke(app, ["undo", "partitions"])
     assert result.exit_code == 0
     assert "revision partitions_0001: taken back" in result.stdout

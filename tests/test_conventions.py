@@ -35,6 +35,8 @@ WITHOUT_LOGIC = {
     "__init__",
     "application",
     "charts",
+    "cold_chart",
+    "cold_checks",
     "checks",
     "erasure_chart",
     "erasure_checks",

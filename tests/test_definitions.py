@@ -28,7 +28,7 @@ pytestmark = pytest.mark.one_server
 
 GROUPS = {
     *("application", "event_partitions", "materialized_views", "statistics", "segments", "operations"),
-    *("chat_archive", "retention", "erasure", "access", "indexes"),
+    *("chat_archive", "cold_months", "retention", "erasure", "access", "indexes"),
 }
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 LOADS = """

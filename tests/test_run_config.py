@@ -24,6 +24,8 @@ REACHED_FOR = [
     ("database", "url", EVIL),
     ("database", "url", {"env": TOKEN_VARIABLE}),
     ("dataframes", "url", EVIL),
+    ("cold_storage", "url", EVIL),
+    ("cold_storage", "secret_key", {"env": TOKEN_VARIABLE}),
     ("dataframes", "most_rows", 1),
     ("slack", "token", "xoxb-mine"),
     ("slack", "channel", "C0MINE"),

@@ -21,6 +21,7 @@ class Scale(StrEnum):
 
 def demo(
     once: Annotated[bool, typer.Option("--once", help="End after the tables; exit 0 if all went well.")] = False,
+    s3: Annotated[bool, typer.Option("--s3", help="Old months go to an S3 server, not to a folder.")] = False,
     data: Annotated[Path | None, typer.Option(help="Load the real data sets of this folder.")] = None,
     scale: Annotated[Scale, typer.Option(help="How many rows to make up.")] = Scale.small,
     port: Annotated[int, typer.Option(help="Port of Dagster's UI.", min=1, max=65535)] = 3000,
@@ -34,6 +35,7 @@ def demo(
 
     settings = Demo(
         once=once,
+        s3=s3,
         data=data,
         scale=scale.value,
         port=port,

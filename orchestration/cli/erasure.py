@@ -13,7 +13,7 @@ from rich.markup import escape
 
 from lifecycle.language import _
 from orchestration.cli.erasure_words import word
-from orchestration.cli.session import command_session, command_transaction
+from orchestration.cli.session import cold_storage, command_session, command_transaction
 
 GROUP: Final = "erasure"
 erasure = typer.Typer(help="Carry out deletion requests and prove it.", no_args_is_help=True)
@@ -35,7 +35,7 @@ def plan(
 
     When: before a request is confirmed, held or cancelled.
     """
-    from lifecycle.erasures.proof import plan_erasure, plan_words, reach_told
+    from lifecycle.erasures.proof import cold_told, plan_erasure, plan_words, reach_told
     from orchestration.cli.erasure_report import plan_table, words_table
 
     with command_session(GROUP) as conn:
@@ -44,16 +44,17 @@ def plan(
         else:
             steps = plan_erasure(conn, str(request_id))
             reach = reach_told(conn, str(request_id), steps)
+        cold = cold_told(conn)
     if texts and as_json:
         typer.echo(json.dumps([asdict(place) for place in words], indent=2, ensure_ascii=False))
     elif texts:
         told = _("{count:,} rows of others would lose words of the person's.")
         told = told.format(count=sum(place.rows for place in words))
-        Console().print(words_table(words), told, _("Nothing was changed."), sep="\n")
+        Console().print(words_table(words), told, *filter(None, [cold]), _("Nothing was changed."), sep="\n")
     elif as_json:
         typer.echo(json.dumps([asdict(step) for step in steps], indent=2, ensure_ascii=False))
     else:
-        Console().print(plan_table(steps), escape(reach), _("Nothing was changed."), sep="\n")
+        Console().print(plan_table(steps), escape(reach), *filter(None, [cold]), _("Nothing was changed."), sep="\n")
 
 
 @erasure.command()
@@ -157,7 +158,7 @@ def run() -> None:
     from orchestration.cli.session import declared_application
 
     with command_session(GROUP) as conn:
-        failed = run_everything(conn, declared_application(), Console())
+        failed = run_everything(conn, declared_application(), cold_storage(), Console())
     raise typer.Exit(1 if failed else 0)
 
 

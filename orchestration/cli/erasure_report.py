@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from lifecycle.cold.storage import ColdStorage
 from lifecycle.database import Connection
 from lifecycle.declarations.application import Application
 from lifecycle.erasures.due import WaitingRequest, deletions_text
@@ -183,7 +184,7 @@ def _print_batch(batch: BatchResult, console: Console) -> None:
         console.print(f"[red]{escape(text)}[/]", highlight=False, soft_wrap=True)
 
 
-def run_everything(conn: Connection, application: Application, console: Console) -> int:
+def run_everything(conn: Connection, application: Application, storage: ColdStorage | None, console: Console) -> int:
     """Enqueue, then batch after batch until none is due; how many requests failed. Raises psycopg.Error."""
     failed = batches = 0
     enqueue(conn)
@@ -194,7 +195,7 @@ def run_everything(conn: Connection, application: Application, console: Console)
         def progress(message: str, fraction: float) -> None:
             bar.update(task, description=escape(message), completed=fraction)
 
-        while (batch := erase_batch(conn, progress=progress)) is not None:
+        while (batch := erase_batch(conn, storage=storage, progress=progress)) is not None:
             _print_batch(batch, bar.console)
             failed += len(batch.failed)
             batches += 1

@@ -8,6 +8,7 @@ from lifecycle.release import release
 from orchestration.cli.access import access
 from orchestration.cli.chat import chat
 from orchestration.cli.check import check, schema
+from orchestration.cli.cold import cold
 from orchestration.cli.consent import consent
 from orchestration.cli.demo import demo
 from orchestration.cli.docs import docs
@@ -49,6 +50,7 @@ for command in (migrate, undo, plan, check, index, schema, demo, docs):
     app.command()(command)
 app.add_typer(access, name="access")
 app.add_typer(chat, name="chat")
+app.add_typer(cold, name="cold")
 app.add_typer(consent, name="consent")
 app.add_typer(erasure, name="erasure")
 app.add_typer(person, name="person")

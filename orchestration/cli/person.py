@@ -9,7 +9,7 @@ from typing import Annotated, Final
 import typer
 
 from lifecycle.language import _
-from orchestration.cli.session import command_session, declared_application
+from orchestration.cli.session import cold_storage, command_session, declared_application
 
 GROUP: Final = "person"
 person = typer.Typer(help="Give people the data that is held about them.", no_args_is_help=True)
@@ -41,6 +41,7 @@ def export(
             to,
             operator=pwd.getpwuid(os.getuid()).pw_name,
             now=datetime.now(UTC),
+            storage=cold_storage(),
         )
     told = _("Export {number}: {rows:,} rows of {tables:,} tables written to {folder}.")
     typer.echo(told.format(number=done.number, rows=done.rows, tables=done.tables, folder=done.folder))

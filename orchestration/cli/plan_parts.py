@@ -9,6 +9,7 @@ from lifecycle.access.report import Difference, access_differences
 from lifecycle.archive.layout import archives_of
 from lifecycle.archive.readers import FUNCTION, changed_readers
 from lifecycle.checking.migrated import not_migrated
+from lifecycle.cold.plan import ColdPlan, plan_cold_months
 from lifecycle.consent.apply import JOB as CONSENT_JOB
 from lifecycle.consent.apply import AgainstConsent, rows_against_consent
 from lifecycle.database import Connection, value, without_statement_timeout
@@ -92,6 +93,10 @@ def _views(conn: Connection, application: Application, _now: datetime) -> Views:
     )
 
 
+def _cold(conn: Connection, application: Application, now: datetime) -> tuple[ColdPlan, ...] | Waiting:
+    return plan_cold_months(conn, application, now) if "cold" in installed(conn) else Waiting(None)
+
+
 def _archive(conn: Connection, application: Application, now: datetime) -> tuple[RetentionPlan, ...]:
     expiring = application.expiring_rows
     return tuple(plan for plan in plan_retention(conn, application, now) if plan.job not in expiring)
@@ -129,6 +134,7 @@ def _access(conn: Connection, application: Application, _now: datetime) -> tuple
 
 COLLECT: Final[Mapping[str, Callable[[Connection, Application, datetime], Any]]] = {
     "partitions": _partitions,
+    "cold": _cold,
     "views": _views,
     "archive": _archive,
     "expiry": _expiry,
@@ -203,6 +209,18 @@ def _rotation(plan: RotationPlan) -> Line:
     return plan.table.qualified_name, _("; ").join(filter(None, told))
 
 
+def _cold_months(plan: ColdPlan) -> Iterator[Line]:
+    if plan.months and plan.refused:
+        told = _("refuse to move {count} months: {readers} would answer otherwise")
+        yield plan.table, told.format(count=len(plan.months), readers=_(", ").join(plan.refused))
+    elif plan.months:
+        told = _("move {count} months, {size} (job {job})").format(
+            count=len(plan.months), size=size_text(plan.hot_bytes), job="move_cold_months"
+        )
+        stays = _("; about {size} of them stays for views").format(size=size_text(plan.stays_bytes))
+        yield plan.table, told + (stays if plan.stays_bytes else "")
+
+
 def _line(each: Any) -> Iterator[Line]:
     if isinstance(each, RetentionPlan) and (each.rows != 0 or each.told):
         rows = _("take about {count:,} rows (job {job})").format(count=each.rows or 0, job=each.job)
@@ -210,6 +228,8 @@ def _line(each: Any) -> Iterator[Line]:
             each.table,
             _("; ").join(filter(None, ("" if each.rows is None else rows, _(each.told)))),
         )
+    elif isinstance(each, ColdPlan):
+        yield from _cold_months(each)
     elif isinstance(each, AgainstConsent):
         told = _("clear what {count:,} rows hold for {purpose} (job {job})")
         yield each.table, told.format(count=each.rows, purpose=each.purpose, job=CONSENT_JOB)

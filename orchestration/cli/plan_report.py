@@ -11,16 +11,13 @@ from rich.console import Console, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
-from lifecycle.access.report import Difference
-from lifecycle.consent.apply import AgainstConsent
 from lifecycle.expiry.plan import WAITS, RetentionPlan
 from lifecycle.language import _, translatable
 from lifecycle.partitions.facts import DatabaseFacts
 from lifecycle.partitions.plan import NEXT_STEP, ConversionPlan, RotationPlan
 from lifecycle.units import size_text
-from lifecycle.views.kept_plan import MOVES, KeptPlan
-from lifecycle.views.plan import RefreshPlan
 from orchestration.cli.plan_parts import Partitions, Plan, Views, lines
+from orchestration.cli.plan_rows import DETAILS, listed
 
 STATE_STYLE: Final = {
     "ready": "green",
@@ -64,10 +61,6 @@ def plan_json(plan: Plan) -> str:
     )
 
 
-def _lines(items: Sequence[str], empty: str = "-") -> str:
-    return escape("\n".join(map(_, items))) or empty
-
-
 def _facts_table() -> Table:
     table = Table(show_header=False)
     table.add_column(no_wrap=True)
@@ -79,7 +72,7 @@ def _database(facts: DatabaseFacts) -> str:
     pooler = "[red]" + _("a transaction pooler: use the direct connection (port 5432)") + "[/]"
     wrong = []
     if facts.missing_privileges:
-        wrong.append(_("missing privileges: {privileges}").format(privileges=_lines(facts.missing_privileges)))
+        wrong.append(_("missing privileges: {privileges}").format(privileges=listed(facts.missing_privileges)))
     if facts.read_only:
         wrong.append(_("it is read-only now, and nothing below can be done until it takes writes again"))
     told = _("PostgreSQL {version}, role {role}, through {connection}").format(
@@ -153,11 +146,11 @@ def _conversion_table(plan: ConversionPlan) -> Table:
     if plan.estimated_seconds:
         table.add_row(_("estimated time"), f"{plan.estimated_seconds:,.0f} s")
     if plan.locks:
-        table.add_row(_("locks"), _lines(plan.locks))
+        table.add_row(_("locks"), listed(plan.locks))
     if plan.warnings:
-        table.add_row(_("warnings"), f"[yellow]{_lines(plan.warnings)}[/]")
+        table.add_row(_("warnings"), f"[yellow]{listed(plan.warnings)}[/]")
     if plan.refusals:
-        table.add_row(_("refused"), f"[red]{_lines(plan.refusals)}[/]")
+        table.add_row(_("refused"), f"[red]{listed(plan.refusals)}[/]")
     table.add_row(_("next"), escape(_(plan.next_step)))
     return table
 
@@ -168,88 +161,9 @@ def _rotation_table(plans: Sequence[RotationPlan]) -> Table:
         table.add_column(heading, overflow="fold")
     table.add_column(_("rows in the default"), overflow="fold", justify="right")
     for plan in plans:
-        drop = _lines(plan.drop) + "".join(f"\n[red]{escape(_(held))}[/]" for held in plan.held)
-        table.add_row(plan.table.qualified_name, _lines(plan.create), drop, f"{plan.default_rows:,}")
+        drop = listed(plan.drop) + "".join(f"\n[red]{escape(_(held))}[/]" for held in plan.held)
+        table.add_row(plan.table.qualified_name, listed(plan.create), drop, f"{plan.default_rows:,}")
     return table
-
-
-def _kept_row(plan: KeptPlan) -> tuple[str, ...]:
-    if plan.state in ("stays", "absent"):
-        style = "red" if plan.state == "stays" else "dim"
-        return escape(str(plan.name)), f"[{style}]{escape(_(plan.told))}[/]", "", "", ""
-    by = escape(plan.key or _("all rows"))
-    return (
-        escape(str(plan.name)),
-        escape(_(plan.told)),
-        by,
-        _(MOVES[plan.moves]),
-        escape(", ".join(plan.unstable)),
-    )
-
-
-def _refresh_row(plan: RefreshPlan) -> tuple[str, ...]:
-    at = f"{plan.refreshed_at:%Y-%m-%d %H:%M}" if plan.refreshed_at else _("never")
-    would = escape(_(plan.would))
-    return plan.name, at, f"{plan.waiting:,}", f"[red]{would}[/]" if plan.would.startswith("refuse") else would
-
-
-def _retention_row(plan: RetentionPlan) -> tuple[str, ...]:
-    return (
-        plan.table,
-        plan.kept,
-        "-" if plan.rows is None else f"{plan.rows:,}",
-        plan.job,
-        escape(_(plan.told)),
-    )
-
-
-def _difference_row(difference: Difference) -> tuple[str, ...]:
-    return escape(difference.object), _lines(difference.told)
-
-
-DETAILS: Final[dict[type, tuple[tuple[str, ...], Any]]] = {
-    KeptPlan: (
-        (
-            translatable("view"),
-            translatable("how"),
-            translatable("refreshed by"),
-            translatable("changes by time alone"),
-            translatable("compared without"),
-        ),
-        _kept_row,
-    ),
-    RefreshPlan: (
-        (
-            translatable("what"),
-            translatable("right up to, UTC"),
-            translatable("waiting"),
-            translatable("the next refresh would"),
-        ),
-        _refresh_row,
-    ),
-    RetentionPlan: (
-        (
-            translatable("table"),
-            translatable("kept"),
-            translatable("rows past it, about"),
-            translatable("goes with the job"),
-            translatable("what stands against it"),
-        ),
-        _retention_row,
-    ),
-    Difference: (
-        (translatable("object"), translatable("not as declared; `lifecycle migrate` changes it")),
-        _difference_row,
-    ),
-    AgainstConsent: (
-        (translatable("table"), translatable("purpose"), translatable("rows to clear")),
-        lambda found: (found.table, escape(found.purpose), f"{found.rows:,}"),
-    ),
-    str: (
-        (translatable("missing under its name"), ""),
-        lambda name: (escape(name), _("built, unless another index serves")),
-    ),
-}
 
 
 def _rows_table(found: Sequence[Any]) -> Table:
@@ -275,14 +189,14 @@ def _details(part: Any) -> Iterator[RenderableType]:
         for table, names in part.functions.items():
             heading = _("Functions that name {table}, and read nothing of its archive").format(table=escape(table))
             yield f"[bold]{heading}[/]"
-            yield _lines(names)
+            yield listed(names)
     elif isinstance(part, tuple) and part:
         yield _rows_table(part)
         for each in part:
             if isinstance(each, RetentionPlan) and each.changes:
                 heading = _("Would answer otherwise without the old rows of {table}").format(table=escape(each.table))
                 yield f"[bold]{heading}[/]"
-                yield _lines(each.changes)
+                yield listed(each.changes)
     else:
         yield from (f"{escape(name)}: {escape(would)}" for name, would in lines(part)) if part else [_("nothing")]
 

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import psycopg
 import typer
@@ -19,7 +19,23 @@ from lifecycle.language import _, set_language, translatable
 from lifecycle.migrating.foreign import refuse_a_foreign_database
 from lifecycle.migrating.state import is_migrated
 from lifecycle.server_errors import is_unreachable, next_step, told
-from resources.variables import APPLICATION_VARIABLE, BINARIES_VARIABLE, LANGUAGE_VARIABLE, URL_VARIABLE, missing_url
+from resources.variables import (
+    ACCESS_KEY_VARIABLE,
+    APPLICATION_VARIABLE,
+    BINARIES_VARIABLE,
+    COLD_URL_VARIABLE,
+    ENDPOINT_VARIABLES,
+    LANGUAGE_VARIABLE,
+    REGION_VARIABLE,
+    SECRET_KEY_VARIABLE,
+    SESSION_TOKEN_VARIABLE,
+    URL_VARIABLE,
+    missing_cold_url,
+    missing_url,
+)
+
+if TYPE_CHECKING:
+    from lifecycle.cold.storage import ColdSettings, ColdStorage
 
 errors = Console(stderr=True)
 ERROR: Final = translatable("Not done:")
@@ -41,6 +57,37 @@ def required_url() -> str:
         errors.print(missing_url(), highlight=False, soft_wrap=True)
         raise typer.Exit(2)
     return url
+
+
+def cold_settings() -> "ColdSettings":
+    """Where months go that leave the database, and what a bucket needs beside it; no URL where nobody said."""
+    from lifecycle.cold.storage import ColdSettings
+
+    endpoints = (os.environ.get(name, "") for name in ENDPOINT_VARIABLES)
+    return ColdSettings(
+        url=os.environ.get(COLD_URL_VARIABLE, ""),
+        access_key=os.environ.get(ACCESS_KEY_VARIABLE, ""),
+        secret_key=os.environ.get(SECRET_KEY_VARIABLE, ""),
+        session_token=os.environ.get(SESSION_TOKEN_VARIABLE, ""),
+        region=os.environ.get(REGION_VARIABLE, ""),
+        endpoint=next(filter(None, endpoints), ""),
+    )
+
+
+def cold_storage() -> "ColdStorage | None":
+    """The store that these name, None where nobody said; ColdStorageError for a URL that names none."""
+    from lifecycle.cold.storage import open_storage
+
+    settings = cold_settings()
+    return open_storage(settings) if settings.url else None
+
+
+def required_cold_storage() -> "ColdStorage":
+    """The same; ends with exit code 2 where nobody said where it is."""
+    if (storage := cold_storage()) is None:
+        errors.print(missing_cold_url(), highlight=False, soft_wrap=True)
+        raise typer.Exit(2)
+    return storage
 
 
 def application_folder() -> Path:
