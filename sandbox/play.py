@@ -37,6 +37,17 @@ select e.account_id, 'demo', '{"necessary": true, "analytics": false, "marketing
  group by 1 order by count(*) desc, 1 limit 1
 returning account_id
 """
+# The same, of somebody who was here before old months left the database.
+SOMEBODY: Final = """
+select a.id from public.accounts a join public.chat_sessions s on s.account_id = a.id
+ where a.status = 'active'
+   and not exists (select from public.vendor_members m where m.account_id = a.id)
+   and not exists (select from public.data_deletion_requests r where r.account_id = a.id)
+   and exists (select from public.user_behavior_events e
+                where e.account_id = a.id and e.event_timestamp < now() - interval '5 months')
+ group by a.id order by count(*) desc, a.id limit 1
+"""
+ASK_FOR: Final = "insert into public.data_deletion_requests (account_id) values (%s) returning id"
 ASKED_AT: Final = "select requested_at from public.data_deletion_requests where id = %s"
 
 
@@ -51,9 +62,14 @@ def mend_the_view(conn: Connection, event: UUID) -> None:
     conn.execute(MEND, (event,))
 
 
-def ask_for_erasure(conn: Connection) -> str:
-    """Somebody asks to be erased; the id of the request."""
-    return str(value(conn, ASK))
+def somebody_to_erase(conn: Connection) -> str:
+    """The account of somebody with many conversations who has been here for long."""
+    return str(value(conn, SOMEBODY))
+
+
+def ask_for_erasure(conn: Connection, account: str) -> str:
+    """This person asks to be erased; the id of the request."""
+    return str(value(conn, ASK_FOR, (account,)))
 
 
 def withdraw_consent(conn: Connection) -> str:

@@ -23,6 +23,7 @@ BENCHMARKS = sorted(
 )
 SMALLEST = {
     "chat_archive": "--rows 5000",
+    "cold_months": "--rows 20000",
     "dagster_storage": "--runs 1",
     "erasure": "--accounts 500 --per-round 20 --times 1",
     "hot_queries": "--rows 100000 --reads 20",
@@ -160,11 +161,20 @@ def spike(measured: Figures) -> None:
     assert busy > 5 * idle
 
 
+def cold_months(measured: Figures) -> None:
+    (found,) = measured
+    assert (found["months"], found["times_smaller"] > 1, found["peak_memory"] > 0) == (12, True, True)
+    assert all(found[f"{what}_{where}"] > 0 for what in ("history", "per_day") for where in ("hot", "cold"))
+    assert found["erase_1"] > 0
+    assert found["erase_100"] > 0
+    assert found["restore_rows"] > 0
+
+
 JUDGED: dict[str, Callable[[Figures], None]] = {
     judge.__name__: judge
     for judge in (
         *(chat_archive, dagster_storage, erasure, hot_queries, kept_views, partition_conversion, partition_rotation),
-        *(segments, spike),
+        *(segments, spike, cold_months),
     )
 }
 

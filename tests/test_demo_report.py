@@ -13,6 +13,7 @@ from lifecycle.erasures.proof import Receipt
 from lifecycle.person_export.export import PersonExport
 from orchestration.demo.broken_view import Act, Play
 from orchestration.demo.channel import Message, plain
+from orchestration.demo.cold import ColdSeen, ColdTableSeen
 from orchestration.demo.erased import LONGEST_SECONDS, Erased
 from orchestration.demo.inventory import AssetState
 from orchestration.demo.outcome import DemoReport
@@ -61,7 +62,7 @@ def evaluation(**values: Any) -> dg.AssetCheckEvaluation:
 
 
 def erased(**values: Any) -> Erased:
-    receipt = Receipt(1, "r", datetime.now(UTC), {}, "", "00")
+    receipt = Receipt(1, "r", datetime.now(UTC), {"search": {"cold": {"rows": 2}}}, "", "00")
     facts: dict[str, Any] = {"request_id": "r", "runs": 1, "receipt": receipt, "seconds": 9.0, "chain_unbroken": True}
     return Erased(**facts | values)
 
@@ -69,6 +70,10 @@ def erased(**values: Any) -> Erased:
 def person(**values: Any) -> Person:
     facts: dict[str, Any] = {"against": {"t": 1}, "left": 0, "export": PersonExport(1, Path("export"), 2, 9)}
     return Person(**facts | values)
+
+
+def cold(counted: int = 5) -> ColdSeen:
+    return ColdSeen("file:///cold", (ColdTableSeen("t", 2, 2, 3, counted, 90, 9),), {"t": 5})
 
 
 def report(**values: Any) -> DemoReport:
@@ -82,6 +87,7 @@ def report(**values: Any) -> DemoReport:
         "assets": [AssetState(CHECK.asset_key, "g", True, {}, {CHECK: passed})],
         "play": play(),
         "person": person(),
+        "cold": cold(),
         "erased": erased(),
         "channel": (CLOSED, RECOVERY),
     }
@@ -103,6 +109,7 @@ def test_all_well() -> None:
 @pytest.mark.parametrize(
     ("values", "fault"),
     [
+        ({"cold": cold(counted=4)}, "cold months: 4 of 5 rows of t are read"),
         ({"converted": {"t": 4}}, "number of rows"),
         ({"runs": [run(well=False)]}, "it broke"),
         ({"assets": asset(materialized=False)}, "a was not materialized"),

@@ -35,13 +35,16 @@ class Erased:
             return f"request {self.request_id} got no receipt"
         if self.seconds > LONGEST_SECONDS:
             return f"request {self.request_id} took {self.seconds:.0f} s"
+        if not self.receipt.body["search"]["cold"]["rows"]:
+            return f"request {self.request_id} found no row of the person in cold months"
         return None if self.chain_unbroken else "the chain of receipts is broken"
 
 
-def erase_somebody(runner: Runner, url: str) -> Erased:
-    """Insert a request, let the sensor look as the daemon would, run what it asks for, read the proof."""
+def erase_somebody(runner: Runner, url: str, person: str) -> Erased:
+    """Insert a request of a person with rows in cold months, let the sensor look as the daemon would, run what it asks
+    for, read the proof."""
     with connect(url) as conn:
-        request = ask_for_erasure(conn)
+        request = ask_for_erasure(conn, person)
         runs = runner.follow(deletion_requests_sensor(runner.application), JOB)
         try:
             receipt = receipts(conn, request)[-1]

@@ -9,6 +9,7 @@ from assets.application import application_key
 from lifecycle.declarations.application import Application
 from orchestration.demo.broken_view import Play
 from orchestration.demo.channel import Message
+from orchestration.demo.cold import ColdSeen
 from orchestration.demo.erased import Erased
 from orchestration.demo.inventory import AssetState, warned
 from orchestration.demo.person import Person
@@ -21,7 +22,7 @@ class DemoReport:
 
     The declarations; rows per event table before, after the conversion and after the rotation; every run but those of
     the broken view; every asset as the instance knows it; the broken view, the person who took back a consent and asked
-    for their data, the one erased, and the channel at the end.
+    for their data, the months in files, the one erased, and the channel at the end.
     """
 
     application: Application
@@ -32,6 +33,7 @@ class DemoReport:
     assets: Sequence[AssetState]
     play: Play
     person: Person
+    cold: ColdSeen
     erased: Erased
     channel: Sequence[Message]
 
@@ -89,6 +91,8 @@ class DemoReport:
             found.append("the broken view was not one message that it fails and one that it works again")
         if self.person.fault is not None:
             found.append(f"consent and export: {self.person.fault}")
+        if self.cold.fault is not None:
+            found.append(f"cold months: {self.cold.fault}")
         if self.erased.fault is not None:
             found.append(f"the erasure: {self.erased.fault}")
         for kind, expected in {"failure": 1, "recovery": 1, "report": int(self.review_queued)}.items():

@@ -11,6 +11,7 @@ from typing import Final
 from lifecycle.consent.apply import JOB, rows_against_consent
 from lifecycle.database import connect
 from lifecycle.person_export.export import PersonExport, export_person
+from orchestration.cli.session import cold_storage
 from orchestration.demo.runs import Runner
 from sandbox.play import withdraw_consent
 
@@ -46,5 +47,7 @@ def serve_somebody(runner: Runner, url: str, folder: Path) -> Person:
         left = sum(each.rows for each in rows_against_consent(conn))
         now = datetime.now(UTC)
         target = folder / f"export of {now:%Y-%m-%d %H%M%S}"
-        export = export_person(conn, runner.application, account, target, operator=OPERATOR, now=now)
+        export = export_person(
+            conn, runner.application, account, target, operator=OPERATOR, now=now, storage=cold_storage()
+        )
     return Person(against, left, export)

@@ -10,8 +10,10 @@ from rich.panel import Panel
 from rich.table import Table
 
 from assets.partitions import partitions_key
+from assets.units import size_text
 from lifecycle.partitions.tables import MonthlyTable, monthly_tables
 from lifecycle.person_export.cover import COVER_SHEET
+from orchestration.demo.cold import ColdSeen
 from orchestration.demo.erased import Erased
 from orchestration.demo.inventory import AssetState, warned
 from orchestration.demo.outcome import DemoReport
@@ -136,6 +138,25 @@ def person_table(person: Person) -> Table:
     return table
 
 
+def cold_table(cold: ColdSeen) -> Table:
+    """Months that left the database, and a query over both."""
+    table = Table(title=f"Old months in {cold.place}", title_justify="left")
+    for heading in (
+        "table",
+        "months",
+        "rows in files",
+        "in the database",
+        "a query over both",
+        "size before, in files",
+    ):
+        table.add_column(heading, justify="left" if heading == "table" else "right", overflow="fold")
+    for each in cold.tables:
+        sizes = f"{size_text(each.bytes_before)}, {size_text(each.cold_bytes)}"
+        counts = (each.months, each.cold_rows, each.hot_rows, each.counted)
+        table.add_row(each.name, *(f"{count:,}" for count in counts), sizes)
+    return table
+
+
 def erased_table(erased: Erased) -> Table:
     """From a deletion request to its receipt."""
     table = Table(title="A person asks to be erased, by SQL", title_justify="left", show_header=False)
@@ -150,6 +171,9 @@ def erased_table(erased: Erased) -> Table:
         table.add_row("receipt", f"{erased.receipt.id}, {erased.seconds:.1f} s after the request")
         table.add_row("rows deleted or changed", f"{sum(row['rows'] for row in body['rows']):,}")
         table.add_row("searched for what is left", f"{searched}, {search['compressed']['values']:,} values unpacked")
+        cold = search["cold"]
+        files = f"{cold['rows']:,} rows taken out of {cold['rewritten']} of {cold['files']} files"
+        table.add_row("in cold months", f"{files}, {cold['removed']} old files seen to be gone")
         table.add_row("may still name the person", ", ".join(row["column"] for row in body["exemptions"]))
         table.add_row("chain of receipts", "whole" if erased.chain_unbroken else "[red]broken[/]")
     return table
@@ -163,7 +187,7 @@ def _review(report: DemoReport) -> Group | str:
 
 def print_report(report: DemoReport, artificial: tuple[str, ...], console: Console) -> None:
     """The tables, what Slack shows, what is artificial about the rows, and every fault in full."""
-    people = (person_table(report.person), erased_table(report.erased))
+    people = (cold_table(report.cold), person_table(report.person), erased_table(report.erased))
     tables = (event_tables(report), assets_table(report.assets), *people, broken_view_table(report))
     for part in (*tables, _review(report)):
         console.print()

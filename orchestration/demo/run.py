@@ -21,6 +21,7 @@ from orchestration.cli.plan_report import print_plan
 from orchestration.definitions import build_definitions
 from orchestration.demo.broken_view import play
 from orchestration.demo.channel import read_channel
+from orchestration.demo.cold import look_into_cold_months, running_cold_storage
 from orchestration.demo.databases import (
     application_database,
     create_dagster_database,
@@ -38,7 +39,7 @@ from orchestration.demo.runs import Runner, past_ticks
 from orchestration.demo.services import HOST, PROJECT, require_free_port, running_slack, serve
 from resources.variables import UI_URL_VARIABLE, URL_VARIABLE
 from sandbox.past_weeks import make_up_past_weeks
-from sandbox.play import ASK
+from sandbox.play import ASK, somebody_to_erase
 from sandbox.server import Server
 
 STOPPED: Final = 130
@@ -67,6 +68,7 @@ class Demo:
     """The options of `lifecycle demo`; `environment` is passed on to Dagster's processes."""
 
     once: bool
+    s3: bool
     data: Path | None
     scale: str
     port: int
@@ -93,8 +95,8 @@ def demo_application() -> Application:
 
 
 def work(url: str, folder: Path, variables: Mapping[str, str], console: Console) -> DemoReport:
-    """Migrate, convert, rotate, carry out a withdrawal, export and erase people, run every other job, break a view and
-    mend it; what came of it.
+    """Migrate, convert, rotate, move old months into files, carry out a withdrawal, export and erase people, run every
+    other job, break a view and mend it; what came of it.
     """
     started, application = datetime.now(UTC), demo_application()
     before = event_rows(url, application)
@@ -107,13 +109,20 @@ def work(url: str, folder: Path, variables: Mapping[str, str], console: Console)
         runner = Runner(instance, console, application)
         runner.run("convert_event_tables")
         converted = event_rows(url, application)
+        # Months can leave a table only once it has any, and views are prepared for it then.
+        with step(console, "migrate again: views that read old months see them wherever they are"):
+            upgrade(url, application)
         runner.run("rotate_event_partitions")
         after = event_rows(url, application)
+        with connect(url) as conn:
+            leaving = somebody_to_erase(conn)
+        runner.run("move_cold_months")
+        cold = look_into_cold_months(url, application, after)
         # What is cleared changes figures, which come later.
         person = serve_somebody(runner, url, folder)
         for job in JOBS:
             runner.run(job)
-        erased = erase_somebody(runner, url)
+        erased = erase_somebody(runner, url, leaving)
         runs = list(runner.results)
         played = play(runner, variables)
         with step(console, "make up eight weeks of runs before today"):
@@ -131,6 +140,7 @@ def work(url: str, folder: Path, variables: Mapping[str, str], console: Console)
             assets=asset_states(build_definitions(application), instance, runner.results, started),
             play=played,
             person=person,
+            cold=cold,
             erased=erased,
             channel=channel,
         )
@@ -140,13 +150,17 @@ def demonstrate(settings: Demo, folder: Path, server: Server, console: Console) 
     """Everything that needs the running server; the exit code."""
     console.print(f"  PostgreSQL {server.version} on port {server.port}, files in {folder}", highlight=False)
     url, artificial = application_database(server, settings.data, settings.scale, datetime.now(UTC), console)
-    with running_slack(folder, settings.environment, console) as slack:
+    with (
+        running_slack(folder, settings.environment, console) as slack,
+        running_cold_storage(settings.s3, folder, console) as cold,
+    ):
         variables = {
             URL_VARIABLE: url,
             UI_URL_VARIABLE: f"http://{HOST}:{settings.port}",
             "DAGSTER_HOME": str(folder / "dagster_home"),
             "DAGSTER_PG_URL": create_dagster_database(server),
             **slack.variables,
+            **cold,
         }
         report = work(url, folder, variables, console)
         print_report(report, artificial, console)

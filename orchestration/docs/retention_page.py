@@ -35,6 +35,8 @@ From `event_tables.yaml`.
   reported as a failure.
 - Rows whose time lies outside every month (wrong client clocks) go to the default partition. Rotation moves those of a
   month that it makes, and deletes those past retention.
+- A month older than what stands under "in files after" leaves the database for
+  [files](../explanation/cold-months.md), where it is kept for the rest of the time.
 - A table that leaves the file is never acted on again: it loses no month.
 
 """
@@ -65,10 +67,13 @@ From `indexes.yaml`. Built where no other index serves: [hot-query indexes](../h
 def _event_tables(application: Application) -> Iterator[str]:
     if application.event_tables:
         rows = [
-            (f"`{each.qualified_name}`", f"`{each.time_column}`", each.retention, each.months_ahead, each.reason)
+            (
+                *(f"`{each.qualified_name}`", f"`{each.time_column}`", each.cold_after or "", each.retention),
+                *(each.months_ahead, each.reason),
+            )
             for each in monthly_tables(application)
         ]
-        columns = ("table", "time column", "kept", "months ahead", "why")
+        columns = ("table", "time column", "in files after", "kept", "months ahead", "why")
         yield EVENT_TABLES.format(tables=table(columns, rows), schema=PARTITION_SCHEMA)
 
 
