@@ -135,6 +135,7 @@ def test_a_partition_that_somebody_attaches_meanwhile_is_waited_for(
         assert read.result(20) == (SEEDED, SEEDED)
 
 
+@pytest.mark.every_version
 def test_no_month_moves_under_a_reader_and_no_writer_waits_for_one(
     url: str, storage: ColdStorage, aside: ThreadPoolExecutor
 ) -> None:
@@ -190,6 +191,7 @@ def test_an_erasure_waits_for_no_reader_and_the_reader_reads_anew(url: str, stor
     assert counted(url, storage) == (SEEDED, SEEDED)
 
 
+@pytest.mark.every_version
 def test_every_scan_of_a_statement_reads_the_same_moment(url: str, storage: ColdStorage) -> None:
     """A table of so many pages that DuckDB would cut it up, and rows that come after the moment."""
     move_all(url, storage)

@@ -23,7 +23,7 @@ from tests.declared import APPLICATION
 from tests.partitioned import BEHAVIOR, insert_events
 
 pytest_plugins = ("tests.cold_fixtures",)
-pytestmark = pytest.mark.one_server
+pytestmark = [pytest.mark.one_server, pytest.mark.every_version]
 
 VISITS = """
 insert into user_behavior_events (account_id, session_id, event_timestamp, page_url)
