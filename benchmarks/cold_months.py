@@ -154,6 +154,8 @@ class Measured:
         upgrade(self.url, self.application)
         self.table: ColdTable = cold_tables(self.application)[0]
         convert_table(self.url, self.table.table, now=self.now, progress=lambda _message, _fraction: None)
+        # Views see cold rows, too, once the table is partitioned.
+        upgrade(self.url, self.application)
         self.storage: ColdStorage = open_storage(ColdSettings(url=(folder / "store").as_uri()))
         self.title = describe(self.url)
 
