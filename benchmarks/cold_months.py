@@ -229,7 +229,7 @@ class Measured:
         ratio = status.bytes_before / status.cold_bytes
         self.report.line(
             f"{len(status.months)} months: {megabytes(status.bytes_before)} in the database, "
-            f"{megabytes(status.cold_bytes)} in files: {ratio:.1f} times smaller (generated rows; see --data)"
+            f"{megabytes(status.cold_bytes)} in files: {ratio:.1f} times smaller (generated rows)"
         )
         self.figures |= {"months": len(status.months), "times_smaller": ratio}
 
