@@ -314,6 +314,10 @@ def test_one_capability_goes_and_comes_back(make_application_db: MakeApplication
     with session(url) as conn:
         before = catalog_snapshot(conn)
         for capability in CAPABILITIES[2:]:
+            if capability.name == "partitions":
+                with pytest.raises(RefusedError, match="cold need partitions"):
+                    undo(url, APPLICATION, capability.name)
+                undo(url, APPLICATION, "cold")
             assert undo(url, APPLICATION, capability.name).changes, capability.name
             assert undo(url, APPLICATION, capability.name).changes == (), capability.name
             upgrade(url, APPLICATION)

@@ -26,6 +26,10 @@ LEFT: Final = (
 )
 
 
+# Capabilities whose tables and functions use another one's.
+STAND_ON: Final = {"partitions": ("cold",)}
+
+
 def undo(url: str, application: Application, name: str, *, sleep: Callable[[float], None] = time.sleep) -> Migration:
     """Take back what `lifecycle migrate` made of one capability; safe to repeat.
 
@@ -52,11 +56,11 @@ def _capability(name: str) -> Capability:
 
 
 def _refuse_a_ground(conn: Connection, capability: Capability) -> None:
-    """The first capabilities are the ground of all others and go last."""
+    """The first capabilities are the ground of all others and go last; cold months stand on partitions."""
     names = [each.name for each in CAPABILITIES]
-    after = names[names.index(capability.name) + 1 :]
+    after = names[names.index(capability.name) + 1 :] if capability in BASE else STAND_ON.get(capability.name, ())
     standing = [name for name in after if name in installed(conn)]
-    if capability in BASE and standing:
+    if standing:
         raise RefusedError(
             f"{', '.join(standing)} need {capability.name}. Take them back first, in this order: "
             + "; ".join(f"`lifecycle undo {name}`" for name in reversed(standing))
