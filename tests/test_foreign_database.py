@@ -41,6 +41,7 @@ ARGUMENTS = {
     "cold query": ["select 1"],
     "cold restore": ["2026-01"],
     "cold verify": [],
+    "cold adopt": [],
     "consent status": [],
     "consent apply": [],
     "erasure plan": [REQUEST],

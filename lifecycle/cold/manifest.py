@@ -12,6 +12,7 @@ from psycopg.types.json import Jsonb
 
 from lifecycle.cold.columns import ColdColumn
 from lifecycle.cold.files import Figures
+from lifecycle.cold.home import require_home
 from lifecycle.cold.storage import StoredObject
 from lifecycle.database import Connection, rows, value
 from lifecycle.errors import BusyError
@@ -125,10 +126,11 @@ def columns_of(conn: Connection, layout: int) -> tuple[ColdColumn, ...]:
 def plan_file(
     conn: Connection, move: int, key: str, layout: int, bucket: int, buckets: int, split_by: Sequence[str]
 ) -> int:
-    """Name an object before it is written, so that no object is without a row here; its id.
+    """Name an object before it is written, so that no object is without a row here; its id. RefusedError in a copy.
 
     `split_by`: the columns of which the first that a row has decided that it stands in this one of so many buckets.
     """
+    require_home(conn)
     place = {"bucket": bucket, "buckets": buckets, "split_by": list(split_by)}
     params = {"move": move, "key": key, "layout": layout, **place}
     return int(value(conn, PLAN_FILE, params))

@@ -15,6 +15,7 @@ from lifecycle.cold.columns import ColdColumn, as_checksum, read_columns, row_nu
 from lifecycle.cold.export import print_as_exported
 from lifecycle.cold.files import Figures, RowNumbers, read_file
 from lifecycle.cold.foreign_keys import apply_foreign_keys
+from lifecycle.cold.home import require_home
 from lifecycle.cold.load import columns_to_load, copy_rows, newer_columns_as_of_old_rows
 from lifecycle.cold.storage import ColdStorage
 from lifecycle.cold.sweep import month_lock, remove_retired
@@ -81,14 +82,15 @@ def restore_month(
     """Bring a month back for a time, equal row for row, then as foreign keys would have left it.
 
     Rows of the month that came late, or that were taken out of a file meanwhile, are in it, too. Raises RefusedError
-    when no file holds the month or a row points to one that is gone and its foreign key says nothing of that; BusyError
-    when a lock stays taken or the files changed.
+    when no file holds the month, this is a copy of the files' database, or a row points to one that is gone and its
+    foreign key says nothing of that; BusyError when a lock stays taken or the files changed.
     """
     told = f"{table.relation} {month:%Y-%m}"
     with (
         connect_directly(url, application_name="lifecycle cold") as conn,
         operation_lock(conn, month_lock(table.relation, month)),
     ):
+        require_home(conn)
         files = manifest.live_files(conn, table.relation, month)
         if not files:
             raise RefusedError(f"{told}: no file holds this month. `lifecycle cold status` lists those that do.")

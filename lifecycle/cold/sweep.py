@@ -8,6 +8,7 @@ from typing import Final
 from psycopg import sql
 
 from lifecycle.cold import manifest
+from lifecycle.cold.home import require_home
 from lifecycle.cold.storage import ColdStorage
 from lifecycle.cold.tables import ColdTable, narrow_name
 from lifecycle.database import Connection, politely, rows, value
@@ -26,15 +27,6 @@ select k.key from unnest(%s::text[], %s::timestamptz[]) k(key, modified)
   left join lifecycle.cold_files f on f.key = k.key
  where f.state = 'removed' or f.key is null and k.modified < %s
 """
-# A move that goes on retires them itself; one whose partition is gone never will.
-ABANDONED: Final = """
-update lifecycle.cold_files f set state = 'retired', retired_at = clock_timestamp()
-  from lifecycle.cold_moves m
- where m.id = f.move_id and f.state in ('planned', 'stored') and m.changed_at < %s
-   and m.state in ('committed', 'cleaned')
-"""
-
-
 # Files of a move that will have to read its month again: a row of it was changed, by an erasure perhaps. One that is
 # only planned may be written at this moment; its move sees to it.
 RETIRE_OUTDATED: Final = """
@@ -95,8 +87,13 @@ class Swept:
 def remove_retired(
     conn: Connection, storage: ColdStorage, progress: Callable[[str, float], None] = lambda _message, _fraction: None
 ) -> int:
-    """Remove every retired file and its versions; how many. ColdStorageError leaves the others for the next run."""
-    files = manifest.files_to_remove(conn)
+    """Remove every retired file and its versions; how many.
+
+    ColdStorageError leaves the others for the next run, RefusedError all: the files are another database's.
+    """
+    if not (files := manifest.files_to_remove(conn)):
+        return 0
+    require_home(conn)
     for number, file in enumerate(files):
         gone = storage.remove(file.key)
         manifest.removed(conn, file.id, gone.versions)
@@ -140,12 +137,14 @@ def retire_expired(conn: Connection, table: ColdTable, now: datetime) -> int:
 
 
 def sweep(conn: Connection, table: ColdTable, storage: ColdStorage, now: datetime) -> Swept:
-    """Remove what nobody reads: retired files, objects under the table's folder that no row names, unfinished uploads.
+    """Remove what nobody reads: retired files, what moves and restores left that were cut off, objects under the
+    table's folder that no row names, unfinished uploads. RefusedError in a copy of the database.
 
     An object is planned in the manifest before it is written, so one without a row was written for a database that was
     set back to an earlier time, or by somebody else; it goes once it is two days old.
     """
-    conn.execute(ABANDONED.encode(), (now - ORPHAN_AGE,))
+    require_home(conn)
+    give_up_dead_moves(conn)
     retired = remove_retired(conn, storage)
     there = list(storage.list(table.folder))
     keys, moments = [found.key for found in there], [found.modified for found in there]

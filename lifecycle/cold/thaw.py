@@ -16,6 +16,7 @@ from psycopg import sql
 from lifecycle.cold import manifest
 from lifecycle.cold.columns import ColdColumn, read_columns
 from lifecycle.cold.files import ColdFile, Figures, RowNumbers, read_file
+from lifecycle.cold.home import require_home
 from lifecycle.cold.load import columns_to_load, copy_rows, newer_columns_as_of_old_rows
 from lifecycle.cold.manifest import ManifestFile
 from lifecycle.cold.storage import ColdStorage
@@ -55,8 +56,10 @@ def thaw(conn: Connection, storage: ColdStorage, file: ManifestFile, positions: 
     """Take the rows at these positions (from 0) of a live file into the thawed table.
 
     The file is retired, not removed; remove_retired() does that. Cut off anywhere, the rows are where they were. Raises
-    BusyError when somebody else exchanged the file meanwhile, VerificationError when the two parts are not the whole.
+    BusyError when somebody else exchanged the file meanwhile, VerificationError when the two parts are not the whole,
+    RefusedError in a copy of the database.
     """
+    require_home(conn)
     columns = manifest.columns_of(conn, file.layout)
     names = (file.relation.schema, file.relation.name)
     time_column = str(value(conn, TIME_COLUMN, names))

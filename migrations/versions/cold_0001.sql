@@ -10,6 +10,14 @@ create table lifecycle.cold_layouts (
 );
 comment on table lifecycle.cold_layouts is 'The columns of an event table at the time of an export, a version each: name, type, and how a file stores it.';
 
+create table lifecycle.cold_home (
+    one_row  boolean primary key default true check (one_row),
+    server   bigint not null,
+    database oid not null,
+    since    timestamptz not null default now()
+);
+comment on table lifecycle.cold_home is 'The server and the database that the files belong to: a restored dump or a copy is another one, and touches none of them.';
+
 create table lifecycle.cold_moves (
     id            bigint generated always as identity primary key,
     schema_name   text not null,

@@ -155,6 +155,20 @@ def restore(
 
 
 @cold.command()
+def adopt() -> None:
+    """Make this database the one that the files belong to, after it took another one's place.
+
+    When: after a restore from a backup or an upgrade of the server, once nobody uses the database before. Never in a
+    copy for tests: give that a store of its own.
+    """
+    from lifecycle.cold.home import adopt_files
+
+    with command_session(GROUP) as conn:
+        changed = adopt_files(conn)
+    typer.echo(_("The files are this database's now.") if changed else _("They were this database's already."))
+
+
+@cold.command()
 def verify(table: TableName = "") -> None:
     """Fetch every file, count and add up its rows, and compare with the manifest; exit code 1 when one differs.
 
