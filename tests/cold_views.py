@@ -54,8 +54,8 @@ KEPT = {
     QualifiedName("public", "kept_by_account"): KeptView(key="account_id"),
     QualifiedName("public", "kept_whole"): KeptView(),
 }
-PLAIN: Application = WITHOUT_KEPT_VIEWS.model_copy(
-    update={"views": WITHOUT_KEPT_VIEWS.views.model_copy(update={"kept": KEPT})}
+PLAIN: Application = with_cold_months(
+    WITHOUT_KEPT_VIEWS.model_copy(update={"views": WITHOUT_KEPT_VIEWS.views.model_copy(update={"kept": KEPT})})
 )
 COLD: Application = with_cold_months(PLAIN, user_behavior_events=COLD_AFTER)
 

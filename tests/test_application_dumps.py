@@ -71,6 +71,8 @@ def test_restored_on_another_server(
 ) -> None:
     url = make_application_db(migrated=True)
     convert_table(url, BEHAVIOR, now=now, progress=lambda *_: None)
+    # Views see cold months once their table is partitioned.
+    upgrade(url, APPLICATION)
     assert archive(url, now).moved > 0
     with connect(url) as conn:
         conn.execute(MANY_TRANSACTIONS)
@@ -106,6 +108,8 @@ def test_the_schema_public_alone_lacks_what_stands_beside_it(
 ) -> None:
     url = make_application_db(rows=False, migrated=True)
     convert_table(url, BEHAVIOR, now=now, progress=lambda *_: None)
+    # Views see cold months once their table is partitioned.
+    upgrade(url, APPLICATION)
     there = create_empty(elsewhere, "public_only")
     ours = commands_with("ours.sql") + 'psql --quiet --file=ours.sql "$ELSEWHERE"\n'
     alone = ours.replace(" --schema=lifecycle --schema=event_partitions --schema=private", "")

@@ -231,7 +231,14 @@ def test_a_run_with_an_address_of_somebody_is_refused(site: Site, job: str, conf
 def test_the_webserver_shows_no_secret(site: Site) -> None:
     answer = site.open.graphql(RESOURCES)
     found = answer.json["data"]["allTopLevelResourceDetailsOrError"]["results"]
-    assert {row["name"] for row in found} == {"database", "dataframes", "io_manager", "slack", "timetable"}
+    assert {row["name"] for row in found} == {
+        "cold_storage",
+        "database",
+        "dataframes",
+        "io_manager",
+        "slack",
+        "timetable",
+    }
     assert all(row["configuredValues"] == [] for row in found)
     for secret in (DATABASE_URL, SLACK_TOKEN):
         assert secret not in answer.body

@@ -60,6 +60,7 @@ create table lifecycle.cold_files (
     removed_versions int
 );
 create index cold_files_of_a_month on lifecycle.cold_files (schema_name, table_name, month) where state = 'live';
+create index cold_files_of_a_move on lifecycle.cold_files (move_id);
 create index cold_files_to_remove on lifecycle.cold_files (state) where state in ('planned', 'stored', 'retired');
 comment on table lifecycle.cold_files is 'Every object that may exist in the store: planned before it is written, live while readers find its rows there, removed once the store was seen to have it no more.';
 
@@ -69,7 +70,6 @@ create table lifecycle.cold_changes (
     seen_at  timestamptz not null default clock_timestamp()
 );
 create index cold_changes_of_a_relation on lifecycle.cold_changes (relation);
-alter table lifecycle.cold_changes enable row level security;
 comment on table lifecycle.cold_changes is 'A row per changed row of a partition that is being exported; what was read of it is worth nothing then.';
 
 create table lifecycle.cold_dangling (
