@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from lifecycle.database import connect, rows
 from orchestration.cli.main import app
-from resources.variables import URL_VARIABLE
+from resources.variables import COLD_URL_VARIABLE, URL_VARIABLE
 from sandbox.server import SUPERUSER, Server
 from tests.conftest import MakeApplicationDb
 
@@ -39,7 +39,7 @@ ARGUMENTS = {
     "chat archive": [],
     "cold status": [],
     "cold query": ["select 1"],
-    "cold restore": ["2026-01"],
+    "cold restore": ["2026-01", "--table", "public.user_behavior_events"],
     "cold verify": [],
     "cold adopt": [],
     "consent status": [],
@@ -106,6 +106,7 @@ def test_a_database_of_nobody_or_of_somebody_else_is_refused(
     elsewhere: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv(URL_VARIABLE, elsewhere)
+    monkeypatch.setenv(COLD_URL_VARIABLE, (tmp_path / "cold").as_uri())
     with connect(elsewhere) as conn:
         before = rows(conn, CATALOG)
     for command in ARGUMENTS:
@@ -126,6 +127,7 @@ def test_before_the_migration_the_next_step_is_told(
 ) -> None:
     url = make_application_db(rows=False)
     monkeypatch.setenv(URL_VARIABLE, url)
+    monkeypatch.setenv(COLD_URL_VARIABLE, (tmp_path / "cold").as_uri())
     with connect(url) as conn:
         before = rows(conn, CATALOG)
     for command in ARGUMENTS.keys() - BEFORE_MIGRATING:
