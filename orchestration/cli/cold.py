@@ -91,11 +91,11 @@ def query(
     """
     from lifecycle.cold.connect import connect
 
-    storage = required_cold_storage()
     targets = [path for path in (csv, parquet) if path]
     with command_session(GROUP):
         pass  # a database that is not the application's, or not prepared, says so
     with errors_as_messages():
+        storage = required_cold_storage()
         for path in targets:
             if path.exists():
                 raise RefusedError(_("{path} is there already; name another file.").format(path=path))
@@ -128,9 +128,11 @@ def restore(
     from lifecycle.cold.restore import restore_month
     from lifecycle.cold.tables import chosen_cold_tables, chosen_month
 
-    storage = required_cold_storage()
     console = Console()
+    with command_session(GROUP):
+        pass  # a database that is not the application's, or not prepared, says so
     with errors_as_messages():
+        storage = required_cold_storage()
         (chosen,) = chosen_cold_tables(declared_application(), table, only_one=True)
         now = datetime.now(UTC)
         with console.status("") as line:
@@ -177,11 +179,11 @@ def verify(table: TableName = "") -> None:
     from lifecycle.cold.tables import chosen_cold_tables
     from lifecycle.cold.verify import verify_files
 
-    storage = required_cold_storage()
     console = Console()
     files = count = faults = 0
     differs = _("Differs:")
     with command_session(GROUP) as conn, console.status("") as line:
+        storage = required_cold_storage()
         for each in chosen_cold_tables(declared_application(), table):
             for found in verify_files(conn, each, storage, lambda message, _fraction: line.update(message)):
                 files += 1
