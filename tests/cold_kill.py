@@ -29,6 +29,8 @@ PLACES: Final[dict[str, tuple[Any, str]]] = {
     "verify": (move._Move, "verify"),
     "fetch": (LocalStorage, "fetch"),
     "commit": (move._Move, "commit"),
+    # In the transaction that takes the month out of the database.
+    "leave": (move._Move, "_leave"),
     "remove": (move, "remove_retired"),
 }
 WHEN: Final = ("before", "after")
