@@ -16,6 +16,17 @@ as $$
      where t.tgrelid = partition and t.tgname in ('lifecycle_cold', 'lifecycle_cold_truncate') and t.tgenabled = 'A'
 $$;
 
+-- Whether a partition may hold other rows than a move read: a change was noted, somebody keeps changes from being noted, or
+-- ALTER TABLE wrote all rows anew, which fires no trigger.
+create or replace function lifecycle.changed_since_read(move_id bigint, place regclass) returns boolean
+language sql stable set search_path = ''
+as $$
+    select not lifecycle.notes_cold_changes(place)
+        or exists (select from lifecycle.cold_changes c where c.relation = place)
+        or not exists (select from lifecycle.cold_moves m
+                        where m.id = move_id and m.captured_file = pg_catalog.pg_relation_filenode(place))
+$$;
+
 -- Whether a row was changed since a move read its month: what it wrote holds what is not so any more.
 create or replace function lifecycle.is_outdated(move_id bigint) returns boolean
 language sql stable set search_path = ''
@@ -96,8 +107,7 @@ begin
         return 'gone';
     end if;
     execute format('lock table %s in access exclusive mode', part.partition);
-    if not lifecycle.notes_cold_changes(part.partition)
-       or exists (select from lifecycle.cold_changes c where c.relation = part.partition) then
+    if lifecycle.changed_since_read(move.id, part.partition) then
         return 'changed';
     end if;
     if (select coalesce(sum(f.rows), 0) from lifecycle.cold_files f where f.move_id = move.id and f.state = 'stored') <> move.rows then

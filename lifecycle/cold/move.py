@@ -34,11 +34,7 @@ from lifecycle.errors import BusyError, ColdStorageError, RefusedError, Verifica
 from lifecycle.pacing import UNPACED, Pacing
 from lifecycle.partitions.tables import PARTITION_SCHEMA
 
-# One whose triggers do not fire may have been changed.
-CHANGED: Final = """
-select not lifecycle.notes_cold_changes(p) or exists (select from lifecycle.cold_changes c where c.relation = p)
-  from to_regclass(%s) p
-"""
+CHANGED: Final = "select lifecycle.changed_since_read(%s, to_regclass(%s))"
 FORGET_CHANGES: Final = "delete from lifecycle.cold_changes where relation = to_regclass(%s)"
 # A table that was never analyzed has no estimate, but it has a size.
 ESTIMATE: Final = (
@@ -164,10 +160,11 @@ class _Move:
         politely(conn, partial(conn.execute, note), what=f"noting changes of {self.told}", relation=self.place)
         # What is noted so far was committed before the rows are read.
         conn.execute(FORGET_CHANGES.encode(), (self.place,))
+        rows_file = moves.file_of(conn, self.place)
         columns = read_columns(conn, table.relation)
         require_finite(conn, self.partition, columns)
         layout, version = manifest.layout_of(conn, table.relation, columns)
-        moves.begin(conn, self.id, layout, self.place, self.due.partition)
+        moves.begin(conn, self.id, layout, self.place, self.due.partition, rows_file)
         expected = int(value(conn, ESTIMATE, (self.place,)) or 0)
         buckets = buckets_for(expected)
         query = export_query(table, self.partition, columns, buckets).as_string(conn)
@@ -183,7 +180,7 @@ class _Move:
         ):
             for written in files:
                 # What was read is worth nothing any more, and nobody shall find it in the store.
-                if value(conn, CHANGED, (self.place,)):
+                if value(conn, CHANGED, (self.id, self.place)):
                     self.set_state("pending")
                     return
                 with self.pacing.work():
@@ -220,7 +217,7 @@ class _Move:
                         found[file.bucket] = fetched_figures(self.storage, file, columns)
                     except ColdStorageError:
                         # An erasure that changed a row of the month has removed it.
-                        if not value(self.conn, CHANGED, (self.place,)):
+                        if not value(self.conn, CHANGED, (self.id, self.place)):
                             raise
                         self.set_state("pending")
                         return
@@ -233,7 +230,7 @@ class _Move:
             self.set_state("verified")
             return
         self.set_state("pending")
-        if value(self.conn, CHANGED, (self.place,)):
+        if value(self.conn, CHANGED, (self.id, self.place)):
             return
         wrong = sorted(bucket for bucket in found.keys() | wanted.keys() if found.get(bucket) != wanted.get(bucket))
         raise VerificationError(
@@ -251,13 +248,20 @@ class _Move:
         if not self._keep_what_views_read():
             self.set_state("pending")
             return False
-        outcome, _ = politely(
-            self.conn,
-            self._leave,
-            what=f"{self.told} leaves the database",
-            relation=str(self.table.relation),
-            also=(self.place,),
-        )
+        try:
+            outcome, _ = politely(
+                self.conn,
+                self._leave,
+                what=f"{self.told} leaves the database",
+                relation=str(self.table.relation),
+                also=(self.place,),
+            )
+        except psycopg.errors.DataCorrupted as other_rows:
+            self.set_state("pending")
+            raise VerificationError(
+                f"{self.told}: {other_rows.diag.message_primary}. The month stays in the database; the next run "
+                "exports it anew."
+            ) from other_rows
         if outcome == "committed":
             return True
         self.set_state("pending")

@@ -23,10 +23,12 @@ SET_STATE: Final = "update lifecycle.cold_moves set state = %s, changed_at = clo
 BEGIN: Final = """
 update lifecycle.cold_moves
    set state = 'exporting', layout_id = %(layout)s, captured_from = to_regclass(%(partition)s)::oid,
+       captured_file = %(file)s,
        hot_bytes = pg_total_relation_size(to_regclass(%(partition)s)), partition = %(name)s, rows = null,
        changed_at = clock_timestamp()
  where id = %(move)s
 """
+FILE_OF: Final = "select pg_relation_filenode(to_regclass(%s))"
 ROWS_READ: Final = (
     "update lifecycle.cold_moves set state = 'uploaded', rows = %s, changed_at = clock_timestamp() where id = %s"
 )
@@ -49,9 +51,17 @@ def set_state(conn: Connection, move: int, state: str) -> None:
     conn.execute(SET_STATE.encode(), (state, move))
 
 
-def begin(conn: Connection, move: int, layout: int, partition: str, name: str) -> None:
-    """The partition (quoted, and its bare name) is about to be read, with columns of this layout."""
-    conn.execute(BEGIN.encode(), {"layout": layout, "partition": partition, "name": name, "move": move})
+def file_of(conn: Connection, partition: str) -> int | None:
+    """Where the rows of a partition (quoted) stand; elsewhere once ALTER TABLE has written them anew."""
+    found: int | None = value(conn, FILE_OF, (partition,))
+    return found
+
+
+def begin(conn: Connection, move: int, layout: int, partition: str, name: str, file: int | None) -> None:
+    """The partition (quoted, and its bare name) is about to be read, with columns of this layout; its rows stood in
+    this file before anybody asked for its columns."""
+    names = {"layout": layout, "partition": partition, "name": name, "file": file, "move": move}
+    conn.execute(BEGIN.encode(), names)
 
 
 def rows_read(conn: Connection, move: int, count: int) -> None:

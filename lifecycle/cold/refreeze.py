@@ -41,7 +41,7 @@ select lifecycle.freeze_narrow_rows(p, %s) from lifecycle.event_table_policies p
  where p.schema_name = %s and p.table_name = %s
 """
 KEPT_SINCE: Final = """
-select lifecycle.first_kept_month(p, %s) from lifecycle.event_table_policies p
+select lifecycle.first_kept_month(p, least(%s, now())) from lifecycle.event_table_policies p
  where p.schema_name = %s and p.table_name = %s
 """
 

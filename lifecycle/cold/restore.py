@@ -17,6 +17,7 @@ from lifecycle.cold.files import Figures, RowNumbers, read_file
 from lifecycle.cold.foreign_keys import apply_foreign_keys
 from lifecycle.cold.home import require_home
 from lifecycle.cold.load import columns_to_load, copy_rows, newer_columns_as_of_old_rows
+from lifecycle.cold.narrow import FOLLOW
 from lifecycle.cold.storage import ColdStorage
 from lifecycle.cold.sweep import month_lock, remove_retired
 from lifecycle.cold.tables import ColdTable, thawed_name
@@ -227,9 +228,8 @@ def _take_place(
         conn.execute(OUT_OF_NARROW.encode(), (month, told_anew, table.relation.schema, table.relation.name))
         if told_anew:
             conn.execute(NOTE_ROWS.encode(), (table.relation.schema, table.relation.name, built.as_string(conn)))
-        columns = sql.SQL(", ").join(
-            column.identifier for column in read_columns(conn, table.relation) if not column.generated
-        )
+        now = read_columns(conn, table.relation)
+        columns = sql.SQL(", ").join(column.identifier for column in now if not column.generated)
         late = 0
         for place, marker in rows(conn, PARTITION_OF_MONTH, (relation, upper, month)):
             partition = sql.Identifier(PARTITION_SCHEMA, place)
@@ -246,10 +246,14 @@ def _take_place(
             late += _insert(conn, built, columns, gone)
         thawed = thawed_name(table.relation)
         if value(conn, "select to_regclass(%s)", (str(thawed),)):
+            conn.execute(FOLLOW.encode(), (relation, str(thawed)))
+            held = read_columns(conn, thawed)
+            shared = sql.SQL(", ").join(column.identifier for column in columns_to_load(held, now))
             gone = sql.SQL("delete from {0} where {1} >= {2} and {1} < {3} returning {4}").format(
-                thawed.identifier, time_column, sql.Literal(month), sql.Literal(upper), columns
+                thawed.identifier, time_column, sql.Literal(month), sql.Literal(upper), shared
             )
-            late += _insert(conn, built, columns, gone)
+            with newer_columns_as_of_old_rows(conn, built, table.relation, held):
+                late += _insert(conn, built, shared, gone)
         conn.execute(sql.SQL("alter table {} rename to {}").format(built, sql.Identifier(name)))
         partition = sql.Identifier(PARTITION_SCHEMA, name)
         bounds = (sql.Literal(month), sql.Literal(upper))

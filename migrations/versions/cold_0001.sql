@@ -28,6 +28,7 @@ create table lifecycle.cold_moves (
                   check (state in ('pending', 'exporting', 'uploaded', 'verified', 'committed', 'cleaned')),
     layout_id     bigint references lifecycle.cold_layouts (id),
     captured_from oid,
+    captured_file oid,
     rows          bigint,
     hot_bytes     bigint,
     created_at    timestamptz not null default now(),
@@ -35,7 +36,7 @@ create table lifecycle.cold_moves (
     committed_at  timestamptz
 );
 create unique index cold_moves_one_at_a_time on lifecycle.cold_moves (schema_name, table_name, month) where state not in ('committed', 'cleaned');
-comment on table lifecycle.cold_moves is 'A month on its way into files, and each one that arrived. captured_from: the partition whose changes are captured since before it was read.';
+comment on table lifecycle.cold_moves is 'A month on its way into files, and each one that arrived. captured_from: the partition whose changes are captured since before it was read; captured_file: where its rows stood then (relfilenode), elsewhere once ALTER TABLE wrote them anew.';
 
 create table lifecycle.cold_files (
     id             bigint generated always as identity primary key,
