@@ -11,14 +11,20 @@ from threading import Event, Thread
 import psycopg
 import pytest
 
+from lifecycle.cold import manifest
 from lifecycle.cold.due import MonthToMove, months_to_move
 from lifecycle.cold.move import move_month
 from lifecycle.cold.restore import restore_month
+from lifecycle.cold.status import cold_status
 from lifecycle.cold.sweep import sweep
+from lifecycle.cold.thaw import thaw
 from lifecycle.cold.upkeep import keep_up
+from lifecycle.cold.verify import verify_files
 from lifecycle.database import Connection, connect, rows, value
 from lifecycle.errors import AlreadyRunningError, BusyError, ColdStorageError, RefusedError, VerificationError
+from lifecycle.migrating.migrate import upgrade
 from tests.cold import (
+    COLD,
     EVENTS,
     Interfering,
     cold_ids,
@@ -102,6 +108,9 @@ def test_a_month_is_due_once_its_last_instant_is_old_enough(conn: Connection) ->
     ]
     # A clock that is ahead moves nothing earlier than the server's own.
     assert [each.month for each in months_to_move(conn, EVENTS, first_due)][-1] == month(3)
+    # What is past retention goes where it stands.
+    set_policy(conn, BEHAVIOR, retention="4 months")
+    assert [each.month for each in months_to_move(conn, EVENTS, now())] == [month(4), month(3)]
 
 
 # Emptying a table waits for whoever reads it, as for a dump.
@@ -171,11 +180,12 @@ def test_late_rows_come_with_a_month_that_is_brought_back(url: str, conn: Connec
     insert_events(conn, BEHAVIOR, month(5) + timedelta(days=20), session="in a partition")
     rotate_all(conn, table=BEHAVIOR)
     insert_events(conn, BEHAVIOR, month(4) + timedelta(days=21), session="in both")
+    insert_events(conn, BEHAVIOR, month(3) + timedelta(days=21), session="in the default partition alone")
     ids = standing(conn, folder)
-    for back in (4, 5):
+    for back in (3, 4, 5):
         restore_month(url, EVENTS, month(back), local_storage(folder), keep_for=timedelta(days=1), now=now())
     assert standing(conn, folder) == ids
-    assert sorted(months(conn, BEHAVIOR))[:2] == [month(5), month(4)]
+    assert sorted(months(conn, BEHAVIOR))[:3] == [month(5), month(4), month(3)]
 
 
 def test_an_empty_month_leaves_without_a_file(url: str, conn: Connection, folder: Path) -> None:
@@ -244,6 +254,34 @@ def test_past_retention_files_go_and_the_store_is_asked(url: str, conn: Connecti
     assert (upkeep.expired_files, upkeep.swept.retired) == (1, 1)
     assert [name.split("/")[1] for name in objects(folder)] == [f"{month(back):%Y-%m}" for back in (4, 3)]
     assert value(conn, "select state from lifecycle.cold_files where month = %s", (month(5),)) == "removed"
+
+
+def test_a_clock_that_is_ahead_lets_no_file_and_no_waiting_row_expire(url: str, conn: Connection, folder: Path) -> None:
+    move_all(url, local_storage(folder))
+    ids = standing(conn, folder)
+    thaw(conn, local_storage(folder), manifest.live_files(conn, EVENTS.relation, month(3))[0], {0})
+    upkeep = keep_up(url, EVENTS, local_storage(folder), now() + timedelta(days=4000))
+    assert (upkeep.expired_files, upkeep.refrozen) == (0, 1)
+    assert standing(conn, folder) == ids
+    # Past retention by the server's clock, a row goes that waits as well.
+    thaw(conn, local_storage(folder), manifest.live_files(conn, EVENTS.relation, month(5))[0], {0})
+    set_policy(conn, BEHAVIOR, retention="4 months")
+    keep_up(url, EVENTS, local_storage(folder), now())
+    assert len(standing(conn, folder)) == len(ids) - 1
+
+
+def test_where_nothing_is_nothing_is_done(empty_application_db: str, folder: Path) -> None:
+    upgrade(empty_application_db, COLD)
+    assert move_all(empty_application_db, local_storage(folder)) == []
+    upkeep = keep_up(empty_application_db, EVENTS, local_storage(folder), now())
+    assert (upkeep.refrozen, upkeep.expired_files, upkeep.after_actions) == (0, 0, 0)
+    with connect(empty_application_db) as session:
+        assert list(verify_files(session, EVENTS, local_storage(folder))) == []
+        assert cold_status(session, EVENTS, now()).months == ()
+        with pytest.raises(RefusedError, match="no file holds this month"):
+            restore_month(
+                empty_application_db, EVENTS, month(4), local_storage(folder), keep_for=timedelta(1), now=now()
+            )
 
 
 def test_an_object_that_nobody_knows_goes_after_two_days_and_no_other(url: str, conn: Connection, folder: Path) -> None:
