@@ -6,9 +6,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
-from threading import Event, Thread
 
-import psycopg
 import pytest
 
 from lifecycle.cold import manifest
@@ -39,6 +37,7 @@ from tests.cold import (
 )
 from tests.cold_fixtures import MakeColdDb
 from tests.cold_kill import PLACES, WHEN, executioner
+from tests.cold_writer import writing
 from tests.partitioned import BEHAVIOR, done, insert_events, months, rotate_all, run_on, set_policy
 
 pytest_plugins = ("tests.cold_fixtures",)
@@ -301,46 +300,17 @@ def test_an_object_that_nobody_knows_goes_after_two_days_and_no_other(url: str, 
 @pytest.mark.one_server
 @pytest.mark.timeout(280)
 def test_killed_anywhere_with_writers_at_work(url: str, conn: Connection, folder: Path) -> None:
-    """SIGKILL before and after each step in turn; somebody inserts and corrects rows of those months all the time."""
-    stop = Event()
-    written: list[str] = []
-
-    def write() -> None:
-        with connect(url) as other:
-            number = 0
-            while not stop.is_set():
-                number += 1
-                moment = month(3 + number % 3) + timedelta(hours=number)
-                with suppress(psycopg.errors.LockNotAvailable):
-                    written.append(
-                        str(
-                            value(
-                                other,
-                                "insert into user_behavior_events (session_id, event_timestamp, page_url)"
-                                " values ('writer', %s, '/') returning id",
-                                (moment,),
-                            )
-                        )
-                    )
-                    if number % 7 == 0:
-                        other.execute(
-                            "update user_behavior_events set page_url = '/corrected' where id = %s", (written[-1],)
-                        )
-                time.sleep(0.05)
-
-    ids = standing(conn, folder)
-    writer = Thread(target=write)
-    writer.start()
-    try:
-        with executioner() as moves:
-            for place in PLACES:
-                for when in WHEN:
-                    code = moves.move(url, folder, place, when)
-                    assert code in (0, 1, -signal.SIGKILL), (place, when)
-                    rotate_all(conn, table=BEHAVIOR)
-    finally:
-        stop.set()
-        writer.join()
+    """SIGKILL before and after each step in turn; somebody inserts and corrects rows of those months in between."""
+    ids = set(standing(conn, folder))
+    with writing(lambda: url) as writer, executioner() as moves:
+        for place in PLACES:
+            for when in WHEN:
+                writer.leaves_old_months_alone.clear()
+                time.sleep(0.3)
+                rotate_all(conn, table=BEHAVIOR)
+                # A month that changes all the time would never come to the later steps.
+                writer.leaves_old_months_alone.set()
+                assert moves.move(url, folder, place, when) == -signal.SIGKILL, (place, when)
     for _ in range(3):
         rotate_all(conn, table=BEHAVIOR)
         until = time.monotonic() + 20
@@ -352,6 +322,6 @@ def test_killed_anywhere_with_writers_at_work(url: str, conn: Connection, folder
                 assert time.monotonic() < until
                 time.sleep(0.1)
     keep_up(url, EVENTS, local_storage(folder), now())
-    assert standing(conn, folder) == sorted([*ids, *written])
+    writer.assert_kept(conn, local_storage(folder), folder.parent, ids)
     assert min(months(conn, BEHAVIOR)) == month(2)
     assert_only_live_objects(conn, folder)
