@@ -139,6 +139,7 @@ def test_a_month_whose_lock_is_taken_waits_in_the_store_and_leaves_with_the_next
     url: str, conn: Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     storage = local_storage(tmp_path / "store")
+    assert politely.__kwdefaults__ is not None
     monkeypatch.setitem(politely.__kwdefaults__, "locks", LockPolicy(tries=2, first_pause=0.01))
     with connect(url) as reader, reader.transaction():
         reader.execute("select count(*) from user_behavior_events")

@@ -54,6 +54,7 @@ def test_rows_that_are_taken_out_meanwhile_are_there_once(
     with connect(url) as conn:  # makes the thawed table, whose making would keep the restore away
         thaw(conn, storage, manifest.live_files(conn, EVENTS.relation, month(4))[0], {0})
     # The restore waits for that transaction, however long.
+    assert politely.__kwdefaults__ is not None
     monkeypatch.setitem(politely.__kwdefaults__, "locks", LockPolicy(timeout=20, tries=2))
     copied, go_on = Event(), Event()
     copy_rows = thawing.copy_rows
