@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from lifecycle.cold import manifest
 from lifecycle.cold.due import months_to_move
@@ -33,6 +33,12 @@ def with_cold_months(application: Application = APPLICATION, **tables: str) -> A
 
 COLD = with_cold_months(user_behavior_events=COLD_AFTER)
 EVENTS: ColdTable = cold_tables(COLD)[0]
+
+
+class MakeColdDb(Protocol):
+    """The fixture `make_cold_db`: URL of a fresh partitioned database in which COLD is declared, as postgres."""
+
+    def __call__(self) -> str: ...
 
 
 class Interfering:

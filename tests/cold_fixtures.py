@@ -2,24 +2,17 @@
 
 from collections.abc import Callable, Iterator
 from itertools import count
-from typing import Protocol
 
 import pytest
 
 from lifecycle.migrating.migrate import upgrade
 from sandbox.application import clone_database, drop_database
 from sandbox.server import Server
-from tests.cold import COLD
+from tests.cold import COLD, MakeColdDb
 
 pytest_plugins = ("tests.partitioned_fixtures",)
 
 NAMES = count(1)
-
-
-class MakeColdDb(Protocol):
-    """The fixture `make_cold_db`: URL of a fresh partitioned database in which COLD is declared, as postgres."""
-
-    def __call__(self) -> str: ...
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ import pytest
 from tests.application_changes import Change, Outcome, changes, left, outcome
 from tests.conftest import MakeApplicationDb
 from tests.declared import APPLICATION
-from tests.partitioned_fixtures import MakePartitionedDb
+from tests.partitioned import MakePartitionedDb
 
 pytest_plugins = ["tests.partitioned_fixtures"]
 PARTITION_KEY = "42P16"

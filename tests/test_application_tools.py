@@ -16,7 +16,7 @@ from tests.conftest import AsRole, MakeApplicationDb
 from tests.declared import APPLICATION
 from tests.docs_pages import blocks
 from tests.dumping import PAGE
-from tests.partitioned_fixtures import MakePartitionedDb
+from tests.partitioned import MakePartitionedDb
 
 pytest_plugins = ["tests.partitioned_fixtures"]
 

@@ -13,8 +13,7 @@ from orchestration.cli.main import app
 from orchestration.definitions import build_definitions
 from resources.cold_storage import ColdMonths
 from resources.postgres import ApplicationDatabase
-from tests.cold import COLD, hot_ids, month, objects
-from tests.cold_fixtures import MakeColdDb
+from tests.cold import COLD, MakeColdDb, hot_ids, month, objects
 from tests.partitioned import BEHAVIOR, insert_events
 
 pytestmark = pytest.mark.one_server

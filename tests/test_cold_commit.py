@@ -13,8 +13,7 @@ from lifecycle.cold.restore import restore_month
 from lifecycle.database import Connection, connect, politely, rows, value
 from lifecycle.errors import BusyError, RefusedError, VerificationError
 from lifecycle.locks import LockPolicy
-from tests.cold import EVENTS, cold_ids, cold_text, hot_ids, local_storage, month, move_all, now, objects
-from tests.cold_fixtures import MakeColdDb
+from tests.cold import EVENTS, MakeColdDb, cold_ids, cold_text, hot_ids, local_storage, month, move_all, now, objects
 from tests.partitioned import BEHAVIOR, insert_events, months
 
 pytest_plugins = ("tests.cold_fixtures",)

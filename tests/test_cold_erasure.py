@@ -24,6 +24,7 @@ from tests.cold import (
     COLD,
     EVENTS,
     Interfering,
+    MakeColdDb,
     cold_ids,
     cold_text,
     hot_ids,
@@ -33,7 +34,6 @@ from tests.cold import (
     now,
     objects,
 )
-from tests.cold_fixtures import MakeColdDb
 from tests.erasing import ask, job
 from tests.people import Person, add_account, add_catalogue, browser_session, insert
 

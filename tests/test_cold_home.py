@@ -14,8 +14,7 @@ from lifecycle.database import connect
 from lifecycle.errors import RefusedError
 from sandbox.application import clone_database, drop_database
 from sandbox.server import Server
-from tests.cold import EVENTS, cold_ids, local_storage, month, move_all, now, objects
-from tests.cold_fixtures import MakeColdDb
+from tests.cold import EVENTS, MakeColdDb, cold_ids, local_storage, month, move_all, now, objects
 from tests.partitioned import BEHAVIOR, insert_events, rotate_all
 
 pytestmark = pytest.mark.one_server

@@ -30,8 +30,7 @@ from lifecycle.cold.upkeep import keep_up
 from lifecycle.database import Connection, connect, rows
 from lifecycle.erasures.run import erase_batch
 from lifecycle.migrating.migrate import upgrade
-from tests.cold import COLD, EVENTS, local_storage, month, move_all, now, objects
-from tests.cold_fixtures import MakeColdDb
+from tests.cold import COLD, EVENTS, MakeColdDb, local_storage, month, move_all, now, objects
 from tests.cold_views import NARROW, THAWED
 from tests.erasing import ask
 from tests.kept import definition_of

@@ -25,6 +25,7 @@ from tests.cold import (
     COLD,
     EVENTS,
     Interfering,
+    MakeColdDb,
     cold_ids,
     cold_text,
     hot_ids,
@@ -35,7 +36,6 @@ from tests.cold import (
     now,
     objects,
 )
-from tests.cold_fixtures import MakeColdDb
 from tests.cold_kill import PLACES, WHEN, executioner
 from tests.cold_writer import writing
 from tests.partitioned import BEHAVIOR, done, insert_events, months, rotate_all, run_on, set_policy

@@ -15,8 +15,7 @@ from lifecycle.cold.thaw import thaw
 from lifecycle.cold.upkeep import Upkeep, keep_up
 from lifecycle.database import Connection, connect, rows, value
 from orchestration.cli.main import app
-from tests.cold import COLD, EVENTS, cold_ids, hot_ids, local_storage, month, move_all, now
-from tests.cold_fixtures import MakeColdDb
+from tests.cold import COLD, EVENTS, MakeColdDb, cold_ids, hot_ids, local_storage, month, move_all, now
 from tests.people import Person, insert
 
 pytest_plugins = ("tests.cold_fixtures",)

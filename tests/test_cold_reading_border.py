@@ -25,8 +25,7 @@ from lifecycle.cold.sweep import remove_retired
 from lifecycle.cold.thaw import thaw
 from lifecycle.database import Connection, connect, rows, value
 from lifecycle.errors import AlreadyRunningError, BusyError, ColdStorageError, LifecycleError, RefusedError
-from tests.cold import COLD, EVENTS, local_storage, month, move_all, now
-from tests.cold_fixtures import MakeColdDb
+from tests.cold import COLD, EVENTS, MakeColdDb, local_storage, month, move_all, now
 from tests.cold_reading import WatchedStorage
 from tests.partitioned import BEHAVIOR, insert_events
 

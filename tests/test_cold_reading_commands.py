@@ -13,8 +13,7 @@ from lifecycle.database import connect
 from orchestration.cli import session
 from orchestration.cli.main import app
 from resources.variables import COLD_URL_VARIABLE, URL_VARIABLE
-from tests.cold import COLD, local_storage, move_all
-from tests.cold_fixtures import MakeColdDb
+from tests.cold import COLD, MakeColdDb, local_storage, move_all
 
 pytest_plugins = ("tests.cold_fixtures",)
 pytestmark = pytest.mark.one_server

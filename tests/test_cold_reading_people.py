@@ -16,8 +16,7 @@ from lifecycle.cold.sweep import remove_retired
 from lifecycle.database import connect, rows, value
 from lifecycle.errors import ColdStorageError, RefusedError
 from sandbox.server import SUPERUSER, Server
-from tests.cold import COLD, EVENTS, local_storage, month, move_all, now
-from tests.cold_fixtures import MakeColdDb
+from tests.cold import COLD, EVENTS, MakeColdDb, local_storage, month, move_all, now
 from tests.cold_reading import WatchedStorage
 from tests.declared import APPLICATION
 from tests.partitioned import BEHAVIOR, insert_events

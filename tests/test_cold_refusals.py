@@ -15,8 +15,7 @@ from lifecycle.cold.thaw import thaw
 from lifecycle.cold.undo import take_cold_months_back
 from lifecycle.database import Connection, connect, rows, value
 from lifecycle.errors import RefusedError, VerificationError
-from tests.cold import COLD, EVENTS, Interfering, cold_ids, hot_ids, local_storage, month, move_all, now
-from tests.cold_fixtures import MakeColdDb
+from tests.cold import COLD, EVENTS, Interfering, MakeColdDb, cold_ids, hot_ids, local_storage, month, move_all, now
 from tests.cold_views import NARROW, THAWED
 from tests.partitioned import BEHAVIOR, insert_events, months
 

@@ -22,8 +22,7 @@ from lifecycle.cold.thaw import thaw
 from lifecycle.database import connect, politely, rows, value
 from lifecycle.errors import BusyError, RefusedError, VerificationError
 from lifecycle.locks import LockPolicy
-from tests.cold import COLD, EVENTS, Interfering, cold_ids, hot_ids, local_storage, month, move_all, now
-from tests.cold_fixtures import MakeColdDb
+from tests.cold import COLD, EVENTS, Interfering, MakeColdDb, cold_ids, hot_ids, local_storage, month, move_all, now
 from tests.partitioned import BEHAVIOR, insert_events, partition_tables
 
 pytest_plugins = ("tests.cold_fixtures",)

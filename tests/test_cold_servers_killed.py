@@ -26,8 +26,7 @@ from lifecycle.migrating.migrate import upgrade
 from sandbox.application import clone_database
 from sandbox.object_storage import ObjectStorage
 from sandbox.server import SUPERUSER, Server
-from tests.cold import COLD, EVENTS, cold_text, hot_ids, local_storage, month, move_all, now
-from tests.cold_fixtures import MakeColdDb
+from tests.cold import COLD, EVENTS, MakeColdDb, cold_text, hot_ids, local_storage, month, move_all, now
 from tests.cold_kill import PLACES
 from tests.cold_writer import Writer, writing
 from tests.conftest import SERVERS

@@ -27,8 +27,7 @@ from orchestration.cli.main import app
 from orchestration.definitions import build_definitions
 from resources.cold_storage import ColdMonths
 from resources.postgres import ApplicationDatabase
-from tests.cold import COLD, EVENTS, local_storage, month, move_all, now, objects
-from tests.cold_fixtures import MakeColdDb
+from tests.cold import COLD, EVENTS, MakeColdDb, local_storage, month, move_all, now, objects
 from tests.consenting import AKI, BEN, CHO, visit
 from tests.people import Person, add_account, add_catalogue, insert
 

@@ -22,8 +22,7 @@ from lifecycle.declarations.personal_data import PersonalData
 from lifecycle.errors import ColdStorageError, RefusedError
 from lifecycle.migrating.migrate import upgrade
 from lifecycle.person_export.cover import COVER_SHEET
-from tests.cold import COLD, EVENTS, cold_ids, hot_ids, local_storage, month, move_all, objects
-from tests.cold_fixtures import MakeColdDb
+from tests.cold import COLD, EVENTS, MakeColdDb, cold_ids, hot_ids, local_storage, month, move_all, objects
 from tests.exporting import AKI, BEN, export, exported
 from tests.people import Person, add_account, add_catalogue, browser_session, insert
 
