@@ -118,6 +118,7 @@ def status_metadata(status: ColdStatus, cost: MonthlyCost | None) -> dict[str, A
         "dagster/row_count": status.cold_rows,
         "months": len(status.months),
         "hot_bytes": status.hot_bytes,
+        "held_bytes": status.held_bytes,
         "cold_bytes": status.cold_bytes,
         "bytes_before": status.bytes_before,
         "due": len(status.due),
@@ -128,7 +129,7 @@ def status_metadata(status: ColdStatus, cost: MonthlyCost | None) -> dict[str, A
     if status.cold_bytes:
         metadata["times_smaller"] = round(status.bytes_before / status.cold_bytes, 1)
     if cost is not None:
-        metadata["cost_a_month"] = cost.told
+        metadata["cost_a_month"] = str(cost.told)
     return metadata
 
 

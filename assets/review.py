@@ -13,6 +13,7 @@ from assets.tables import table_metadata
 from assets.units import size_text
 from lifecycle.declarations.application import Application
 from lifecycle.erasures.due import DeletionsDue, deletions_due, deletions_text
+from lifecycle.review.cold_months import ColdMonths
 from lifecycle.review.report import delta_text, duration_text, percent_text, record_weekly_review, top_relations
 from lifecycle.review.storage import RelationGrowth, record_storage
 from lifecycle.review.weekly import JobReview, Outbox, WeeklyReview, outbox, weekly_review
@@ -44,6 +45,14 @@ STORAGE_COLUMNS: Final = {
     "growth": ("string", "against the measurement nearest to a week earlier"),
     "rows": ("int", "the planner's estimate"),
 }
+COLD_COLUMNS: Final = {
+    "table": ("string", "schema and name"),
+    "months": ("int", "in files"),
+    "in_database": ("string", "partitions with indexes, and what stays there of months in files"),
+    "in_files": ("string", "what the files take"),
+    "before": ("string", "what the rows in files took in the database"),
+    "cost_a_month": ("string", "at the declared prices"),
+}
 
 
 def _job_record(job: JobReview) -> tuple[Any, ...]:
@@ -67,6 +76,12 @@ def _storage_record(relation: RelationGrowth, compared: bool) -> tuple[Any, ...]
     return relation.relation, size_text(relation.bytes), growth, relation.rows
 
 
+def _cold_record(found: ColdMonths) -> tuple[Any, ...]:
+    sizes = (found.database_bytes, found.cold_bytes, found.bytes_before)
+    cost = "" if found.cost is None else str(found.cost.told)
+    return found.table, found.months, *map(size_text, sizes), cost
+
+
 def review_metadata(review: WeeklyReview) -> dict[str, Any]:
     """The review as run metadata: numbers, two tables and the chart; never a row of the application's."""
     # Loading matplotlib takes a quarter of the time that definitions may take to load.
@@ -88,6 +103,7 @@ def review_metadata(review: WeeklyReview) -> dict[str, Any]:
         "size": size_text(storage.total.bytes),
         "jobs": table_metadata(JOB_COLUMNS, map(_job_record, review.jobs)),
         "storage": table_metadata(STORAGE_COLUMNS, (_storage_record(r, compared) for r in relations)),
+        **({"cold_months": table_metadata(COLD_COLUMNS, map(_cold_record, review.cold))} if review.cold else {}),
     }
 
 
@@ -105,7 +121,7 @@ def _review_asset(application: Application) -> dg.AssetsDefinition:
                 description=(
                     f"The week of the jobs up to last Monday 00:00 {application.database.calendar}, against the week "
                     "before: outcomes, durations, deletion requests due, rows in default partitions, storage growth, "
-                    "open problems. Goes to Slack once a week."
+                    "cold months and what they cost, open problems. Goes to Slack once a week."
                 ),
                 kinds={"postgres", "slack"},
                 owners=OWNERS,

@@ -15,8 +15,10 @@ import pytest
 from assets.pictures import png
 from assets.review import outbox_result
 from assets.review_chart import review_chart
+from lifecycle.cold.cost import MonthlyCost
 from lifecycle.database import Connection, connect, rows, value
 from lifecycle.erasures.due import DeletionsDue
+from lifecycle.review.cold_months import ColdMonths
 from lifecycle.review.report import LONGEST_TABLE, record_weekly_review, report_content
 from lifecycle.review.storage import RelationGrowth, StorageGrowth
 from lifecycle.review.weekly import (
@@ -111,6 +113,7 @@ def full_review(jobs: int = 60) -> WeeklyReview:
         default_rows={"user_behavior_events": 12_000, "session_replay_events": None},
         storage=StorageGrowth(MONDAY.date(), MONDAY.date() - WEEK, relations),
         storage_totals=tuple((MONDAY.date() - timedelta(days=n), 10**10 - n * 10**8) for n in range(55, -1, -1)),
+        cold=(ColdMonths("public.table_1", 9, 10**9, 10**8, 9 * 10**8, MonthlyCost(0.12, 0.002, 0.11, "USD")),),
         problems=tuple(OpenProblem("a_job", f"view_{number}", 3, week.start) for number in range(7)),
         outbox=Outbox(3, 2.0),
     )

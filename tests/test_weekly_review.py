@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -12,10 +13,11 @@ from hypothesis import strategies as st
 from psycopg.types.json import Jsonb
 
 from assets.pictures import png
-from assets.review import deletions_result
+from assets.review import deletions_result, review_metadata
 from assets.review_chart import review_chart
-from lifecycle.database import Connection, connect, rows
+from lifecycle.database import Connection, connect, rows, value
 from lifecycle.erasures.due import DeletionsDue, deletions_due
+from lifecycle.language import set_language
 from lifecycle.review.report import JOB, report_content
 from lifecycle.review.weekly import (
     WEEK,
@@ -25,12 +27,15 @@ from lifecycle.review.weekly import (
     review_week,
     weekly_review,
 )
+from tests.cold import COLD, MakeColdDb, local_storage, month, move_all, objects, with_cold_months
 from tests.conftest import MakeApplicationDb
 from tests.declared import APPLICATION, EVENT_TABLES
+from tests.partitioned import BEHAVIOR, insert_events
+from tests.texts import english_in
 
 pytestmark = pytest.mark.one_server
 
-pytest_plugins = ("tests.partitioned_fixtures",)
+pytest_plugins = ("tests.cold_fixtures",)
 
 TOKYO = ZoneInfo("Asia/Tokyo")
 MICROSECOND = timedelta(microseconds=1)
@@ -241,3 +246,65 @@ def test_rows_in_default_partitions_are_told(partitioned: Connection) -> None:
     expected = {table.qualified_name: 0 for table in EVENT_TABLES} | {"public.user_behavior_events": 1}
     assert review.default_rows == expected
     assert "Default partitions: public.user_behavior_events 1 rows" in report_content(review)["lines"]
+
+
+PARTITIONS_BYTES = """
+select sum(pg_total_relation_size(i.inhrelid))::bigint
+  from pg_inherits i where i.inhparent = 'user_behavior_events'::regclass
+"""
+# What stays in the database of months in files: columns that views read, rows that wait to go back.
+HELD_BYTES = """
+select sum(pg_total_relation_size(c.oid))::bigint from pg_class c
+ where c.relnamespace = 'event_partitions'::regnamespace and c.relkind = 'r'
+   and c.relname ~ '^user_behavior_events_(narrow|thawed)'
+"""
+
+
+def cold_lines(review: WeeklyReview) -> list[str]:
+    told = report_content(review)["lines"]
+    return [line for line in told if "Cold months" in line or "古い月" in line]
+
+
+def test_cold_months_are_told_with_what_they_cost(make_cold_db: MakeColdDb, tmp_path: Path) -> None:
+    url, folder, now = make_cold_db(), tmp_path / "store", datetime.now(UTC)
+    with connect(url) as conn:
+        insert_events(conn, BEHAVIOR, month(3) + timedelta(days=2), session="many", rows=2000)
+        (before,) = weekly_review(conn, COLD, now).cold
+        assert (before.months, before.cold_bytes, before.bytes_before) == (0, 0, 0)
+        assert before.database_bytes == value(conn, PARTITIONS_BYTES) + value(conn, HELD_BYTES)
+        moved = sum(each.hot_bytes for each in move_all(url, local_storage(folder)))
+        review = weekly_review(conn, COLD, now)
+        (found,) = review.cold
+        held = value(conn, HELD_BYTES)
+        assert held > 2000 * 8, "views read columns of cold rows"
+        assert found.database_bytes == value(conn, PARTITIONS_BYTES) + held < before.database_bytes
+        assert found.cold_bytes == sum((folder / name).stat().st_size for name in objects(folder)) > 0
+        assert found.bytes_before == moved > found.cold_bytes
+        prices, cost = COLD.operations.prices, found.cost
+        assert prices is not None
+        assert cost is not None
+        assert (cost.hot, cost.cold, cost.had_they_stayed) == (
+            pytest.approx(found.database_bytes * prices.database / 1e9),
+            pytest.approx(found.cold_bytes * prices.cold / 1e9),
+            pytest.approx(moved * prices.database / 1e9),
+        )
+        (line,) = cold_lines(review)
+        assert line.startswith("Cold months of public.user_behavior_events: ")
+        assert f"; a month costs {cost.hot:.2f} USD in the database and {cost.cold:.2f} in files" in line
+        assert review_metadata(review)["cold_months"].records[0].data["months"] == len(objects(folder)) == 3
+        # Without prices the bytes alone; without cold months nothing; before the migration that makes them neither.
+        unpriced = COLD.model_copy(update={"operations": COLD.operations.model_copy(update={"prices": None})})
+        (line,) = cold_lines(weekly_review(conn, unpriced, now))
+        assert "in files (took " in line
+        assert "cost" not in line
+        silent = [weekly_review(conn, with_cold_months(), now)]
+        conn.execute("alter table lifecycle.cold_files rename to elsewhere")
+        silent.append(weekly_review(conn, COLD, now))
+    for each in silent:
+        assert not cold_lines(each)
+        assert "cold_months" not in review_metadata(each)
+    set_language("ja")
+    (line,) = cold_lines(review)
+    set_language("")
+    assert "1 か月の料金：データベース" in line
+    assert not english_in(line)

@@ -5,13 +5,14 @@ from typing import Final
 
 from lifecycle.cold.status import ColdStatus
 from lifecycle.declarations.operations import StoragePrices
+from lifecycle.language import Phrase
 
 GIGABYTE: Final = 1e9
 
 
 @dataclass(frozen=True)
 class MonthlyCost:
-    """Money a month for what stays in the database, for the files, and for the same rows had they stayed."""
+    """Money a month for what is in the database, for the files, and for the rows in files had they stayed."""
 
     hot: float
     cold: float
@@ -19,11 +20,15 @@ class MonthlyCost:
     currency: str
 
     @property
-    def told(self) -> str:
+    def told(self) -> Phrase:
         """One line for people."""
-        return (
-            f"{self.hot:,.2f} {self.currency} in the database and {self.cold:,.2f} in files; the same rows would take "
-            f"{self.had_they_stayed:,.2f} more in the database"
+        return Phrase(
+            "{hot:,.2f} {currency} in the database and {cold:,.2f} in files, whose rows would cost "
+            "{had_they_stayed:,.2f} in the database",
+            hot=self.hot,
+            currency=self.currency,
+            cold=self.cold,
+            had_they_stayed=self.had_they_stayed,
         )
 
 
@@ -32,7 +37,7 @@ def monthly_cost(prices: StoragePrices | None, status: ColdStatus) -> MonthlyCos
     if prices is None:
         return None
     return MonthlyCost(
-        hot=status.hot_bytes / GIGABYTE * prices.database,
+        hot=status.database_bytes / GIGABYTE * prices.database,
         cold=status.cold_bytes / GIGABYTE * prices.cold,
         had_they_stayed=status.bytes_before / GIGABYTE * prices.database,
         currency=prices.currency,

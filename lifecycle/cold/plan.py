@@ -10,7 +10,8 @@ from lifecycle.archive.readers import FUNCTION
 from lifecycle.cold.due import months_to_move
 from lifecycle.cold.elsewhere import cold_rows
 from lifecycle.cold.readers import cold_readers, columns_wanted, readers_in_the_way, without_cold_rows
-from lifecycle.cold.tables import ColdTable, narrow_name
+from lifecycle.cold.status import relation_bytes
+from lifecycle.cold.tables import narrow_name
 from lifecycle.database import Connection, rows, value
 from lifecycle.declarations.application import Application
 from lifecycle.partitions.tables import PARTITION_SCHEMA
@@ -23,9 +24,6 @@ ROWS: Final = """
 select coalesce(sum(greatest(c.reltuples, pg_relation_size(c.oid) / 1000)), 0)
   from pg_class c where c.relnamespace = to_regnamespace(%s) and c.relname = any (%s)
 """
-HELD_BYTES: Final = (
-    "select coalesce(sum(pg_total_relation_size(relid)), 0)::bigint from pg_partition_tree(to_regclass(%s))"
-)
 # A row as PostgreSQL stores it, and its entry in the index of the primary key.
 WIDTH: Final = sql.SQL("""
 select coalesce(avg(pg_column_size(row({held})) + 4), 0), coalesce(avg(pg_column_size(row({key})) - 24 + 12), 0)
@@ -73,7 +71,7 @@ def plan_cold_months(conn: Connection, application: Application, now: datetime) 
                 hot_bytes=sum(month.bytes for month in due),
                 stays_bytes=_stays(conn, partitions, key, held) if held and due else 0,
                 stays_columns=held,
-                held_bytes=_held(conn, table),
+                held_bytes=relation_bytes(conn, narrow_name(table.relation)),
                 readers=tuple(str(reader.view) for reader in readers if reader.far),
                 refused=tuple(readers_in_the_way(conn, cold, managed)),
                 functions=tuple(
@@ -82,11 +80,6 @@ def plan_cold_months(conn: Connection, application: Application, now: datetime) 
             )
         )
     return tuple(found)
-
-
-def _held(conn: Connection, table: ColdTable) -> int:
-    narrow = str(narrow_name(table.relation))
-    return int(value(conn, HELD_BYTES, (narrow,)) or 0) if value(conn, "select to_regclass(%s)", (narrow,)) else 0
 
 
 def _stays(conn: Connection, partitions: list[str], key: list[str], held: tuple[str, ...]) -> int:

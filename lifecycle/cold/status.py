@@ -5,8 +5,9 @@ from datetime import UTC, datetime
 from typing import Final
 
 from lifecycle.cold.due import MonthToMove, months_to_move
-from lifecycle.cold.tables import ColdTable, thawed_name
+from lifecycle.cold.tables import ColdTable, narrow_name, thawed_name
 from lifecycle.database import Connection, rows, value
+from lifecycle.names import QualifiedName
 
 MONTHS: Final = """
 select f.month, count(*)::int, sum(f.rows)::bigint, sum(f.bytes)::bigint,
@@ -19,6 +20,12 @@ select f.month, count(*)::int, sum(f.rows)::bigint, sum(f.bytes)::bigint,
 HOT_BYTES: Final = """
 select coalesce(sum(pg_total_relation_size(p.partition)), 0)::bigint
   from lifecycle.event_partitions_of(to_regclass(%s)) p
+"""
+# A partitioned table has no file of its own, and no other is in its own tree.
+BYTES: Final = """
+select pg_total_relation_size(r.oid)
+       + coalesce((select sum(pg_total_relation_size(t.relid)) from pg_partition_tree(r.oid) t where t.level > 0), 0)
+  from pg_class r where r.oid = to_regclass(%s)
 """
 TO_REMOVE: Final = """
 select count(*) from lifecycle.cold_files f
@@ -58,8 +65,10 @@ class Dangling:
 
 @dataclass(frozen=True)
 class ColdStatus:
-    """One table: months in files, months that are due to leave, bytes that stay in the database.
+    """One table: months in files, months that are due to leave, bytes of what is in the database.
 
+    `hot_bytes` are its partitions; `held_bytes` what stays there of months in files: columns that views read, and rows
+    that wait to go back.
     `thawed_rows` wait to go back into files; `to_remove` are objects that nobody reads and that the store may still
     have; `restored` are months that somebody brought back, each with the moment until which it stays. `dangling` is
     as of the last daily run.
@@ -69,6 +78,7 @@ class ColdStatus:
     months: tuple[ColdMonth, ...]
     due: tuple[MonthToMove, ...]
     hot_bytes: int
+    held_bytes: int
     thawed_rows: int
     to_remove: int
     restored: tuple[tuple[datetime, datetime], ...]
@@ -83,9 +93,19 @@ class ColdStatus:
         return sum(month.rows for month in self.months)
 
     @property
+    def database_bytes(self) -> int:
+        """All that the table takes in the database now."""
+        return self.hot_bytes + self.held_bytes
+
+    @property
     def bytes_before(self) -> int:
         """What the months that are in files took in the database."""
         return sum(month.hot_bytes for month in self.months)
+
+
+def relation_bytes(conn: Connection, relation: QualifiedName) -> int:
+    """What a table takes with its partitions and indexes; 0 where there is none."""
+    return sum(int(size) for (size,) in rows(conn, BYTES, (str(relation),)))
 
 
 def cold_status(conn: Connection, table: ColdTable, now: datetime) -> ColdStatus:
@@ -102,6 +122,7 @@ def cold_status(conn: Connection, table: ColdTable, now: datetime) -> ColdStatus
         ),
         due=months_to_move(conn, table, now),
         hot_bytes=value(conn, HOT_BYTES, (str(table.relation),)),
+        held_bytes=relation_bytes(conn, narrow_name(table.relation)) + relation_bytes(conn, thawed),
         thawed_rows=value(conn, f"select count(*) from {thawed}") if waits else 0,  # noqa: S608 - a quoted name
         to_remove=value(conn, TO_REMOVE, known),
         restored=tuple(

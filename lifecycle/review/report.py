@@ -11,6 +11,7 @@ from lifecycle.database import Connection
 from lifecycle.erasures.due import deletions_text
 from lifecycle.language import _, translatable
 from lifecycle.ledger.problems import cause_title
+from lifecycle.review.cold_months import cold_line
 from lifecycle.review.storage import RelationGrowth
 from lifecycle.review.weekly import JobReview, WeeklyReview
 from lifecycle.units import size_text
@@ -132,7 +133,7 @@ def report_lines(review: WeeklyReview) -> list[str]:
     lines = [outcomes.format(succeeded=this.successes, failed=this.failures, before=before.failures)]
     if review.deletions:
         lines.append(_("Deletion requests: {counts}").format(counts=deletions_text(review.deletions)))
-    lines += [_problems_line(review), _storage_line(review)]
+    lines += [_problems_line(review), _storage_line(review), *map(cold_line, review.cold)]
     if review.default_rows:
         told = comma.join(_("{table} {count:,} rows").format(table=name, count=count) for name, count in stray.items())
         lines.append(_("Default partitions: {rows}").format(rows=told or _("empty")))

@@ -1,4 +1,5 @@
-"""One week of the jobs, and what waits: outcomes, durations, deletions due, default partitions, storage, problems.
+"""One week of the jobs, and what waits: outcomes, durations, deletions due, default partitions, storage, cold months,
+problems.
 
 A week is the seven days that end on a Monday, 00:00 by the calendar that is declared. Nothing here names a person:
 counts, and names of jobs and tables.
@@ -16,6 +17,7 @@ from lifecycle.declarations.application import Application
 from lifecycle.erasures.due import DeletionsDue, deletions_due
 from lifecycle.partitions.status import partition_status
 from lifecycle.partitions.tables import monthly_tables
+from lifecycle.review.cold_months import ColdMonths, cold_months
 from lifecycle.review.storage import StorageGrowth, storage_growth, storage_totals
 
 DAY: Final = timedelta(days=1)
@@ -135,7 +137,7 @@ class Outbox:
 @dataclass(frozen=True)
 class WeeklyReview:
     """Everything the review tells. `default_rows` is None for a table that is not partitioned, `deletions` where
-    nothing is erased."""
+    nothing is erased; `cold` is empty where no table has cold months."""
 
     week: Week
     jobs: tuple[JobReview, ...]
@@ -144,6 +146,7 @@ class WeeklyReview:
     default_rows: Mapping[str, int | None]
     storage: StorageGrowth
     storage_totals: tuple[tuple[date, int], ...]
+    cold: tuple[ColdMonths, ...]
     problems: tuple[OpenProblem, ...]
     outbox: Outbox
 
@@ -217,6 +220,7 @@ def weekly_review(
         default_rows={str(s.table.relation): s.default_rows if s.partitioned else None for s in statuses},
         storage=storage_growth(conn),
         storage_totals=storage_totals(conn, WEEKS_SHOWN * WEEK.days),
+        cold=cold_months(conn, application, now),
         problems=tuple(OpenProblem(*row) for row in rows(conn, PROBLEMS)),
         outbox=outbox(conn, now),
     )

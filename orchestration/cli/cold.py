@@ -58,7 +58,7 @@ def status(table: TableName = "") -> None:
                 printed.add_row(f"{month.month:%Y-%m}", f"{month.rows:,}", f"{month.files:,}", *sizes)
             console.print(printed)
             told = _("{hot} in the database, {cold} in files (took {before}); {due} months are due to leave.")
-            totals = {"hot": found.hot_bytes, "cold": found.cold_bytes, "before": found.bytes_before}
+            totals = {"hot": found.database_bytes, "cold": found.cold_bytes, "before": found.bytes_before}
             shown = {name: size_text(size) for name, size in totals.items()}
             console.print(told.format(**shown, due=len(found.due)), highlight=False)
             if found.thawed_rows or found.to_remove:
@@ -72,7 +72,7 @@ def status(table: TableName = "") -> None:
                 back = _("{month:%Y-%m} was brought back and stays until {until:%Y-%m-%d %H:%M} UTC.")
                 console.print(back.format(month=month_back, until=until), highlight=False)
             if (cost := monthly_cost(application.operations.prices, found)) is not None:
-                console.print(cost.told, highlight=False)
+                console.print(_("A month costs {cost}.").format(cost=_(cost.told)), highlight=False)
 
 
 @cold.command()
