@@ -1,8 +1,12 @@
-"""The demo from end to end, as a newcomer starts it: its own server, its own Dagster, nothing left behind."""
+"""The demo from end to end, as a newcomer starts it: its own server, its own Dagster, nothing left behind.
+
+Once with old months in a folder, once in an S3 server.
+"""
 
 import json
 import os
 import re
+import shlex
 import signal
 import socket
 import subprocess
@@ -35,6 +39,7 @@ LAUNCH = """mutation($p:ExecutionParams!){launchRun(executionParams:$p){
     ... on LaunchRunSuccess{run{runId}} ... on PythonError{message}}}"""
 # (new or edited, kind) of a message, and how often: the second failure only edits, and so does the end.
 EXPECTED = {("new", "failure"): 1, ("edited", "failure"): 2, ("new", "recovery"): 1, ("new", "report"): 0}
+LIVE_FILES = "select bytes || ' events/' || key from lifecycle.cold_files where state = 'live'"
 STATUS = "query($id:ID!){runOrError(runId:$id){... on Run{status}}}"
 
 
@@ -87,6 +92,13 @@ def channel_page(url: str) -> str:
             return page
     except (urllib.error.URLError, OSError):
         return ""
+
+
+def listed(output: str) -> list[str]:
+    """What the command prints that the demo names for old months in its S3 server."""
+    (command,) = (line for line in output.splitlines() if line.startswith("env AWS_ACCESS_KEY_ID="))
+    printed = subprocess.run(shlex.split(command), capture_output=True, text=True, timeout=120)
+    return printed.stdout.splitlines() if printed.returncode == 0 else []
 
 
 def answers(port: int) -> bool:
@@ -150,7 +162,9 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[subproces
     log = folder / "output"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [*DEMO, "--port", str(port), "--keep", str(folder / "kept")], stdout=output, stderr=subprocess.STDOUT
+            [*DEMO, "--s3", "--port", str(port), "--keep", str(folder / "kept")],
+            stdout=output,
+            stderr=subprocess.STDOUT,
         )
     try:
         wait_until(lambda: answers(port) or process.poll() is not None, "the UI answers")
@@ -204,6 +218,8 @@ def test_ui_daemon_and_ledger(served: tuple[subprocess.Popen[bytes], int, Path])
         assert wait_until(lambda: conn.execute(select, (run_id,)).fetchone(), "the ledger has the run") == (
             "job_success",
         )
+        live = {key for (key,) in conn.execute(LIVE_FILES)}
+        assert set(listed((folder / "output").read_text())) >= live > set()
 
     (slack,) = CHANNEL.findall((folder / "output").read_text().replace("\n", " "))
     shown = channel_page(slack)
@@ -214,4 +230,5 @@ def test_ui_daemon_and_ledger(served: tuple[subprocess.Popen[bytes], int, Path])
     assert process.wait(90) == 0, (folder / "output").read_text()
     assert not answers(port)
     assert not channel_page(slack)
+    assert not listed((folder / "output").read_text())
     wait_until(lambda: not processes_with(str(folder / "kept")), "every process is gone")

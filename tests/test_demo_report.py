@@ -1,24 +1,30 @@
 """The demo's verdict: what must not pass for success."""
 
+import shlex
+import subprocess
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import pytest
+from rich.console import Console
 
+from lifecycle.cold.storage import ColdSettings, open_storage
 from lifecycle.erasures.proof import Receipt
 from lifecycle.person_export.export import PersonExport
 from orchestration.demo.broken_view import Act, Play
 from orchestration.demo.channel import Message, plain
-from orchestration.demo.cold import ColdSeen, ColdTableSeen
+from orchestration.demo.cold import ColdSeen, ColdTableSeen, how_to_list, running_cold_storage
 from orchestration.demo.erased import LONGEST_SECONDS, Erased
 from orchestration.demo.inventory import AssetState
 from orchestration.demo.outcome import DemoReport
 from orchestration.demo.person import Person
 from orchestration.demo.report import verdict
+from resources.variables import COLD_URL_VARIABLE
 from tests.declared import APPLICATION
 
 FAILING = Message("1.000000", "failure", ("it fails", "once"))
@@ -159,3 +165,12 @@ def test_slacks_text_is_made_plain() -> None:
     assert (
         plain("<!date^17^{date}|2026-01-02> · <http://127.0.0.1:1/runs/x|open the run>") == "2026-01-02 · open the run"
     )
+
+
+def test_the_files_of_old_months_in_a_folder_are_listed_as_the_demo_says(tmp_path: Path) -> None:
+    with running_cold_storage(s3=False, folder=tmp_path, console=Console(file=StringIO())) as variables:
+        store = open_storage(ColdSettings(url=variables[COLD_URL_VARIABLE]))
+        (tmp_path / "file").write_bytes(b"rows")
+        store.put("a_table/2026-05/1.parquet", tmp_path / "file")
+        told = subprocess.run(shlex.split(how_to_list(variables)), capture_output=True, text=True, check=True)
+    assert told.stdout.endswith("/a_table/2026-05/1.parquet\n")

@@ -1,12 +1,15 @@
 """Old months leave the database for files, and a query reads both."""
 
 import secrets
+import shlex
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
+from urllib.parse import unquote, urlsplit
 
 from rich.console import Console
 
@@ -29,6 +32,10 @@ from sandbox.object_storage import REGION, ObjectStorage
 FOLDER: Final = "cold months"
 BUCKET: Final = "cold-months"
 COUNT: Final = "select count(*) from {}"
+# boto3 reads the keys and the endpoint from the environment.
+LIST_OBJECTS: Final = (
+    f"import boto3; [print(each.size, each.key) for each in boto3.resource('s3').Bucket('{BUCKET}').objects.all()]"
+)
 
 
 @dataclass(frozen=True)
@@ -76,6 +83,7 @@ def running_cold_storage(s3: bool, folder: Path, console: Console) -> Iterator[M
         server.start()
     try:
         server.make_bucket(BUCKET, versioned=True)
+        console.print(f"  bucket {BUCKET} at {server.endpoint}, files in {server.folder}", highlight=False)
         yield {
             COLD_URL_VARIABLE: f"s3://{BUCKET}/events",
             ACCESS_KEY_VARIABLE: key,
@@ -85,6 +93,15 @@ def running_cold_storage(s3: bool, folder: Path, console: Console) -> Iterator[M
         }
     finally:
         server.stop()
+
+
+def how_to_list(variables: Mapping[str, str]) -> str:
+    """A command that lists the files, for another terminal while the demo runs; of a bucket with this run's keys."""
+    url = variables[COLD_URL_VARIABLE]
+    if not url.startswith("s3:"):
+        return shlex.join(["find", unquote(urlsplit(url).path), "-name", "*.parquet"])
+    keys = [f"{name}={variables[name]}" for name in (ACCESS_KEY_VARIABLE, SECRET_KEY_VARIABLE, ENDPOINT_VARIABLES[0])]
+    return shlex.join(["env", *keys, sys.executable, "-c", LIST_OBJECTS])
 
 
 def look_into_cold_months(url: str, application: Application, expected: Mapping[str, int]) -> ColdSeen:

@@ -21,7 +21,7 @@ from orchestration.cli.plan_report import print_plan
 from orchestration.definitions import build_definitions
 from orchestration.demo.broken_view import play
 from orchestration.demo.channel import read_channel
-from orchestration.demo.cold import look_into_cold_months, running_cold_storage
+from orchestration.demo.cold import how_to_list, look_into_cold_months, running_cold_storage
 from orchestration.demo.databases import (
     application_database,
     create_dagster_database,
@@ -169,6 +169,8 @@ def demonstrate(settings: Demo, folder: Path, server: Server, console: Console) 
         console.print("\nTo see a person erased in the UI, as the job erase_personal_data, run in another terminal:")
         psql = shlex.quote(server.psql)
         console.print(f"{psql} '{url}' <<'SQL'{ASK.rstrip()};\nSQL", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"\nOld months are in {report.cold.place}. To list the files:", highlight=False, soft_wrap=True)
+        console.print(how_to_list(cold), markup=False, highlight=False, soft_wrap=True)
         serve(settings.port, folder, {**settings.environment, **variables}, slack, console)
     return 0
 
