@@ -60,13 +60,16 @@ select i.indexrelid::regclass::text, pg_get_indexdef(i.indexrelid) from pg_index
 
 
 @contextmanager
-def benchmark_server(bin_dir: Path | None) -> Iterator[Server]:
-    """A server that is gone, with all its data, when the block ends; it lies in the temporary folder (TMPDIR)."""
+def benchmark_server(bin_dir: Path | None, *, durable: bool = True) -> Iterator[Server]:
+    """A server that is gone, with all its data, when the block ends; it lies in the temporary folder (TMPDIR).
+
+    `durable`: what is committed is on the disk; where nothing is timed that only takes longer.
+    """
     folder = Path(tempfile.mkdtemp(prefix="lifecycle-benchmark-"))
     # Root starts the server as another account, which must reach its data.
     folder.chmod(0o755)
     try:
-        with Server(folder, bin_dir=bin_dir, durable=True, settings=SETTINGS) as server:
+        with Server(folder, bin_dir=bin_dir, durable=durable, settings=SETTINGS) as server:
             yield server
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -24,6 +24,7 @@ BENCHMARKS = sorted(
 SMALLEST = {
     "chat_archive": "--rows 5000",
     "cold_months": "--rows 20000",
+    "cold_sizes": "--only made_up_session_replay_events",
     "dagster_storage": "--runs 1",
     "erasure": "--accounts 500 --per-round 20 --times 1",
     "hot_queries": "--rows 100000 --reads 20",
@@ -170,11 +171,19 @@ def cold_months(measured: Figures) -> None:
     assert found["restore_rows"] > 0
 
 
+def cold_sizes(measured: Figures) -> None:
+    (found,) = measured
+    assert found["rows"] > 100
+    assert found["files"] >= found["months"] >= 2
+    assert found["hot_bytes"] > found["heap_bytes"] > found["cold_bytes"] > 0
+    assert found["checksum"] == found["checksum_after"] != "0"
+
+
 JUDGED: dict[str, Callable[[Figures], None]] = {
     judge.__name__: judge
     for judge in (
         *(chat_archive, dagster_storage, erasure, hot_queries, kept_views, partition_conversion, partition_rotation),
-        *(segments, spike, cold_months),
+        *(segments, spike, cold_months, cold_sizes),
     )
 }
 

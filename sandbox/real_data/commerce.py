@@ -121,12 +121,16 @@ def redemptions(material: Material) -> Iterator[str]:
 
 
 def business_events(material: Material) -> Iterator[str]:
-    """business_metrics_events, columns as in survey.business_events: the survey, then stays in Awara Onsen.
-
-    A row per day and prefecture of the guests. Days after the last one that had passed are bookings in advance
-    and are left out.
-    """
+    """business_metrics_events, columns as in survey.business_events: the survey, then stays in Awara Onsen."""
     yield from survey.business_events(material)
+    yield from stays(material)
+
+
+def stays(material: Material) -> Iterator[str]:
+    """business_metrics_events, a row per day and prefecture of the guests of Awara Onsen.
+
+    Days after the last one that had passed are bookings in advance and are left out.
+    """
     shift = material.survey_shift
     for place, row in enumerate(csv_rows(material.folder, files.STAYS)):
         # Both sources were read on the same day, so one shift brings both up to now.

@@ -23,10 +23,11 @@ def behavior_events(material: Material) -> Iterator[str]:
     """
     yield from survey.behavior_events(material)
     for name, days_back in LOGS:
-        yield from _requests(material, name, days_back)
+        yield from requests(material, name, days_back)
 
 
-def _requests(material: Material, name: str, days_back: int) -> Iterator[str]:
+def requests(material: Material, name: str, days_back: int = 0) -> Iterator[str]:
+    """The requests of one log as rows of user_behavior_events, shifted to end `days_back` days ago."""
     last = max(datetime.fromisoformat(row["ts"]) for row in csv_rows(material.folder, name))
     shift = material.shift(last, days_back)
     log = name.split("_")[1].split(".")[0]
