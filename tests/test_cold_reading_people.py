@@ -170,7 +170,7 @@ def test_no_password_is_shown_and_no_session_stays(url: str, storage: WatchedSto
         assert value(conn, "select count(*) from pg_stat_activity where application_name = %s", (READER,)) == 0
         assert value(conn, "select count(*) from pg_locks where locktype = 'advisory'") == 0
     with pytest.raises(RefusedError) as refused:
-        reader.query(f"select {password}x from accounts")
+        reader.query(f'select "{password}x" from accounts')
     assert password not in str(refused.value)
 
 

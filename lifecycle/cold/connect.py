@@ -17,11 +17,11 @@ import psycopg
 from psycopg import sql
 
 from lifecycle.cold.columns import read_columns
-from lifecycle.cold.export import bucket_of
 from lifecycle.cold.manifest import ManifestFile
 from lifecycle.cold.query import READER, RESULT, FileChoice, Source, run
 from lifecycle.cold.reading import literal
 from lifecycle.cold.search import quoted
+from lifecycle.cold.split import bucket_of
 from lifecycle.cold.storage import ColdStorage
 from lifecycle.cold.tables import ColdTable, cold_tables, named_cold_table
 from lifecycle.database import connect as connect_to_database

@@ -1,28 +1,29 @@
-"""The rows of one relation as files: one statement reads them in order, one snapshot, and each file is put away as soon
-as it is complete."""
+"""The rows of one relation as files: one statement reads them, one snapshot, the worker splits and sorts them, and each
+file is put away as soon as it is complete."""
 
-import hashlib
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
+from contextlib import closing
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from psycopg import sql
 
-from lifecycle.cold.columns import ColdColumn, as_checksum, row_number
+from lifecycle.cold.columns import TEXT, ColdColumn, as_checksum, row_number
 from lifecycle.cold.files import ColdFile, Figures
+from lifecycle.cold.split import SplitRows
 from lifecycle.cold.tables import ColdTable
 from lifecycle.database import Connection, libpq_url
 from lifecycle.errors import RefusedError
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-
-# Small enough that a person's file is rewritten within a second, large enough that a store is not asked for thousands.
-ROWS_PER_FILE: Final = 200_000
-MOST_BUCKETS: Final = 256
-BUCKET: Final = "lifecycle_bucket"
+# Small enough that the files of a person are rewritten within seconds, large enough that a store is not asked for
+# thousands; wide rows make more files.
+ROWS_PER_FILE: Final = 50_000
+BYTES_PER_FILE: Final = 64 * 2**20
+MOST_BUCKETS: Final = 1024
+# Types whose values Arrow prints as PostgreSQL does; of others PostgreSQL tells the text that decides about the file.
+PRINTED_ALIKE: Final = (TEXT, "smallint", "integer", "bigint")
+KEY: Final = "lifecycle_key"
 # Values as text have one form, whatever the database's own settings.
 PRINTED: Final = (
     "set timezone = 'UTC'",
@@ -44,23 +45,21 @@ class Written:
     rows: int
 
 
-def buckets_for(rows: int) -> int:
-    """Into how many files a month of so many rows is split."""
-    return max(1, min(MOST_BUCKETS, round(rows / ROWS_PER_FILE)))
-
-
-def bucket_of(key: str, buckets: int) -> int:
-    """The file in which rows with this text in the deciding column stand; as bucket_expression() in PostgreSQL."""
-    return int(hashlib.md5(key.encode(), usedforsecurity=False).hexdigest()[:8], 16) % buckets
+def buckets_for(rows: int, size: int = 0) -> int:
+    """Into how many files a month of so many rows is split, which takes so many bytes in the database."""
+    return max(1, min(MOST_BUCKETS, round(max(rows / ROWS_PER_FILE, size / BYTES_PER_FILE))))
 
 
 def bucket_expression(split_by: tuple[str, ...], buckets: int) -> sql.Composed:
     """The bucket of a row. Rows that name nobody stand together."""
-    texts = [sql.SQL("{}::text").format(sql.Identifier(column)) for column in split_by]
-    key = sql.SQL(", ").join([*texts, sql.SQL("''")])
-    return sql.SQL("(('x' || left(pg_catalog.md5(coalesce({})), 8))::bit(32)::bigint % {})::int").format(
-        key, sql.Literal(buckets)
+    return sql.SQL("(('x' || left(pg_catalog.md5({}), 8))::bit(32)::bigint % {})::int").format(
+        _key(split_by), sql.Literal(buckets)
     )
+
+
+def _key(split_by: tuple[str, ...]) -> sql.Composed:
+    texts = [sql.SQL("{}::text").format(sql.Identifier(column)) for column in split_by]
+    return sql.SQL("coalesce({})").format(sql.SQL(", ").join([*texts, sql.SQL("''")]))
 
 
 def require_finite(conn: Connection, relation: sql.Composable, columns: tuple[ColdColumn, ...]) -> None:
@@ -75,23 +74,35 @@ def require_finite(conn: Connection, relation: sql.Composable, columns: tuple[Co
                 )
 
 
-def export_query(
+@dataclass(frozen=True)
+class Export:
+    """What is read, and how it is split: by the text of the first of the columns `key` that a row has, and in a file in
+    the order of `order`, of which the last is the time."""
+
+    query: str
+    columns: tuple[ColdColumn, ...]
+    key: tuple[str, ...]
+    order: tuple[str, ...]
+    buckets: int
+
+
+def export_of(
+    conn: Connection,
     table: ColdTable,
     relation: sql.Composable,
     columns: tuple[ColdColumn, ...],
     buckets: int,
     where: sql.Composable = EVERY_ROW,
-) -> sql.Composed:
-    """Bucket and values of the relation's own rows, by bucket, person and time."""
-    order = [sql.Identifier(column) for column in (*table.split_by, table.table.time_column)]
-    return sql.SQL("select {} as {}, {} from only {} where {} order by 1, {}").format(
-        bucket_expression(table.split_by, buckets),
-        sql.Identifier(BUCKET),
-        sql.SQL(", ").join(column.selected for column in columns),
-        relation,
-        where,
-        sql.SQL(", ").join(order),
-    )
+) -> Export:
+    """The relation's own rows for files by person, each sorted by person and time."""
+    stored = {column.now: column.stored for column in columns}
+    selected = [column.selected for column in columns]
+    key = table.split_by
+    if buckets > 1 and not all(stored[name] in PRINTED_ALIKE for name in key):
+        selected.append(sql.SQL("{} as {}").format(_key(key), sql.Identifier(KEY)))
+        key = (KEY,)
+    query = sql.SQL("select {} from only {} where {}").format(sql.SQL(", ").join(selected), relation, where)
+    return Export(query.as_string(conn), columns, key, (*table.split_by, table.table.time_column), buckets)
 
 
 def print_as_exported(conn: Connection) -> None:
@@ -124,50 +135,35 @@ def figures_by_bucket(
 
 def export_files(
     url: str,
-    query: str,
+    export: Export,
     folder: Path,
-    columns: tuple[ColdColumn, ...],
-    time_column: str,
     metadata: dict[str, str],
     progress: Callable[[int], None] = lambda _rows: None,
 ) -> Generator[Written]:
-    """Run the query once and give each file as it is complete; the caller removes it. `progress` gets rows so far.
+    """Run the query once, then give each file as it is complete; the caller removes it. `progress` gets rows so far.
 
-    Memory holds a row group and what the driver reads at a time, whatever the month holds.
+    The rows wait in `folder`. Memory holds what the driver reads at a time, or one file, whatever the month holds.
     """
     from adbc_driver_postgresql import dbapi
 
-    done = 0
+    names = [column.name for column in export.columns]
     with dbapi.connect(libpq_url(url)) as conn, conn.cursor() as cursor:
         for setting in SESSION:
             cursor.execute(setting)
-        cursor.execute(query)
+        cursor.execute(export.query)
         reader = cursor.fetch_record_batch()
-        file: ColdFile | None = None
-        bucket, count = -1, 0
-        for batch in reader:
-            for its_bucket, part in _by_bucket(batch):
-                if file is None or its_bucket != bucket:
-                    if file is not None:
-                        file.close()
-                        yield Written(bucket, file.path, count)
-                    bucket, count = its_bucket, 0
-                    file = ColdFile(folder / f"{bucket}.parquet", columns, time_column, metadata)
-                count += part.num_rows
-                file.write(part.select([column.name for column in columns]))
-            done += batch.num_rows
-            progress(done)
-        if file is not None:
-            file.close()
-            yield Written(bucket, file.path, count)
-
-
-def _by_bucket(batch: "pa.RecordBatch") -> Iterator[tuple[int, "pa.RecordBatch"]]:
-    """A batch in order of buckets, cut between them."""
-    import numpy as np
-
-    buckets = batch.column(0).to_numpy(zero_copy_only=False)
-    edges = [0, *(np.flatnonzero(np.diff(buckets)) + 1).tolist(), batch.num_rows]
-    for start, end in pairwise(edges):
-        if end > start:
-            yield int(buckets[start]), batch.slice(start, end - start)
+        rows = SplitRows(folder, reader.schema, export.key, export.order, export.buckets)
+        with closing(rows):
+            done = 0
+            for batch in reader:
+                rows.add(batch)
+                done += batch.num_rows
+                progress(done)
+            for bucket, batches in rows.files():
+                file = ColdFile(folder / f"{bucket}.parquet", export.columns, export.order[-1], metadata)
+                count = 0
+                for batch in batches:
+                    count += batch.num_rows
+                    file.write(batch.select(names))
+                file.close()
+                yield Written(bucket, file.path, count)

@@ -10,12 +10,15 @@ from lifecycle.errors import ColdStorageError
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
 # What DuckDB scans at a time; a piece of that size is what Spark hands to one task.
 ROW_GROUP_ROWS: Final = 122_880
 # Wide rows are written out earlier, so that memory does not grow with them.
 ROW_GROUP_BYTES: Final = 64 * 1024 * 1024
 READ_ROWS: Final = 32_768
+# So many rows tell in which columns values repeat.
+ROWS_ASKED: Final = 2_000
 
 
 @dataclass(frozen=True)
@@ -59,17 +62,10 @@ class ColdFile:
     """
 
     def __init__(self, path: Path, columns: Sequence[ColdColumn], time_column: str, metadata: dict[str, str]) -> None:
-        import pyarrow.parquet as pq
-
         self.path = path
-        schema = file_schema(columns)
-        self._writer = pq.ParquetWriter(
-            path,
-            schema.with_metadata({f"lifecycle.{name}": text for name, text in metadata.items()}),
-            compression="zstd",
-            write_statistics=[time_column],
-        )
-        self._schema = schema
+        self._schema = file_schema(columns)
+        self._time_column, self._metadata = time_column, metadata
+        self._writer: pq.ParquetWriter | None = None
         self._waiting: list[pa.RecordBatch] = []
         self._rows = self._bytes = 0
 
@@ -83,15 +79,32 @@ class ColdFile:
 
     def close(self) -> None:
         """Write what waits, and the footer."""
-        self._flush()
-        self._writer.close()
+        self._flush().close()
 
-    def _flush(self) -> None:
+    def _flush(self) -> "pq.ParquetWriter":
         import pyarrow as pa
 
-        if self._waiting:
-            self._writer.write_table(pa.Table.from_batches(self._waiting), row_group_size=ROW_GROUP_ROWS)
+        waiting = pa.Table.from_batches(self._waiting, self._schema)
+        writer = self._writer = self._writer or self._open(waiting)
+        if waiting.num_rows:
+            writer.write_table(waiting, row_group_size=ROW_GROUP_ROWS)
         self._waiting, self._rows, self._bytes = [], 0, 0
+        return writer
+
+    def _open(self, first: "pa.Table") -> "pq.ParquetWriter":
+        """A dictionary costs time, and room, where hardly two of the first rows hold the same."""
+        import pyarrow.compute as pc
+        import pyarrow.parquet as pq
+
+        some = first.slice(0, ROWS_ASKED)
+        repeating = [name for name in some.column_names if pc.count_distinct(some[name]).as_py() * 2 <= some.num_rows]
+        return pq.ParquetWriter(
+            self.path,
+            self._schema.with_metadata({f"lifecycle.{name}": text for name, text in self._metadata.items()}),
+            compression="zstd",
+            write_statistics=[self._time_column],
+            use_dictionary=repeating or False,
+        )
 
 
 def read_file(path: Path, columns: Sequence[ColdColumn]) -> Iterator["pa.RecordBatch"]:

@@ -22,14 +22,14 @@ from psycopg import sql
 from lifecycle.cold import manifest, moves
 from lifecycle.cold.columns import ColdColumn, read_columns
 from lifecycle.cold.due import MonthToMove
-from lifecycle.cold.export import buckets_for, export_files, export_query, figures_by_bucket, require_finite
+from lifecycle.cold.export import buckets_for, export_files, export_of, figures_by_bucket, require_finite
 from lifecycle.cold.files import Figures
 from lifecycle.cold.read_back import fetched_figures
 from lifecycle.cold.readers import require_readers_see_cold_rows
 from lifecycle.cold.storage import ColdStorage
 from lifecycle.cold.sweep import month_lock, remove_retired
 from lifecycle.cold.tables import ColdTable
-from lifecycle.database import Connection, connect_directly, operation_lock, politely, value
+from lifecycle.database import Connection, connect_directly, operation_lock, politely, rows, value
 from lifecycle.errors import BusyError, ColdStorageError, RefusedError, VerificationError
 from lifecycle.pacing import UNPACED, Pacing
 from lifecycle.partitions.tables import PARTITION_SCHEMA
@@ -37,9 +37,10 @@ from lifecycle.partitions.tables import PARTITION_SCHEMA
 CHANGED: Final = "select lifecycle.changed_since_read(%s, to_regclass(%s))"
 FORGET_CHANGES: Final = "delete from lifecycle.cold_changes where relation = to_regclass(%s)"
 # A table that was never analyzed has no estimate, but it has a size.
-ESTIMATE: Final = (
-    "select greatest(c.reltuples, pg_relation_size(c.oid) / 1000) from pg_class c where c.oid = to_regclass(%s)"
-)
+ESTIMATE: Final = """
+select greatest(c.reltuples, pg_relation_size(c.oid) / 1000)::bigint, pg_table_size(c.oid)
+  from pg_class c where c.oid = to_regclass(%s)
+"""
 # What views read of the month, beside the partition; null where no view reads cold months.
 BUILD_NARROW: Final = """
 select lifecycle.build_narrow_month(p, %(month)s, to_regclass(%(partition)s))
@@ -165,18 +166,13 @@ class _Move:
         require_finite(conn, self.partition, columns)
         layout, version = manifest.layout_of(conn, table.relation, columns)
         moves.begin(conn, self.id, layout, self.place, self.due.partition, rows_file)
-        expected = int(value(conn, ESTIMATE, (self.place,)) or 0)
-        buckets = buckets_for(expected)
-        query = export_query(table, self.partition, columns, buckets).as_string(conn)
+        expected, size = rows(conn, ESTIMATE, (self.place,))[0]
+        export = export_of(conn, table, self.partition, columns, buckets_for(expected, size))
         count = 0
         about = {"table": str(table.relation), "month": f"{self.due.month:%Y-%m}", "layout": str(version)}
         with (
             tempfile.TemporaryDirectory(prefix="lifecycle-cold-") as scratch,
-            closing(
-                export_files(
-                    self.url, query, Path(scratch), columns, table.table.time_column, about, self._reads(expected)
-                )
-            ) as files,
+            closing(export_files(self.url, export, Path(scratch), about, self._reads(expected))) as files,
         ):
             for written in files:
                 # What was read is worth nothing any more, and nobody shall find it in the store.
@@ -185,7 +181,9 @@ class _Move:
                     return
                 with self.pacing.work():
                     key = f"{table.folder}{self.due.month:%Y-%m}/{self.id}-{time.time_ns():x}-{written.bucket}.parquet"
-                    file = manifest.plan_file(conn, self.id, key, layout, written.bucket, buckets, table.split_by)
+                    file = manifest.plan_file(
+                        conn, self.id, key, layout, written.bucket, export.buckets, table.split_by
+                    )
                     stored = self.storage.put(key, written.path)
                     manifest.file_stored(conn, file, stored, written.rows)
                     written.path.unlink()

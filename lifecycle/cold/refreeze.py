@@ -11,7 +11,7 @@ from psycopg import sql
 
 from lifecycle.cold import manifest
 from lifecycle.cold.columns import read_columns
-from lifecycle.cold.export import export_files, export_query, figures_by_bucket
+from lifecycle.cold.export import export_files, export_of, figures_by_bucket
 from lifecycle.cold.files import Figures
 from lifecycle.cold.moves import open_move
 from lifecycle.cold.read_back import fetched_figures
@@ -97,7 +97,7 @@ def _put_away(conn: Connection, url: str, table: ColdTable, month: datetime, sto
     columns = read_columns(conn, thawed)
     layout, version = manifest.layout_of(conn, table.relation, columns)
     about = {"table": str(table.relation), "month": f"{month:%Y-%m}", "layout": str(version)}
-    query = export_query(table, thawed.identifier, columns, 1, where).as_string(conn)
+    export = export_of(conn, table, thawed.identifier, columns, 1, where)
     held = sql.SQL("lock table {} in share row exclusive mode").format(thawed.identifier)
     with (
         tempfile.TemporaryDirectory(prefix="lifecycle-cold-") as scratch,
@@ -107,7 +107,7 @@ def _put_away(conn: Connection, url: str, table: ColdTable, month: datetime, sto
 
         def put_away() -> int:
             conn.execute(held)
-            for written in export_files(url, query, Path(scratch), columns, table.table.time_column, about):
+            for written in export_files(url, export, Path(scratch), about):
                 key = f"{table.folder}{month:%Y-%m}/{move}-{time.time_ns():x}-{written.bucket}.parquet"
                 planned = manifest.plan_file(beside, move, key, layout, 0, 1, table.split_by)
                 manifest.file_stored(beside, planned, storage.put(key, written.path), written.rows)
