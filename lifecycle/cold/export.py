@@ -76,13 +76,12 @@ def require_finite(conn: Connection, relation: sql.Composable, columns: tuple[Co
 
 @dataclass(frozen=True)
 class Export:
-    """What is read, and how it is split: by the text of the first of the columns `key` that a row has, and in a file in
-    the order of `order`, of which the last is the time."""
+    """What is read, and how it is split: by the text of the first of the columns `key` that a row has."""
 
     query: str
     columns: tuple[ColdColumn, ...]
     key: tuple[str, ...]
-    order: tuple[str, ...]
+    time_column: str
     buckets: int
 
 
@@ -98,11 +97,11 @@ def export_of(
     stored = {column.now: column.stored for column in columns}
     selected = [column.selected for column in columns]
     key = table.split_by
-    if buckets > 1 and not all(stored[name] in PRINTED_ALIKE for name in key):
+    if not all(stored[name] in PRINTED_ALIKE for name in key):
         selected.append(sql.SQL("{} as {}").format(_key(key), sql.Identifier(KEY)))
         key = (KEY,)
     query = sql.SQL("select {} from only {} where {}").format(sql.SQL(", ").join(selected), relation, where)
-    return Export(query.as_string(conn), columns, key, (*table.split_by, table.table.time_column), buckets)
+    return Export(query.as_string(conn), columns, key, table.table.time_column, buckets)
 
 
 def print_as_exported(conn: Connection) -> None:
@@ -152,7 +151,7 @@ def export_files(
             cursor.execute(setting)
         cursor.execute(export.query)
         reader = cursor.fetch_record_batch()
-        rows = SplitRows(folder, reader.schema, export.key, export.order, export.buckets)
+        rows = SplitRows(folder, reader.schema, export.key, export.time_column, export.buckets)
         with closing(rows):
             done = 0
             for batch in reader:
@@ -160,7 +159,7 @@ def export_files(
                 done += batch.num_rows
                 progress(done)
             for bucket, batches in rows.files():
-                file = ColdFile(folder / f"{bucket}.parquet", export.columns, export.order[-1], metadata)
+                file = ColdFile(folder / f"{bucket}.parquet", export.columns, export.time_column, metadata)
                 count = 0
                 for batch in batches:
                     count += batch.num_rows

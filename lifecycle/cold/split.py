@@ -29,17 +29,15 @@ def bucket_of(key: str, buckets: int) -> int:
 class SplitRows:
     """Rows of a relation, each kept on the disk with those of its file until all are there.
 
-    `key`: the columns of which the first that a row has decides, or one with its text. `order`: by what a file is
-    sorted. What waits has no name in `folder` and is gone with the process. Memory holds a batch, or IN_MEMORY.
+    `key`: the columns of which the first that a row has decides, or one with its text. A file is sorted by that and by
+    time. What waits has no name in `folder` and is gone with the process. Memory holds a batch, or IN_MEMORY.
     """
 
-    def __init__(
-        self, folder: Path, schema: "pa.Schema", key: Sequence[str], order: Sequence[str], buckets: int
-    ) -> None:
+    def __init__(self, folder: Path, schema: "pa.Schema", key: Sequence[str], time_column: str, buckets: int) -> None:
         import numpy as np
         import pyarrow as pa
 
-        self._folder, self._schema, self._key, self._order = folder, schema, key, order
+        self._folder, self._schema, self._key, self._time_column = folder, schema, key, time_column
         self._buckets = buckets
         self._known, self._buckets_of_known = pa.array([], pa.string()), np.array([], dtype=np.int32)
         self._waiting: list[list[tuple[int, int]]] = [[] for _ in range(buckets)]
@@ -81,10 +79,9 @@ class SplitRows:
         import pyarrow as pa
         import pyarrow.compute as pc
 
-        keys = [batch.column(name).cast(pa.string()) for name in self._key]
-        if self._buckets == 1 or not keys:
+        if self._buckets == 1:
             return np.zeros(batch.num_rows, dtype=np.int32)
-        found = pc.coalesce(*keys, "")
+        found = self._people(batch)
         # People come again and again: each is asked for once, unless there are many.
         if len(self._known) > MOST_KNOWN:
             self._known, self._buckets_of_known = self._known[:0], self._buckets_of_known[:0]
@@ -93,6 +90,14 @@ class SplitRows:
         self._known = pa.concat_arrays([self._known, new])
         self._buckets_of_known = np.concatenate([self._buckets_of_known, theirs])
         return self._buckets_of_known[pc.index_in(found, self._known).to_numpy()]
+
+    def _people(self, rows: "pa.RecordBatch | pa.Table") -> "pa.Array | pa.ChunkedArray":
+        """The key of each row, as text; nobody's is empty."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        keys = [rows.column(name).cast(pa.string()) for name in self._key]
+        return pc.coalesce(*keys, "") if keys else pa.array([""] * rows.num_rows)
 
     def _read(self, pieces: list[tuple[int, int]]) -> Iterator["pa.RecordBatch"]:
         import pyarrow as pa
@@ -109,14 +114,16 @@ class SplitRows:
 
         pool = pa.system_memory_pool()
         rows = pa.Table.from_batches(self._read(pieces)).combine_chunks(memory_pool=pool)
-        order = pc.sort_indices(rows, sort_keys=[(name, "ascending") for name in self._order])
+        people = pa.table([self._people(rows), rows[self._time_column]], names=["person", "moment"])
+        order = pc.sort_indices(people, sort_keys=[("person", "ascending"), ("moment", "ascending")])
         yield from pc.take(rows, order, memory_pool=pool).to_batches()
 
     def _sorted_on_disk(self, pieces: list[tuple[int, int]]) -> Iterator["pa.RecordBatch"]:
         import duckdb
         import pyarrow as pa
 
-        order = ", ".join(map(quoted, self._order))
+        person = ", ".join([*(f"{quoted(name)}::varchar" for name in self._key), "''"])
+        order = f"coalesce({person}), {quoted(self._time_column)}"
         settings: dict[str, str | bool | int | float | list[str]] = {
             "threads": 1,
             "memory_limit": MEMORY_OF_SORT,
@@ -124,5 +131,6 @@ class SplitRows:
         }
         with duckdb.connect(config=settings) as duck:
             duck.execute("set timezone = 'UTC'")
+            duck.execute("set preserve_insertion_order = false")
             duck.register("waiting", pa.RecordBatchReader.from_batches(self._schema, self._read(pieces)))
             yield from duck.execute(f"select * from waiting order by {order}").to_arrow_reader(READ_ROWS)  # noqa: S608
