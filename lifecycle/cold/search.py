@@ -134,22 +134,25 @@ def rows_with_words(
     Whole values and ids are compared at once; texts with a hint of anything else are looked at closely.
     """
     read = [column for column in columns if column.stored in (TEXT, "bytes")]
-    found: set[int] = set()
-    for column in (column for column in read if column.stored == TEXT):
-        name = quoted(column.name)
-        whole = f"lower({name}) in (select unnest(?::varchar[]))"
-        inside = f"regexp_matches({name}, ?)"
-        ids = f"select {POSITION}, unnest(regexp_extract_all(lower({name}), ?)) word from {FILE}"  # noqa: S608
-        found.update(
-            row
-            for (row,) in conn.execute(
-                f"select {POSITION} from {FILE} where {whole}"  # noqa: S608
-                f" union select {POSITION} from ({ids} where {inside}) where word in (select unnest(?::varchar[]))",
-                [place, list(hints.words), hints.id_pattern, place, hints.id_hint, list(hints.words)],
-            ).fetchall()
+    texts = [column for column in read if column.stored == TEXT]
+    if not texts:
+        return _looked_at_closely(conn, place, read, hints, finder)
+    words = list(hints.words)
+    whole = " or ".join(f"lower({quoted(each.name)}) in (select unnest($words::varchar[]))" for each in texts)
+    query = f"select {POSITION} from read_parquet($place, {POSITION} = true) where {whole}"  # noqa: S608
+    found = {row for (row,) in conn.execute(query, {"words": words, "place": place}).fetchall()}
+    # What is an id by its type was compared as a whole.
+    if inside := [quoted(each.name) for each in texts if each.type != "uuid"]:
+        hinted = " or ".join(f"regexp_matches({name}, $hint)" for name in inside)
+        query = (
+            f"select {POSITION} from ("  # noqa: S608
+            f"select {POSITION}, unnest(regexp_extract_all(lower(concat_ws(chr(31), {', '.join(inside)})), $id)) word"
+            f" from read_parquet($place, {POSITION} = true) where {hinted}"
+            ") where word in (select unnest($words::varchar[]))"
         )
-    found |= _looked_at_closely(conn, place, read, hints, finder)
-    return found
+        params = {"words": words, "place": place, "hint": hints.id_hint, "id": hints.id_pattern}
+        found.update(row for (row,) in conn.execute(query, params).fetchall())
+    return found | _looked_at_closely(conn, place, read, hints, finder)
 
 
 def _looked_at_closely(
@@ -163,7 +166,8 @@ def _looked_at_closely(
             asked.append(f"{name} is not null")
             continue
         for part in hints.contained:
-            asked.append(f"contains(lower({name}), ?)")
+            # Signs have no capitals.
+            asked.append(f"contains({name}, ?)" if part.upper() == part else f"contains(lower({name}), ?)")
             params.append(part)
         if hints.pattern:
             asked.append(f"regexp_matches({name}, ?)")

@@ -7,12 +7,15 @@ written.
 
 import re
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 from lifecycle.cold import manifest
+from lifecycle.cold.columns import ColdColumn
 from lifecycle.cold.manifest import ManifestFile
 from lifecycle.cold.search import (
     KeyCondition,
@@ -37,12 +40,16 @@ if TYPE_CHECKING:
     import duckdb
 
 Outcome = TypeVar("Outcome", covariant=True)
+Found = TypeVar("Found")
 
 
 class Find(Protocol[Outcome]):
-    """What is done with one file: the DuckDB that reads it, its place for read_parquet, its row of the manifest."""
+    """What is looked for in one file: the DuckDB that reads it, its place for read_parquet, its row of the manifest and
+    its columns. Several are searched at once, each in a thread of its own."""
 
-    def __call__(self, duck: "duckdb.DuckDBPyConnection", place: str, file: ManifestFile, /) -> Outcome: ...
+    def __call__(
+        self, duck: "duckdb.DuckDBPyConnection", place: str, file: ManifestFile, columns: tuple[ColdColumn, ...], /
+    ) -> Outcome: ...
 
 
 HAS_MANIFEST: Final = "select to_regclass('lifecycle.cold_files') is not null"
@@ -78,6 +85,8 @@ SIGNS: Final = ("@", "%40")
 # What a scrubbed row holds instead of a name; it is nobody's key.
 ERASED: Final = "erased"
 LOCK_NOT_AVAILABLE: Final = "55P03"
+# So many files are searched at a time: one is of so few rows that DuckDB reads it in one thread.
+AT_ONCE: Final = 4
 # So far keys lead to keys that lead to keys in one table.
 CHAIN: Final = 3
 
@@ -126,8 +135,9 @@ class ColdPeople:
                 break
         conditions = self._conditions(files, keys)
 
-        def find(duck: "duckdb.DuckDBPyConnection", place: str, file: ManifestFile) -> set[int]:
-            columns = manifest.columns_of(self.conn, file.layout)
+        def find(
+            duck: "duckdb.DuckDBPyConnection", place: str, file: ManifestFile, columns: tuple[ColdColumn, ...]
+        ) -> set[int]:
             return rows_with_keys(duck, place, conditions_within(conditions[file.relation], columns))
 
         self._pass(files, find)
@@ -150,8 +160,9 @@ class ColdPeople:
         )
         conditions = self._conditions(files, self._keys())
 
-        def find(duck: "duckdb.DuckDBPyConnection", place: str, file: ManifestFile) -> set[int]:
-            columns = manifest.columns_of(self.conn, file.layout)
+        def find(
+            duck: "duckdb.DuckDBPyConnection", place: str, file: ManifestFile, columns: tuple[ColdColumn, ...]
+        ) -> set[int]:
             by_key = rows_with_keys(duck, place, conditions_within(conditions[file.relation], columns))
             return by_key | rows_with_words(duck, place, columns, hints, finder)
 
@@ -185,10 +196,9 @@ class ColdPeople:
             if table is None:
                 keys[kind].update(known)
                 continue
-            self._read(
-                [file for file in files if str(file.relation) == table],
-                partial(_take_keys, self.conn, KeyCondition(by, known, any_case=any_case), taken, pattern, keys[kind]),
-            )
+            take = partial(_keys_of_file, KeyCondition(by, known, any_case=any_case), taken, pattern)
+            for _, found in self._read([file for file in files if str(file.relation) == table], take):
+                keys[kind] |= found
         return sum(map(len, keys.values())) > before
 
     def _conditions(
@@ -199,32 +209,39 @@ class ColdPeople:
     def _pass(self, files: list[ManifestFile], find: Find[set[int]]) -> set[int]:
         """Take out of each file what is found there; the ids of files that hold none of it."""
         clean: set[int] = set()
-
-        def take_out(duck: "duckdb.DuckDBPyConnection", place: str, file: ManifestFile) -> None:
-            positions = find(duck, place, file)
+        for file, positions in self._read(files, find):
             if not positions:
                 clean.add(file.id)
-                return
+                continue
             thawed = thaw(self.conn, self._required_storage(file), file, positions)
             self.done.rows += thawed.rows
             self.done.rewritten += 1
             if thawed.replacement is not None:
                 clean.add(thawed.replacement)
-
-        self._read(files, take_out)
         return clean
 
-    def _read(self, files: list[ManifestFile], work: Find[None]) -> None:
-        """Do something with each file, with a DuckDB that can read it."""
+    def _read(self, files: list[ManifestFile], find: Find[Found]) -> Iterator[tuple[ManifestFile, Found]]:
+        """What is found in each file, in their order; the next ones are searched while the caller deals with one."""
         if not files:
             return
         storage = self._required_storage(files[0])
+        columns = {layout: manifest.columns_of(self.conn, layout) for layout in {file.layout for file in files}}
         started = time.monotonic()
+
+        def one(file: ManifestFile) -> Found:
+            with closing(duck.cursor()) as own:
+                own.execute("set timezone = 'UTC'")
+                return find(own, storage.location(file.key), file, columns[file.layout])
+
         with duckdb_of(storage) as duck:
-            for number, file in enumerate(files):
-                self.progress(f"cold files of {file.relation} {file.month:%Y-%m}", number / len(files))
-                self.conn.execute(RENEW.encode(), (self.batch,))
-                work(duck, storage.location(file.key), file)
+            pool = ThreadPoolExecutor(AT_ONCE)
+            try:
+                for number, (file, found) in enumerate(zip(files, pool.map(one, files), strict=True)):
+                    self.progress(f"cold files of {file.relation} {file.month:%Y-%m}", number / len(files))
+                    self.conn.execute(RENEW.encode(), (self.batch,))
+                    yield file, found
+            finally:
+                pool.shutdown(cancel_futures=True)
         self.done.milliseconds += round((time.monotonic() - started) * 1000)
 
     def _required_storage(self, file: ManifestFile) -> ColdStorage:
@@ -244,24 +261,21 @@ def key_conditions(
     ]
 
 
-def _take_keys(
-    conn: Connection,
+def _keys_of_file(
     condition: KeyCondition,
     column: str,
     pattern: str | None,
-    keys: set[str],
     duck: "duckdb.DuckDBPyConnection",
     place: str,
-    file: ManifestFile,
-) -> None:
-    stored = manifest.columns_of(conn, file.layout)
+    _file: ManifestFile,
+    stored: tuple[ColdColumn, ...],
+) -> set[str]:
     held = {each.now: each.name for each in stored}
     met = conditions_within([condition], stored)
     if not met or column not in held:
-        return
-    for key in values_of_rows(duck, place, met[0], held[column]):
-        if key != ERASED and (pattern is None or fits(key, pattern)):
-            keys.add(key)
+        return set()
+    given = values_of_rows(duck, place, met[0], held[column])
+    return {key for key in given if key != ERASED and (pattern is None or fits(key, pattern))}
 
 
 def fits(key: str, pattern: str) -> bool:
