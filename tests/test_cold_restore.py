@@ -137,12 +137,13 @@ def test_rows_that_wait_come_with_their_month_also_with_the_columns_of_before(ur
     with connect(url) as conn:
         ids = sorted(set(hot_ids(conn)))
         thaw(conn, storage, manifest.live_files(conn, EVENTS.relation, month(5))[0], {0, 1})
-        conn.execute("update event_partitions.user_behavior_events_thawed set page_url = '/waited'")
+        conn.execute("update event_partitions.user_behavior_events_thawed set page_url = '/waited', referrer = '/from'")
         conn.execute("alter table user_behavior_events rename column referrer to came_from")
         conn.execute("alter table user_behavior_events add column grade int not null default 7, drop column language")
         assert restore_month(url, EVENTS, month(5), storage, keep_for=timedelta(days=1), now=now()).rows == 13 - 2
         found = "select page_url, grade, count(*) from user_behavior_events where event_timestamp < %s group by 1, 2"
         assert sorted(rows(conn, found, (month(4),))) == [("/", 7, 9), ("/waited", 7, 2)]
+        assert value(conn, "select count(*) from user_behavior_events where came_from = '/from'") == 2
         assert len(hot_ids(conn)) == len(set(hot_ids(conn))) == len(ids) + 11
 
 
