@@ -54,7 +54,9 @@ def every_view(conn: Connection) -> dict[str, list[str]]:
 
 
 @pytest.mark.every_version
-@pytest.mark.parametrize(("cold_after", "far"), [("3 months", 6), ("4 months", 3)])
+@pytest.mark.parametrize(
+    ("cold_after", "far"), [("3 months", 6), pytest.param("4 months", 3, marks=pytest.mark.one_server)]
+)
 def test_every_view_of_the_application(
     make_application_db: MakeApplicationDb, tmp_path: Path, cold_after: str, far: int
 ) -> None:

@@ -16,6 +16,7 @@ from lifecycle.locks import LockPolicy
 from tests.cold import EVENTS, MakeColdDb, cold_ids, cold_text, hot_ids, local_storage, month, move_all, now, objects
 from tests.partitioned import BEHAVIOR, insert_events, months
 
+pytestmark = pytest.mark.one_server
 pytest_plugins = ("tests.cold_fixtures",)
 
 MANY = 5

@@ -40,6 +40,7 @@ from tests.cold_kill import PLACES, WHEN, executioner
 from tests.cold_writer import writing
 from tests.partitioned import BEHAVIOR, done, insert_events, months, rotate_all, run_on, set_policy
 
+pytestmark = pytest.mark.one_server
 pytest_plugins = ("tests.cold_fixtures",)
 
 MANY = 30
@@ -297,7 +298,6 @@ def test_an_object_that_nobody_knows_goes_after_two_days_and_no_other(url: str, 
 
 
 @pytest.mark.every_version
-@pytest.mark.one_server
 @pytest.mark.timeout(280)
 def test_killed_anywhere_with_writers_at_work(url: str, conn: Connection, folder: Path) -> None:
     """SIGKILL before and after each step in turn; somebody inserts and corrects rows of those months in between."""

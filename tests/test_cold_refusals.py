@@ -19,6 +19,7 @@ from tests.cold import COLD, EVENTS, Interfering, MakeColdDb, cold_ids, hot_ids,
 from tests.cold_views import NARROW, THAWED
 from tests.partitioned import BEHAVIOR, insert_events, months
 
+pytestmark = pytest.mark.one_server
 pytest_plugins = ("tests.cold_fixtures",)
 
 
