@@ -4,21 +4,19 @@ import hashlib
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from lifecycle.cold.files import READ_ROWS
 from lifecycle.cold.objects import disk_told
-from lifecycle.cold.search import quoted
 
 if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
 
-# Rows of one file that are sorted in memory; more are sorted on the disk.
+# Bytes of one file that are sorted at a time; memory is to stay flat whatever a single person has done.
 IN_MEMORY: Final = 64 * 2**20
 MOST_KNOWN: Final = 100_000
-MEMORY_OF_SORT: Final = "160MB"
 
 
 def bucket_of(key: str, buckets: int) -> int:
@@ -30,7 +28,8 @@ class SplitRows:
     """Rows of a relation, each kept on the disk with those of its file until all are there.
 
     `key`: the columns of which the first that a row has decides, or one with its text. A file is sorted by that and by
-    time. What waits has no name in `folder` and is gone with the process. Memory holds a batch, or IN_MEMORY.
+    time; one of more than IN_MEMORY bytes in pieces of that size, each sorted by itself. What waits has no name in
+    `folder` and is gone with the process. Memory holds a batch, or such a piece.
     """
 
     def __init__(self, folder: Path, schema: "pa.Schema", key: Sequence[str], time_column: str, buckets: int) -> None:
@@ -71,8 +70,7 @@ class SplitRows:
             self._disk.flush()
         for bucket, pieces in enumerate(self._waiting):
             if pieces:
-                large = sum(size for _, size in pieces) > IN_MEMORY
-                yield bucket, self._sorted_on_disk(pieces) if large else self._sorted(pieces)
+                yield bucket, chain.from_iterable(map(self._sorted, _runs(pieces)))
 
     def _buckets_of(self, batch: "pa.RecordBatch") -> "np.ndarray":
         import numpy as np
@@ -118,19 +116,15 @@ class SplitRows:
         order = pc.sort_indices(people, sort_keys=[("person", "ascending"), ("moment", "ascending")])
         yield from pc.take(rows, order, memory_pool=pool).to_batches()
 
-    def _sorted_on_disk(self, pieces: list[tuple[int, int]]) -> Iterator["pa.RecordBatch"]:
-        import duckdb
-        import pyarrow as pa
 
-        person = ", ".join([*(f"{quoted(name)}::varchar" for name in self._key), "''"])
-        order = f"coalesce({person}), {quoted(self._time_column)}"
-        settings: dict[str, str | bool | int | float | list[str]] = {
-            "threads": 1,
-            "memory_limit": MEMORY_OF_SORT,
-            "temp_directory": str(self._folder / "sorting"),
-        }
-        with duckdb.connect(config=settings) as duck:
-            duck.execute("set timezone = 'UTC'")
-            duck.execute("set preserve_insertion_order = false")
-            duck.register("waiting", pa.RecordBatchReader.from_batches(self._schema, self._read(pieces)))
-            yield from duck.execute(f"select * from waiting order by {order}").to_arrow_reader(READ_ROWS)  # noqa: S608
+def _runs(pieces: Sequence[tuple[int, int]]) -> Iterator[list[tuple[int, int]]]:
+    """Pieces that follow each other, of IN_MEMORY bytes together at most, or one alone."""
+    run: list[tuple[int, int]] = []
+    together = 0
+    for start, size in pieces:
+        if run and together + size > IN_MEMORY:
+            yield run
+            run, together = [], 0
+        run.append((start, size))
+        together += size
+    yield run
