@@ -61,7 +61,7 @@ def test_the_shipped_folder_is_found_from_anywhere(tmp_path: Path, monkeypatch: 
          "'0 days': 0 is no whole number above zero"),
         ("event_tables", "app.visits:\n  time: at\n", "event_tables.yaml:1: app.visits: keep is missing"),
         ("event_tables", "app.visits:\n  tme: at\n  keep: 1 day\n  time: x\n", "event_tables.yaml:2: app.visits -> "
-         "tme: is no key here; did you mean time? (known: why, optional, time, keep"),
+         "tme: is no key here; did you mean time? (known: why, optional, time, zone, keep"),
         ("event_tables", "visits: {time: at, keep: 1 day}\n",
          "event_tables.yaml:1: visits: 'visits' is no schema.name"),
         ("event_tables", "App.Visits: {time: at, keep: 1 day}\n", "quotes around capitals"),

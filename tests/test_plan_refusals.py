@@ -74,11 +74,16 @@ REFUSED = {
     "time without zone": (
         "drop table user_behavior_events cascade;"
         "create table user_behavior_events (id uuid primary key, event_timestamp timestamp not null)",
-        ("event_timestamp must be timestamptz NOT NULL, and is timestamp without time zone",),
+        ("event_timestamp is a timestamp without time zone", "zone: UTC"),
+    ),
+    "time that is a number": (
+        "alter table user_behavior_events alter column event_timestamp type bigint"
+        " using extract(epoch from event_timestamp)",
+        ("event_timestamp must be timestamptz, timestamp or date, and is bigint", "TYPE timestamptz USING"),
     ),
     "nullable time": (
         "alter table user_behavior_events alter column event_timestamp drop not null",
-        ("event_timestamp must be timestamptz NOT NULL, and may be null",),
+        ("event_timestamp may be null", "SET event_timestamp = ... WHERE", "ALTER COLUMN event_timestamp SET NOT NULL"),
     ),
     "check of the row as a whole": (
         "alter table user_behavior_events add constraint whole_row check (user_behavior_events is not null)",

@@ -7,10 +7,11 @@ from lifecycle.checking.catalog import Catalog
 from lifecycle.checking.mismatch import Mismatch
 from lifecycle.checking.needed import Needed
 from lifecycle.declarations.application import Application
+from lifecycle.partitions.tables import monthly_table
+from lifecycle.partitions.time_types import lacks_a_zone, unfit_type
 
 FILE: Final = "event_tables.yaml"
 CAPABILITY: Final = "partitions"
-TIME_TYPE: Final = "timestamp with time zone"
 TABLES: Final = ("r", "p")
 
 
@@ -28,10 +29,9 @@ def unfit_event_tables(application: Application, catalog: Catalog) -> Iterator[M
             continue
         if live.kind not in TABLES:
             yield Mismatch(CAPABILITY, str(name), f"is no table: take its entry out of {FILE}", FILE)
-        elif table.time in live.columns and not live.columns[table.time].startswith(TIME_TYPE):
-            yield Mismatch(
-                CAPABILITY,
-                f"{name}.{table.time}",
-                f"is {live.columns[table.time]}, and months need {TIME_TYPE}: name another column in {FILE}",
-                FILE,
-            )
+        elif table.time in live.columns:
+            found = live.columns[table.time]
+            monthly = monthly_table(name, table)
+            if told := unfit_type(monthly, found):
+                lines = "zone: UTC" if lacks_a_zone(monthly, found) else ""
+                yield Mismatch(CAPABILITY, str(name), told, FILE, (str(name),) if lines else (), lines)

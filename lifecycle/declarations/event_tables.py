@@ -2,16 +2,24 @@
 
 from typing import Annotated
 
-from pydantic import Field, RootModel
+from pydantic import Field, RootModel, model_validator
 
-from lifecycle.declarations.model import Column, DeclaredObject, Interval
+from lifecycle.declarations.model import Column, DeclaredObject, Interval, TimeZone
 from lifecycle.names import QualifiedName
 
 
 class EventTable(DeclaredObject):
     """A table that grows with time. A month goes once all of it is older than `keep`."""
 
-    time: Column = Field(description="timestamptz NOT NULL; says to which month (UTC) a row belongs")
+    time: Column = Field(
+        description="timestamptz, timestamp or date, NOT NULL; says to which month a row belongs: of UTC where it is a "
+        "timestamptz, else as it stands there"
+    )
+    zone: TimeZone | None = Field(
+        default=None,
+        description="of a time without time zone: the zone of the clock that wrote it, by which months begin and end; "
+        "a date may go without, and is one of UTC then",
+    )
     keep: Interval
     cold_after: Interval | None = Field(
         default=None,
@@ -28,6 +36,14 @@ class EventTable(DeclaredObject):
         description="convert it although Supabase's Realtime publishes it and delivers none of its changes afterwards: "
         "a trigger that calls `realtime.broadcast_changes()` takes its place",
     )
+
+    @model_validator(mode="after")
+    def _files_have_instants(self) -> "EventTable":
+        if self.zone and self.cold_after:
+            raise ValueError(
+                "cold_after needs a timestamptz, and `zone` says that the time is none; take one of them out"
+            )
+        return self
 
 
 class EventTables(RootModel[dict[QualifiedName, EventTable]]):

@@ -4,6 +4,7 @@ import difflib
 import re
 from datetime import date, timedelta
 from typing import Annotated, Final
+from zoneinfo import available_timezones
 
 from psycopg import sql
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, WithJsonSchema
@@ -40,6 +41,20 @@ Interval = Annotated[
         }
     ),
 ]
+
+
+def _checked_zone(text: str) -> str:
+    """The text; ValueError with the nearest name where it names no time zone."""
+    known = available_timezones()
+    if text not in known:
+        near = difflib.get_close_matches(text, known, n=1)
+        meant = f"; did you mean {near[0]}?" if near else ""
+        raise ValueError(f"{text!r} is no time zone{meant} Write it as `Asia/Tokyo` or `UTC`")
+    return text
+
+
+# By its name in the database of time zones, which PostgreSQL has, too.
+TimeZone = Annotated[str, AfterValidator(_checked_zone), WithJsonSchema({"type": "string", "examples": ["Asia/Tokyo"]})]
 # One identifier of a relation as it stands in the catalog, without quotes.
 Column = Annotated[str, StringConstraints(min_length=1, max_length=63)]
 FIXED_UNITS: Final = {"minute": 60, "hour": 3600, "day": 86400, "week": 7 * 86400}

@@ -10,7 +10,7 @@ from lifecycle.declarations.application import Application
 from lifecycle.declarations.model import interval
 from lifecycle.locks import LockPolicy
 from lifecycle.migrating.capability import Capability, Statements
-from lifecycle.partitions.tables import MonthlyTable, monthly_tables
+from lifecycle.partitions.tables import UTC_ZONE, MonthlyTable, monthly_tables
 from lifecycle.partitions.undo import require_plain_tables
 
 # Rotation is one transaction, behind which an ALTER TABLE of the application would wait: about half a minute.
@@ -19,12 +19,13 @@ FORGET: Final = sql.SQL("delete from lifecycle.event_table_policies p where (p.s
 FORGET_ALL: Final = sql.SQL("delete from lifecycle.event_table_policies")
 WRITE: Final = sql.SQL(
     """insert into lifecycle.event_table_policies
-    (schema_name, table_name, stem, time_column, retention, months_ahead, cold_after, lock_timeout_ms, lock_tries)
-values ({}, {}, {}, {}, {}, {}, {}, {}, {})
+    (schema_name, table_name, stem, time_column, retention, months_ahead, cold_after, zone,
+     lock_timeout_ms, lock_tries)
+values ({}, {}, {}, {}, {}, {}, {}, {}, {}, {})
 on conflict (schema_name, table_name) do update set
     stem = excluded.stem, time_column = excluded.time_column, retention = excluded.retention,
     months_ahead = excluded.months_ahead,
-    cold_after = excluded.cold_after, lock_timeout_ms = excluded.lock_timeout_ms,
+    cold_after = excluded.cold_after, zone = excluded.zone, lock_timeout_ms = excluded.lock_timeout_ms,
     lock_tries = excluded.lock_tries"""
 )
 # What fails of a table that is not declared any more would never be reported well again.
@@ -52,6 +53,7 @@ def _policy(table: MonthlyTable) -> sql.Composed:
         interval(table.retention),
         sql.Literal(table.months_ahead),
         interval(table.cold_after) if table.cold_after else sql.NULL,
+        sql.Literal(table.zone or UTC_ZONE),
         sql.Literal(round(ROTATION_LOCKS.timeout * 1000)),
         sql.Literal(ROTATION_LOCKS.tries),
     )

@@ -13,6 +13,7 @@ from psycopg import sql
 from lifecycle.database import Connection, politely, rows, run_all, value
 from lifecycle.errors import BusyError
 from lifecycle.partitions.catalog import Names, TableStructure
+from lifecycle.partitions.months import bound
 
 CAPTURE_TRIGGER = "lifecycle_capture"
 CAPTURE_TRIGGERS = """
@@ -66,27 +67,27 @@ class Target:
             return _outside(time_column, [other for other in others if not other.is_default])
         bounds: list[sql.Composable] = []
         if self.lower is not None:
-            bounds.append(sql.SQL("{} >= {}").format(time_column, sql.Literal(self.lower)))
+            bounds.append(sql.SQL("{} >= {}").format(time_column, bound(self.lower)))
         if self.upper is not None:
-            bounds.append(sql.SQL("{} < {}").format(time_column, sql.Literal(self.upper)))
+            bounds.append(sql.SQL("{} < {}").format(time_column, bound(self.upper)))
         return sql.SQL("({})").format(sql.SQL(" and ").join(bounds))
 
     def for_values(self) -> sql.Composable:
         """The bounds as ATTACH PARTITION takes them."""
         if self.is_default:
             return sql.SQL("default")
-        lower = sql.SQL("minvalue") if self.lower is None else sql.Literal(self.lower)
-        upper = sql.SQL("maxvalue") if self.upper is None else sql.Literal(self.upper)
+        lower = sql.SQL("minvalue") if self.lower is None else bound(self.lower)
+        upper = sql.SQL("maxvalue") if self.upper is None else bound(self.upper)
         return sql.SQL("for values from ({}) to ({})").format(lower, upper)
 
 
 def _outside(time_column: sql.Composable, targets: list[Target]) -> sql.Composable:
     """What lies before and after `targets`, which leave no gap between them; an index can answer it."""
-    if not targets:
+    if not targets or targets[-1].upper is None:
         return sql.SQL("true")
-    ends = [sql.SQL("{} >= {}").format(time_column, sql.Literal(targets[-1].upper))]
+    ends = [sql.SQL("{} >= {}").format(time_column, bound(targets[-1].upper))]
     if targets[0].lower is not None:
-        ends.append(sql.SQL("{} < {}").format(time_column, sql.Literal(targets[0].lower)))
+        ends.append(sql.SQL("{} < {}").format(time_column, bound(targets[0].lower)))
     return sql.SQL("({})").format(sql.SQL(" or ").join(ends))
 
 

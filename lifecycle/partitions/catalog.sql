@@ -1,3 +1,6 @@
+-- Months and bounds are told as of UTC throughout, those of a time without zone, too: they are what stands in its column. Only
+-- what is past and what is ahead is asked of the clock of its zone.
+
 -- Partitions with their bounds as timestamps; -infinity and infinity stand for MINVALUE and MAXVALUE.
 -- `marker` is the kind written into the comment of each partition that this project made (month, default,
 -- before, legacy), null for anybody else's.
@@ -31,7 +34,7 @@ create or replace function lifecycle.first_kept_month(policy lifecycle.event_tab
 returns timestamptz
 language sql immutable set search_path = ''
 as $$
-    select pg_catalog.date_trunc('month', (as_of at time zone 'UTC') - policy.retention) at time zone 'UTC'
+    select pg_catalog.date_trunc('month', (as_of at time zone policy.zone) - policy.retention) at time zone 'UTC'
 $$;
 
 -- The first instant of the oldest month that stays in the database; older ones may be in files, up to the one kept longest.
@@ -39,7 +42,7 @@ create or replace function lifecycle.first_hot_month(policy lifecycle.event_tabl
 returns timestamptz
 language sql immutable set search_path = ''
 as $$
-    select greatest(pg_catalog.date_trunc('month', (as_of at time zone 'UTC') - coalesce(policy.cold_after, policy.retention)) at time zone 'UTC',
+    select greatest(pg_catalog.date_trunc('month', (as_of at time zone policy.zone) - coalesce(policy.cold_after, policy.retention)) at time zone 'UTC',
                     lifecycle.first_kept_month(policy, as_of))
 $$;
 
@@ -53,7 +56,7 @@ as $$
 declare
     parent       constant regclass := lifecycle.event_table(policy);
     first_kept   constant timestamptz := lifecycle.first_kept_month(policy, as_of);
-    this_month   constant timestamptz := date_trunc('month', as_of at time zone 'UTC') at time zone 'UTC';
+    this_month   constant timestamptz := date_trunc('month', as_of at time zone policy.zone) at time zone 'UTC';
     after_last   constant timestamptz :=
         (this_month at time zone 'UTC' + make_interval(months => policy.months_ahead + 1)) at time zone 'UTC';
     default_part regclass;
@@ -62,7 +65,7 @@ declare
 begin
     select p.partition into default_part from lifecycle.event_partitions_of(parent) p where p.is_default;
     if default_part is not null then
-        execute format('select coalesce(array_agg(distinct date_trunc(''month'', %1$I at time zone ''UTC'') at time zone ''UTC''), ''{}'')
+        execute format('select coalesce(array_agg(distinct date_trunc(''month'', %1$I::timestamptz at time zone ''UTC'') at time zone ''UTC''), ''{}'')
                           from only %2$s where %1$I >= $1 and %1$I < $2', policy.time_column, default_part)
            into waiting using first_kept, after_last;
     end if;

@@ -12,6 +12,7 @@ from psycopg import sql
 
 from lifecycle.database import Connection, politely, rows, run_all, value
 from lifecycle.language import Phrase, translatable
+from lifecycle.names import QualifiedName
 from lifecycle.partitions.carried import in_tablespace, statistics_objects, tablespace_clause
 from lifecycle.partitions.catalog import Names
 from lifecycle.partitions.parent import INDEXES, bare_names, grants, names_mean_new
@@ -103,7 +104,8 @@ class Dependent:
 
     @property
     def qualified_name(self) -> str:
-        return f"{self.schema}.{self.name}"
+        """As PostgreSQL prints it."""
+        return str(QualifiedName(self.schema, self.name))
 
     @property
     def staged(self) -> sql.Identifier:

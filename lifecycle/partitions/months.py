@@ -1,6 +1,20 @@
 """Months in UTC: the arithmetic of partition bounds and names. Pure; no clock, no database."""
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
+
+from psycopg import sql
+
+
+def stated(moment: date) -> datetime:
+    """A moment of a time column as bounds are told: one without time zone, or a date, as if it were of UTC."""
+    if not isinstance(moment, datetime):
+        return datetime(moment.year, moment.month, moment.day, tzinfo=UTC)
+    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def bound(month: datetime) -> sql.Literal:
+    """A bound in the type of what it is compared with: a cast would keep PostgreSQL from proving a CHECK by it."""
+    return sql.Literal(month.isoformat())
 
 
 def month_start(moment: datetime) -> datetime:

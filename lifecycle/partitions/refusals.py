@@ -13,6 +13,7 @@ from lifecycle.partitions.dependents import affected_dependents, ambiguous_names
 from lifecycle.partitions.phrases import phrases
 from lifecycle.partitions.stamping import triggers_that_set
 from lifecycle.partitions.tables import PARTITION_SCHEMA, MonthlyTable
+from lifecycle.partitions.time_types import unfit_type
 
 # Each row of a query is a reason; %(oid)s is the table. What PostgreSQL cannot keep on a partitioned one, or we do not.
 REFUSALS: Final = (
@@ -228,13 +229,15 @@ def _of_the_time_column(conn: Connection, table: MonthlyTable, old: TableStructu
     column = next((column for column in old.columns if column.name == name), None)
     if column is None:
         yield Phrase("it has no column {column}", column=name)
-    elif column.type != "timestamp with time zone":
-        yield Phrase("column {column} must be timestamptz NOT NULL, and is {type}", column=name, type=column.type)
+    elif (told := unfit_type(table, column.type)) is not None:
+        yield told
     elif not column.not_null:
         yield Phrase(
-            "column {column} must be timestamptz NOT NULL, and may be null; run ALTER COLUMN {quoted} SET NOT NULL"
-            " first",
+            "column {column} may be null, and a row without a time belongs to no month; give such rows one (UPDATE"
+            " {table} SET {quoted} = ... WHERE {quoted} IS NULL), then run ALTER TABLE {table} ALTER COLUMN {quoted}"
+            " SET NOT NULL",
             column=name,
+            table=table.qualified_name,
             quoted=sql.Identifier(name).as_string(conn),
         )
     elif column.generated:

@@ -17,7 +17,7 @@ from lifecycle.pacing import Pacing
 from lifecycle.partitions.capture import Target
 from lifecycle.partitions.carried import CONSTRAINT_WITH_INDEX, in_tablespace, tablespace_clause
 from lifecycle.partitions.catalog import Names, TableStructure, table_structure
-from lifecycle.partitions.months import add_months, before_name, month_range, month_start, partition_name
+from lifecycle.partitions.months import add_months, before_name, bound, month_range, month_start, partition_name, stated
 
 BUILDERS = 2
 NAMES_OF_RELATIONS = "pg_class_relname_nsp_index"
@@ -81,15 +81,18 @@ def split_targets(conn: Connection, names: Names, now: datetime) -> list[Target]
     """
     table = names.table
     first_kept: datetime = value(conn, FIRST_KEPT, (now, table.schema, table.name))
-    last = add_months(month_start(now), table.months_ahead)
-    oldest = sql.SQL("select min({0}) from only {1} where {0} >= %s and {0} < %s").format(
-        names.time_column, names.legacy
+    this_month = month_start(table.clock(now))
+    last = add_months(this_month, table.months_ahead)
+    oldest = sql.SQL("select min({0}) from only {1} where {0} >= {2} and {0} < {3}").format(
+        names.time_column, names.legacy, bound(first_kept), bound(add_months(last, 1))
     )
-    past = sql.SQL("select exists (select from only {} where {} < %s)").format(names.legacy, names.time_column)
-    found = conn.execute(oldest, (first_kept, add_months(last, 1))).fetchone()
+    past = sql.SQL("select exists (select from only {} where {} < {})").format(
+        names.legacy, names.time_column, bound(first_kept)
+    )
+    found = conn.execute(oldest).fetchone()
     oldest_row = found[0] if found else None
-    has_past = (conn.execute(past, (first_kept,)).fetchone() or (False,))[0]
-    first = min(month_start(oldest_row or now), month_start(now))
+    has_past = (conn.execute(past).fetchone() or (False,))[0]
+    first = min(month_start(stated(oldest_row)), this_month) if oldest_row else this_month
     targets = []
     if has_past:
         first = month_start(first_kept)

@@ -10,7 +10,7 @@ from lifecycle.database import Connection, rows
 from lifecycle.language import Phrase
 from lifecycle.partitions.catalog import table_structure
 from lifecycle.partitions.held import held_partitions
-from lifecycle.partitions.months import add_months, month_start
+from lifecycle.partitions.months import add_months, month_start, stated
 from lifecycle.partitions.refusals import known, migrated
 from lifecycle.partitions.tables import PARTITION_SCHEMA, MonthlyTable
 
@@ -97,7 +97,7 @@ def partition_status(conn: Connection, table: MonthlyTable, now: datetime) -> Pa
     split_pending = any(partition.marker == "legacy" for partition in partitions)
     planned = {"now": now, "schema": table.schema, "name": table.name}
     missing, expired, first_kept = rows(conn, PLAN, planned)[0] if known(conn, table) else ((), (), None)
-    next_month = add_months(month_start(now), 1)
+    next_month = add_months(month_start(table.clock(now)), 1)
     default_rows, oldest, newest = _default_rows(conn, table, partitions)
     return PartitionStatus(
         table=table,
@@ -140,4 +140,4 @@ def _default_rows(
     )
     row = conn.execute(query).fetchone()
     assert row is not None  # noqa: S101 - an aggregate returns one row
-    return row[0], row[1], row[2]
+    return row[0], row[1] and stated(row[1]), row[2] and stated(row[2])

@@ -3,7 +3,9 @@
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Final
+from zoneinfo import ZoneInfo
 
 from lifecycle.declarations.application import Application
 from lifecycle.declarations.event_tables import EventTable
@@ -15,6 +17,7 @@ PLAIN_SCHEMA: Final = "public"
 # The longest of what is put behind a stem: `_before_2025_11`. PostgreSQL would cut the end off.
 LONGEST_STEM: Final = LONGEST - 15
 HASH_DIGITS: Final = 12
+UTC_ZONE: Final = "UTC"
 
 
 def stem(table: QualifiedName) -> str:
@@ -34,7 +37,10 @@ def stem(table: QualifiedName) -> str:
 
 @dataclass(frozen=True)
 class MonthlyTable:
-    """A declared event table with its name; `retention` and `cold_after` are PostgreSQL intervals."""
+    """A declared event table with its name; `retention` and `cold_after` are PostgreSQL intervals.
+
+    `zone` is that of a time without one.
+    """
 
     relation: QualifiedName
     time_column: str
@@ -43,6 +49,14 @@ class MonthlyTable:
     reason: str = ""
     accept_no_realtime: bool = False
     cold_after: str | None = None
+    zone: str | None = None
+
+    def clock(self, now: datetime) -> datetime:
+        """What the clock that writes the time column shows at `now`, as if it were one of UTC.
+
+        Months, bounds and rows of a time without zone are all told so: nothing is converted, only the present is.
+        """
+        return now.astimezone(ZoneInfo(self.zone or UTC_ZONE)).replace(tzinfo=UTC)
 
     @property
     def schema(self) -> str:
@@ -72,6 +86,7 @@ def monthly_table(relation: QualifiedName, declared: EventTable) -> MonthlyTable
         reason=declared.why,
         accept_no_realtime=declared.accept_no_realtime,
         cold_after=declared.cold_after,
+        zone=declared.zone,
     )
 
 

@@ -80,7 +80,8 @@ def verify_copies(conn: Connection, url: str, names: Names, old: TableStructure,
     edges = sql.SQL(", ").join(sql.Literal(edge) for edge in [*(t.lower for t in ranges if t.lower), ranges[-1].upper])
     # Buckets count from the first edge up: 0 lies before it, the last behind all months.
     source = sql.SQL(
-        "select width_bucket(t.{}, array[{}]::timestamptz[]), count(*), sum({}) from only {} t where {} group by 1"
+        "select width_bucket(t.{}::timestamptz, array[{}]::timestamptz[]), count(*), sum({}) from only {} t"
+        " where {} group by 1"
     ).format(names.time_column, edges, fingerprint, names.legacy, settled)
     copies = sql.SQL(" union all ").join(
         sql.SQL("select {}::int, count(*), sum({}) from {} t where {}").format(

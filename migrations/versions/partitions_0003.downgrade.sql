@@ -1,0 +1,1 @@
+alter table lifecycle.event_table_policies drop column zone;
