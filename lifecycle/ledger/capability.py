@@ -3,7 +3,9 @@
 from psycopg import sql
 
 from lifecycle.declarations.application import Application
+from lifecycle.declarations.database import Ledger
 from lifecycle.migrating.capability import Capability, Statements
+from lifecycle.names import QualifiedName
 
 FORGET = sql.SQL("delete from lifecycle.ledger_policy")
 WRITE = sql.SQL(
@@ -13,11 +15,20 @@ values ({}, {}, {}, {}, {}, {}, {})"""
 )
 
 
+# Where the application declares none.
+OUR_LEDGER = Ledger(
+    table=QualifiedName("lifecycle", "job_history"),
+    kind="kind",
+    subject="subject",
+    event="event",
+    payload="payload",
+    at="at",
+)
+
+
 def ledger_policy(application: Application) -> Statements:
-    """Which table is the ledger."""
-    ledger = application.database.ledger
-    if ledger is None:
-        return (FORGET,)
+    """Which table is the ledger: the application's, or ours where it has none."""
+    ledger = application.database.ledger or OUR_LEDGER
     columns = (ledger.kind, ledger.subject, ledger.event, ledger.payload, ledger.at)
     return FORGET, WRITE.format(*map(sql.Literal, (ledger.table.schema, ledger.table.name, *columns)))
 

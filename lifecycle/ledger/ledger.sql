@@ -84,12 +84,12 @@ begin
     return true;
 end $$;
 
--- The application's ledger, as declared; null while none is declared or the declared one does not exist.
+-- The ledger: the application's as declared, ours where none is; null while the declared one does not exist.
 create or replace function lifecycle.ledger() returns regclass
 language sql stable set search_path = ''
 as $$ select pg_catalog.to_regclass(pg_catalog.format('%I.%I', p.schema_name, p.table_name)) from lifecycle.ledger_policy p $$;
 
--- A statement over the application's ledger (1: table, 2: kind, 3: subject, 4: event, 5: payload, 6: written at), written
+-- A statement over the ledger (1: table, 2: kind, 3: subject, 4: event, 5: payload, 6: written at), written
 -- with format's numbered places; null without a ledger.
 create or replace function lifecycle.ledger_statement(template text) returns text
 language sql stable set search_path = ''
