@@ -47,6 +47,7 @@ ARGUMENTS = {
     "erasure plan": [REQUEST],
     "erasure receipt": [REQUEST],
     "erasure status": [],
+    "erasure request": [REQUEST],
     "erasure hold": [REQUEST, "--reason", "a doubt"],
     "erasure release": [REQUEST],
     "erasure cancel": [REQUEST, "--reason", "a doubt"],

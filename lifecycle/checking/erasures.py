@@ -34,11 +34,13 @@ def _needed_people(data: PersonalData) -> Iterator[Needed]:
     tombstone = (person.tombstone.column,) if person.tombstone else ()
     yield Needed(CAPABILITY, FILE, person.table, (person.key, *tombstone))
     if sign_in := person.sign_in:
-        used, column = sign_in.still_used
         yield Needed(CAPABILITY, FILE, sign_in.table, (sign_in.id,), sign_in.optional)
-        yield Needed(CAPABILITY, FILE, used, (column,), sign_in.optional)
-    columns = (requests.id, requests.person, requests.status, requests.requested_at)
-    yield Needed(CAPABILITY, FILE, requests.table, columns)
+        if sign_in.still_used:
+            used, column = sign_in.still_used
+            yield Needed(CAPABILITY, FILE, used, (column,), sign_in.optional)
+    if not requests.are_ours:
+        columns = (requests.id, requests.person, requests.status, requests.requested_at)
+        yield Needed(CAPABILITY, FILE, requests.table, columns)
 
 
 def _needed_sources(_kind: str, key: Key) -> Iterator[Needed]:

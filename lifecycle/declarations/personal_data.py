@@ -28,8 +28,9 @@ class SignIn(DeclaredObject):
     table: QualifiedName
     id: Column
     key: Kind = Field(description="the kind of key that holds the id")
-    still_used: tuple[QualifiedName, Column] = Field(
-        description="table and column that name the user of an account that stays"
+    still_used: tuple[QualifiedName, Column] | None = Field(
+        default=None,
+        description="table and column that name the user of an account that stays; none where a user is a person",
     )
 
 
@@ -53,8 +54,25 @@ class StatusWords(Declared):
     failed: str = "failed"
 
 
+# Where requests stand when the application has no table of its own for them.
+OUR_REQUEST_TABLE: Final = QualifiedName("lifecycle", "deletion_requests")
+OUR_REQUESTS: Final = {
+    "table": OUR_REQUEST_TABLE,
+    "id": "id",
+    "person": "person",
+    "status": "status",
+    "requested_at": "requested_at",
+    "processed_at": "processed_at",
+    "completed_at": "completed_at",
+    "processed_by": "processed_by",
+    "notes": "notes",
+    "reason": "reason",
+}
+
+
 class Requests(Declared):
-    """The application's table of deletion requests; columns that it lacks are left out.
+    """The application's table of deletion requests; columns that it lacks are left out. Without `table` it is one of
+    ours, which `lifecycle erasure request` and the function `request_erasure()` write.
 
     A request is carried out `grace` after it was made, until then it may be cancelled, and `deadline` after it at the
     latest, by the calendar of database.yaml. Browsers and tokens hold data back for no longer than `late_window`.
@@ -74,6 +92,19 @@ class Requests(Declared):
     deadline: Interval
     grace: Interval | None = None
     late_window: Interval = "7 days"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _ours_without_a_table(cls, declared: Any) -> Any:
+        if not isinstance(declared, dict) or "table" in declared:
+            return declared
+        if said := sorted({*OUR_REQUESTS, "words"} & set(declared)):
+            raise ValueError(f"{said[0]} is a column or word of a table of requests: name the table, too")
+        return {**OUR_REQUESTS, **declared}
+
+    @property
+    def are_ours(self) -> bool:
+        return self.table == OUR_REQUEST_TABLE
 
 
 class Source(DeclaredObject):
@@ -174,21 +205,31 @@ class Key(Declared):
 
 
 class Replacement(Declared):
-    """What a column gets: the same value for everybody, or of a JSON object only these keys, redacted."""
+    """What a column gets: the same value for everybody, one that no other row has, or of a JSON object only these keys,
+    redacted."""
 
     value: str | None = None
+    unique: str | None = Field(
+        default=None,
+        description="for a column that must not hold a value twice; * stands for letters and digits that no other row "
+        "has, such as *@erased.invalid. Of a uuid it is just *",
+    )
     allowed: tuple[str, ...] | None = None
 
     @model_validator(mode="after")
     def _one(self) -> "Replacement":
-        if (self.value is None) == (self.allowed is None):
-            raise ValueError("give either value or allowed")
+        if sum(given is not None for given in (self.value, self.unique, self.allowed)) != 1:
+            raise ValueError("give one of value, unique and allowed")
+        if self.unique is not None and self.unique.count("*") != 1:
+            raise ValueError(f"unique: {self.unique!r} needs one *, which stands for what no other row has")
         return self
 
     def rule(self) -> dict[str, Any]:
         """As the database functions read it."""
         if self.allowed is not None:
             return {"with": "allowed", "keys": list(self.allowed)}
+        if self.unique is not None:
+            return {"with": "unique", "value": self.unique}
         return {"with": "value", "value": self.value}
 
 

@@ -29,6 +29,16 @@ select n.nspname::text, c.relname::text, a.attname::text, format_type(a.atttypid
         or e.typname = any (%s) or e.typcategory in ('S', 'C') or d.typtype = 'd' or e.typtype = 'd')
  order by n.nspname, c.relname, a.attnum
 """
+# A number alone tells nobody; one that leads to the person does.
+NUMBERS: Final = """
+select n.nspname::text, c.relname::text, a.attname::text, format_type(a.atttypid, null)
+  from pg_class c join pg_namespace n on n.oid = c.relnamespace
+  join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
+ where c.relkind in ('r', 'p') and not c.relispartition and c.relpersistence <> 't'
+   and n.nspname !~ '^pg_' and n.nspname <> all (%s)
+   and a.atttypid = any ('{int2,int4,int8}'::regtype[])
+ order by n.nspname, c.relname, a.attnum
+"""
 TYPES: Final = ["uuid", "json", "jsonb", "inet", "cidr", "bytea", "hstore", "xml", "tsvector"]
 REFERENCES: Final = """
 select n.nspname::text, c.relname::text, a.attname::text, fn.nspname::text, f.relname::text, fa.attname::text,
@@ -84,8 +94,11 @@ def undeclared_columns(conn: Connection, application: Application) -> tuple[Unde
     skipped = [*OURS, *application.database.managed_schemas]
     ways = _Ways(data, _references(conn))
     found: list[UndeclaredColumn] = []
-    for schema, name, column, kind, _ in rows(conn, COLUMNS, (skipped, TYPES, TYPES)):
-        table = QualifiedName(schema, name)
+    columns = [
+        (QualifiedName(s, t), column, kind) for s, t, column, kind, _ in rows(conn, COLUMNS, (skipped, TYPES, TYPES))
+    ]
+    numbers = [(QualifiedName(s, t), column, kind) for s, t, column, kind in rows(conn, NUMBERS, (skipped,))]
+    for table, column, kind in (*columns, *(each for each in numbers if ways.lead_to_somebody(each[0], each[1]))):
         known = mapped.get(table)
         if known is not None and {column, "*"} & known.treatments.keys():
             continue
@@ -117,6 +130,13 @@ class _Ways:
             self.from_table[reference.table].append(reference)
         # A column that is named as one that leads to a person elsewhere, where no foreign key says so.
         self.named = {step.by: step.key for table in data.tables.values() for step in table.steps if step.by != "id"}
+
+    def lead_to_somebody(self, table: QualifiedName, column: str) -> bool:
+        """Whether a foreign key ties this column to the person, or to a table whose keys are known."""
+        return any(
+            reference.column == column and (reference.target, reference.target_column) in self.ends
+            for reference in self.from_table[table]
+        )
 
     def proposal(self, table: QualifiedName, column: str, kind: str) -> UndeclaredColumn:
         waiting: deque[tuple[QualifiedName, tuple[Reference, ...]]] = deque([(table, ())])

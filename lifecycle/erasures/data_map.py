@@ -12,7 +12,16 @@ from psycopg.types.json import Jsonb
 
 from lifecycle.cold.tables import narrow_name
 from lifecycle.declarations.application import Application
-from lifecycle.declarations.personal_data import PERSON, Key, Limit, PersonalData, PersonalTable, Source, Step
+from lifecycle.declarations.personal_data import (
+    OUR_REQUEST_TABLE,
+    PERSON,
+    Key,
+    Limit,
+    PersonalData,
+    PersonalTable,
+    Source,
+    Step,
+)
 from lifecycle.erasures.archived import RESTORED, restored_groups, with_archives, with_thawed_rows
 from lifecycle.erasures.policy import ERASURE
 from lifecycle.names import QualifiedName
@@ -34,19 +43,31 @@ class MappedTable:
 
 # The queue names the person, to find what comes back. Segments wait in a table that the application's triggers fill:
 # last, since the deletes before it fill it, too.
+SEGMENTS_WAIT: Final = QualifiedName("lifecycle", "changed_segment_accounts")
 OWN_TABLES: Final = {
     QualifiedName("lifecycle", "deletion_jobs"): PersonalTable(
         why="the queue", exempt={"account_key": "ties the proof to the request, to find what comes back"}
     ),
+    OUR_REQUEST_TABLE: PersonalTable(
+        why="evidence of the request, where the application has no table for it",
+        steps=(Step(by="person", key=PERSON, do="scrub", set={"reason": None, "notes": "redacted"}),),
+        exempt={"person": "evidence of the request names the person, of whom nothing else is left"},
+        clean=("status", "processed_by"),
+    ),
     QualifiedName("lifecycle", "person_exports"): PersonalTable(
         why="the log of exports", exempt={"exported_by": "who took the data out: a role, and a login of the staff"}
     ),
-    QualifiedName("lifecycle", "changed_segment_accounts"): PersonalTable(
-        optional=True,
+    SEGMENTS_WAIT: PersonalTable(
         why="persons whose segments wait; one who was erased has none",
         steps=(Step(by="account", key=PERSON),),
     ),
 }
+
+
+def _own_tables(application: Application, data: PersonalData) -> Iterator[tuple[QualifiedName, PersonalTable]]:
+    """Of our own tables those that the declarations make."""
+    made = {OUR_REQUEST_TABLE: data.requests.are_ours, SEGMENTS_WAIT: bool(application.segments.targets)}
+    yield from ((name, table) for name, table in OWN_TABLES.items() if made.get(name, True))
 
 
 def mapped_tables(application: Application) -> Iterator[MappedTable]:
@@ -58,7 +79,7 @@ def mapped_tables(application: Application) -> Iterator[MappedTable]:
     if data is None:
         return
     restored = restored_groups(application, data)
-    ours = {**({RESTORED: restored} if restored else {}), **OWN_TABLES}
+    ours = {**({RESTORED: restored} if restored else {}), **dict(_own_tables(application, data))}
     tables = {**dict(with_archives(application, data)), **ours}
     searched_only = {narrow_name(relation) for relation in application.event_tables}
     for name, table in tables.items():
@@ -108,7 +129,7 @@ def _text(name: QualifiedName | None) -> str | None:
 def _policy(application: Application, data: PersonalData) -> dict[str, Any]:
     person, asked = data.person, data.requests
     tombstone, sign_in = person.tombstone, person.sign_in
-    used_table, used_column = sign_in.still_used if sign_in else (None, None)
+    used_table, used_column = (sign_in and sign_in.still_used) or (None, None)
     return {
         "version": data.version,
         "grace": asked.grace or "0",

@@ -21,6 +21,24 @@ as $$
        || case when constraint_name <> '' then ', constraint ' || constraint_name else '' end
 $$;
 
+-- An expression over `t` for 32 letters and digits that no other row has, the same whenever it is asked, and by which nobody
+-- can tell the row: what a column gets that must not hold a value twice.
+create or replace function lifecycle.letters_of_row(relation regclass) returns text
+language plpgsql stable set search_path = ''
+as $$
+declare
+    key text := (select string_agg(format('t.%I', a.attname), ', ' order by k.place)
+                   from pg_index i cross join unnest(i.indkey) with ordinality k(number, place)
+                   join pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.number
+                  where i.indrelid = relation and i.indisprimary);
+begin
+    if key is null then
+        raise exception 'table % has no primary key, and the map of personal data asks for a value that no other row has', relation
+            using errcode = 'undefined_object', hint = 'Give it one, or correct personal_data.yaml and run lifecycle migrate.';
+    end if;
+    return format('left(encode(lifecycle.keyed_hash(row(%s)::text), ''hex''), 32)', key);
+end $$;
+
 -- The assignment of one column: `t.column` becomes what the map says.
 create or replace function lifecycle.replacement(relation regclass, column_name text, rule jsonb) returns text
 language plpgsql stable set search_path = ''
@@ -36,6 +54,7 @@ begin
     return case rule ->> 'with'
         when 'null' then 'null'
         when 'value' then format('%L::%s', rule ->> 'value', type)
+        when 'unique' then format('replace(%L, ''*'', %s)::%s', rule ->> 'value', lifecycle.letters_of_row(relation), type)
         when 'redacted' then format(case when type in ('json', 'jsonb') then 'lifecycle.redacted_document(t.%I::jsonb)::%s'
                                          else 'lifecycle.redacted(t.%I::text)::%s' end, column_name, type)
         when 'location' then format('lifecycle.location_only(t.%I::text)::%s', column_name, type)
@@ -235,9 +254,10 @@ begin
     if users is not null and people is not null and has_table_privilege(people, 'delete') then
         key_type := lifecycle.type_of_column(people, policy.sign_in_id);
         -- An account that stays may share it.
-        statement := format('delete from %1$s u where u.%2$I = any ($1::%3$s[])
-                                and not exists (select from %4$s l where l.%5$I = u.%2$I)',
-                            people, policy.sign_in_id, key_type, policy.sign_in_used_table, policy.sign_in_used_column);
+        statement := format('delete from %1$s u where u.%2$I = any ($1::%3$s[])', people, policy.sign_in_id, key_type)
+            || case when policy.sign_in_used_table is null then ''
+                    else format(' and not exists (select from %s l where l.%I = u.%I)', policy.sign_in_used_table,
+                                policy.sign_in_used_column, policy.sign_in_id) end;
         outcome := 'deleted';
         begin
             execute statement using users;

@@ -8,6 +8,27 @@ as $$
                        from lifecycle.ledger_policy p where lifecycle.ledger() = relation), '')
 $$;
 
+-- Types of columns that hold nothing but ids and numbers.
+create or replace function lifecycle.is_id_type(type_name text) returns boolean
+language sql immutable parallel safe set search_path = ''
+as $$ select type_name in ('uuid', 'bigint', 'integer', 'smallint') $$;
+
+-- Whether a key is a whole number that is no larger than this, above or below zero.
+create or replace function lifecycle.is_whole_number(key text, largest numeric) returns boolean
+language sql immutable parallel safe set search_path = ''
+as $$ select case when key ~ '^-?[0-9]{1,19}$' then abs(key::numeric) <= largest else false end $$;
+
+-- Whether a key can be a value of this type: what is none could not be cast to it.
+create or replace function lifecycle.could_be(key text, type_name text) returns boolean
+language sql immutable parallel safe set search_path = ''
+as $$
+    select case type_name when 'uuid' then key ~ ('^' || lifecycle.id_pattern() || '$')
+                          when 'bigint' then lifecycle.is_whole_number(key, 9223372036854775807)
+                          when 'integer' then lifecycle.is_whole_number(key, 2147483647)
+                          when 'smallint' then lifecycle.is_whole_number(key, 32767)
+                          else true end
+$$;
+
 -- Kinds whose keys are ids that a client may choose. They are followed into columns of ids, where a foreign key ties them to
 -- the person's row; whoever chose an id that stands in others' texts would have it taken out of these.
 create or replace function lifecycle.claimed_kinds() returns setof text
@@ -51,8 +72,8 @@ begin
               from lifecycle.erasure_keys e
              where e.job_id = any (jobs) and e.kind = any (source.key_kinds)
                and (by_type = 'uuid' and e.unfollowed = 'ambiguous'
-                    or e.unfollowed is null and (by_type = 'uuid' or e.kind not in (select lifecycle.claimed_kinds())))
-               and (by_type <> 'uuid' or e.key ~ ('^' || lifecycle.id_pattern() || '$'))) k;
+                    or e.unfollowed is null and (lifecycle.is_id_type(by_type) or e.kind not in (select lifecycle.claimed_kinds())))
+               and lifecycle.could_be(e.key, by_type)) k;
     if keys is null then
         return;
     end if;
@@ -211,12 +232,25 @@ as $$
      where k.job_id = any (jobs) and k.kind = keys_of.kind and (k.unfollowed is null or k.unfollowed = 'ambiguous')
 $$;
 
+-- Whether an id that is no uuid is so long and random that where it stands in a text, it means this: ids of identity providers
+-- (user_2NNEqL2nrIRdJ194ndJqAHwEfxC, auth0|5f7c8ec7c33c6c004bbafe82), cuid, ulid. A number, a name and a short one mean anything.
+create or replace function lifecycle.is_long_token(key text) returns boolean
+language sql immutable parallel safe set search_path = ''
+as $$
+    select length(key) between 20 and 200 and key ~ '[0-9]' and key ~ '[A-Za-z]' and key !~ '[[:space:]@]'
+       and (select count(distinct d) from regexp_split_to_table(lower(key), '') d) >= 10
+$$;
+
 -- What these jobs' people are recognised by in texts. What is `claimed` is looked for and taken out of nobody's.
 create or replace function lifecycle.searched_keys(jobs bigint[])
 returns table (job_id bigint, kind text, form text, key text, claimed boolean)
 language sql stable set search_path = ''
 as $$
-    select k.job_id, k.kind, coalesce(kinds.form, 'id'), k.key, k.kind in (select lifecycle.claimed_kinds())
+    select k.job_id, k.kind,
+           case when coalesce(kinds.form, 'id') = 'id' and k.key !~ ('^' || lifecycle.id_pattern() || '$')
+                     and k.kind not in (select lifecycle.claimed_kinds()) and lifecycle.is_long_token(k.key) then 'name'
+                else coalesce(kinds.form, 'id') end,
+           k.key, k.kind in (select lifecycle.claimed_kinds())
       from lifecycle.erasure_keys k left join lifecycle.erasure_key_kinds kinds on kinds.kind = k.kind
      where k.job_id = any (jobs) and (kinds.searched or k.kind = 'person') and k.unfollowed is null
 $$;

@@ -60,6 +60,35 @@ create or replace function lifecycle.receipt_hash(previous bytea, body jsonb) re
 language sql immutable set search_path = ''
 as $$ select sha256(previous || convert_to(body::text, 'UTF8')) $$;
 
+-- Rows that still name these people by a number, through a foreign key: no search of texts would find them. What the map of
+-- personal data lets name the person is not counted.
+create or replace function lifecycle.rows_by_number(jobs bigint[]) returns table (job_id bigint, table_name text, column_name text)
+language plpgsql stable set search_path = '' set row_security = off
+as $$
+#variable_conflict use_column
+declare
+    place record;
+begin
+    for place in
+        select c.oid::regclass as relation, t.name, a.attname::text as col, format_type(a.atttypid, null) as type
+          from lifecycle.erasure_policy p
+          join pg_constraint k on k.contype = 'f' and k.confrelid = lifecycle.reachable(p.person_table) and cardinality(k.conkey) = 1
+          join pg_attribute r on r.attrelid = k.confrelid and r.attnum = k.confkey[1] and r.attname = p.person_column
+          join pg_attribute a on a.attrelid = k.conrelid and a.attnum = k.conkey[1]
+          join pg_class c on c.oid = k.conrelid and not c.relispartition
+          join pg_namespace n on n.oid = c.relnamespace and n.nspname <> all (p.managed_schemas)
+         cross join lateral (select format('%I.%I', n.nspname, c.relname) as name) t
+         where a.atttypid = any ('{int2,int4,int8}'::regtype[])
+           and (lifecycle.treatment_of(t.name, a.attname)).treatment is distinct from 'exempt'
+    loop
+        return query execute format(
+            'select e.job_id, %L, %L from lifecycle.erasure_keys e
+              where e.job_id = any ($1) and e.kind = ''person'' and lifecycle.could_be(e.key, %L)
+                and exists (select from %s t where t.%I = e.key::%s)',
+            place.name, place.col, place.type, place.relation, place.col, place.type) using jobs;
+    end loop;
+end $$;
+
 -- Of these jobs those of which nothing is left in anything that was searched get their receipt and lose their keys; the others
 -- fail, with the table and the column.
 create or replace function lifecycle.conclude_jobs(jobs bigint[], outside jsonb) returns void
@@ -87,7 +116,9 @@ begin
                        where f.job_id = any (jobs) and f.treatment = 'residual'
                        union
                       select r.job_id, format('%s (rows by %s)', s.table_name, s.key_column)
-                        from lifecycle.rows_to_erase(jobs) r join lifecycle.erasure_steps s on s.step = r.step where r.rows > 0) p
+                        from lifecycle.rows_to_erase(jobs) r join lifecycle.erasure_steps s on s.step = r.step where r.rows > 0
+                       union
+                      select r.job_id, format('%s.%s', r.table_name, r.column_name) from lifecycle.rows_by_number(jobs) r) p
                group by 1) l on l.job_id = j.id
     loop
         if guilty.error <> '' then

@@ -13,6 +13,7 @@ from psycopg import sql
 from lifecycle.database import Connection, rows, value, without_statement_timeout
 from lifecycle.declarations.application import Application
 from lifecycle.erasures.due import QUEUE_EXISTS, DeletionsDue, WaitingRequest, deletions_due, waiting_requests
+from lifecycle.errors import RefusedError
 
 ENQUEUE: Final = "select request_id, state, reason from public.enqueue_deletion_jobs()"
 HOLD: Final = "select public.hold_deletion_request(%s, %s, %s)"
@@ -22,6 +23,7 @@ select case when j.hold_until is not null then least(j.hold_until, '9999-12-30')
   from lifecycle.deletion_jobs j where j.request_id = lifecycle.carried_out_under(%s)
 """
 RELEASE: Final = "select public.release_deletion_request(%s, %s)"
+REQUEST: Final = "select public.request_erasure(%s, %s)"
 CANCEL: Final = "select public.cancel_deletion_request(%s, %s)"
 # What the next claim would take, the most urgent first.
 DUE: Final = """
@@ -90,6 +92,21 @@ def enqueue(conn: Connection) -> tuple[Changed, ...]:
     """Make jobs of new requests, hold and release by rule; psycopg's UndefinedFunction before `lifecycle migrate`."""
     with without_statement_timeout(conn):
         return tuple(Changed(*row) for row in rows(conn, ENQUEUE))
+
+
+def request(conn: Connection, application: Application, person: str, reason: str | None = None) -> int:
+    """Ask for somebody's erasure in our table of requests; the id of the request, of the open one if there is one.
+
+    RefusedError where the application has a table of its own; psycopg's NoDataFound when nobody has this key.
+    """
+    data = application.personal_data
+    if data is None or not data.requests.are_ours:
+        where = "personal_data.yaml declares none" if data is None else f"they stand in {data.requests.table}"
+        raise RefusedError(
+            f"deletion requests of this application are not kept by this project: {where}. Write the request there"
+        )
+    with without_statement_timeout(conn):
+        return int(value(conn, REQUEST, (person, reason)))
 
 
 def due_jobs(conn: Connection, limit: int) -> tuple[DueJob, ...]:

@@ -15,6 +15,7 @@ from lifecycle.ledger.capability import LEDGER
 from lifecycle.migrating.capability import Capability
 from lifecycle.partitions.capability import PARTITIONS
 from lifecycle.person_export.capability import PERSON_EXPORT
+from lifecycle.requests.capability import REQUESTS_OF_OURS
 from lifecycle.review.capability import REVIEW
 from lifecycle.segments.capability import SEGMENTS
 from lifecycle.views.capability import VIEWS
@@ -33,6 +34,7 @@ CAPABILITIES: Final = (
     VIEWS,
     EXPIRY,
     SEGMENTS,
+    REQUESTS_OF_OURS,
     ERASURES,
     PERSON_EXPORT,
     CONSENT,

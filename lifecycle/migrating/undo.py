@@ -27,7 +27,7 @@ LEFT: Final = (
 
 
 # Capabilities whose tables and functions use another one's.
-STAND_ON: Final = {"partitions": ("cold",)}
+STAND_ON: Final = {"partitions": ("cold",), "requests": ("erasures",)}
 
 
 def undo(url: str, application: Application, name: str, *, sleep: Callable[[float], None] = time.sleep) -> Migration:

@@ -5,7 +5,6 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Final
-from uuid import UUID
 
 import typer
 from rich.console import Console
@@ -18,7 +17,7 @@ from orchestration.cli.session import cold_storage, command_session, command_tra
 GROUP: Final = "erasure"
 erasure = typer.Typer(help="Carry out deletion requests and prove it.", no_args_is_help=True)
 
-RequestId = Annotated[UUID, typer.Argument(help="Id of the deletion request, not of the person.")]
+RequestId = Annotated[str, typer.Argument(help="Id of the deletion request, not of the person.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 Reason = Annotated[str, typer.Option(help="Why; kept with the request. No personal data.")]
 
@@ -40,10 +39,10 @@ def plan(
 
     with command_session(GROUP) as conn:
         if texts:
-            words = plan_words(conn, str(request_id))
+            words = plan_words(conn, request_id)
         else:
-            steps = plan_erasure(conn, str(request_id))
-            reach = reach_told(conn, str(request_id), steps)
+            steps = plan_erasure(conn, request_id)
+            reach = reach_told(conn, request_id, steps)
         cold = cold_told(conn)
     if texts and as_json:
         typer.echo(json.dumps([asdict(place) for place in words], indent=2, ensure_ascii=False))
@@ -67,7 +66,7 @@ def receipt(request_id: RequestId, as_json: AsJson = False) -> None:
     from orchestration.cli.erasure_report import receipts_json, receipts_tables
 
     with command_transaction(GROUP) as conn:
-        found, broken = receipts(conn, str(request_id)), broken_receipts(conn)
+        found, broken = receipts(conn, request_id), broken_receipts(conn)
     if as_json:
         typer.echo(receipts_json(found, broken))
     else:
@@ -96,6 +95,23 @@ def status(as_json: AsJson = False) -> None:
 
 
 @erasure.command()
+def request(
+    person: Annotated[str, typer.Argument(help="Key of the person: the id of the account.")],
+    reason: Annotated[str | None, typer.Option(help="What the person said; gone with the person's data.")] = None,
+) -> None:
+    """Ask for a person's erasure, where the application has no table of requests of its own.
+
+    When: when somebody asks to be erased.
+    """
+    from lifecycle.erasures.queue import request as ask
+    from orchestration.cli.session import declared_application
+
+    with command_session(GROUP) as conn:
+        number = ask(conn, declared_application(), person, reason)
+    typer.echo(_("Request {request}: it is carried out when its time has come.").format(request=number))
+
+
+@erasure.command()
 def hold(
     request_id: RequestId,
     reason: Reason,
@@ -112,9 +128,9 @@ def hold(
     from orchestration.cli.erasure_report import hold_told
 
     with command_session(GROUP) as conn:
-        state = hold_request(conn, str(request_id), reason, until.replace(tzinfo=UTC) if until else None)
-        held_until, due_at = standing(conn, str(request_id))
-    typer.echo("\n".join(hold_told(str(request_id), state, held_until, due_at)))
+        state = hold_request(conn, request_id, reason, until.replace(tzinfo=UTC) if until else None)
+        held_until, due_at = standing(conn, request_id)
+    typer.echo("\n".join(hold_told(request_id, state, held_until, due_at)))
 
 
 @erasure.command()
@@ -131,7 +147,7 @@ def release(
     from lifecycle.erasures.queue import release as release_request
 
     with command_session(GROUP) as conn:
-        state = release_request(conn, str(request_id), confirm=confirm)
+        state = release_request(conn, request_id, confirm=confirm)
     typer.echo(_("Request {request} is {state}.").format(request=request_id, state=word(state)))
 
 
@@ -144,7 +160,7 @@ def cancel(request_id: RequestId, reason: Reason) -> None:
     from lifecycle.erasures.queue import cancel as cancel_request
 
     with command_session(GROUP) as conn:
-        state = cancel_request(conn, str(request_id), reason)
+        state = cancel_request(conn, request_id, reason)
     typer.echo(_("Request {request} is {state}.").format(request=request_id, state=word(state)))
 
 

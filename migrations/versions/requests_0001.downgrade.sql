@@ -1,0 +1,1 @@
+drop table lifecycle.deletion_requests;
