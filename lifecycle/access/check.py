@@ -136,7 +136,9 @@ def missing_objects(conn: Connection, application: Application) -> tuple[AccessF
         catalog = read_catalog(conn, declared)
     named = {routine.name for routine in catalog.routines}
     relations = (one for one in declared.relations if one.name not in catalog.relations and not one.optional)
-    routines = (one for one in declared.routines if one.name not in named and not one.optional)
+    # Our own are made by `lifecycle migrate`, which tells what is gone of them.
+    said = application.access.routines
+    routines = (one for one in declared.routines if one.name in said and one.name not in named and not one.optional)
     told = "is declared and does not exist; take it out, or write `optional: true`"
     return (
         *(AccessFinding(str(one.name), told, "relations") for one in relations),
