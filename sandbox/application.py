@@ -31,6 +31,19 @@ NOVEMBER: Final = (
 PUBLICATION: Final = b"create publication supabase_realtime for table chat_messages"
 
 
+def create_supabase_database(server: Server, name: str, *, auto_grant: bool = True, locale: str | None = None) -> str:
+    """Create database `name` with what every Supabase database has, and no application; its URL as `postgres`.
+
+    `auto_grant` and `locale` as in `create_application_database`. Raises SandboxError when it exists already.
+    """
+    _create(server, name, template="template0", locale=locale)
+    with psycopg.connect(server.url(name, user=SUPERUSER)) as conn:
+        _run(conn, "supabase.sql")
+        if auto_grant:
+            _run(conn, "auto_grant.sql")
+    return server.url(name)
+
+
 def create_application_database(
     server: Server, name: str, *, auto_grant: bool = True, locale: str | None = None
 ) -> str:
@@ -41,18 +54,14 @@ def create_application_database(
     platform has, such as C.UTF-8, which hosted projects use; without it C, which every platform has. Returns the URL
     as role `postgres`. Raises SandboxError when the database exists already.
     """
-    _create(server, name, template="template0", locale=locale)
-    with psycopg.connect(server.url(name, user=SUPERUSER)) as conn:
-        _run(conn, "supabase.sql")
-        if auto_grant:
-            _run(conn, "auto_grant.sql")
-    with psycopg.connect(server.url(name)) as conn:
+    url = create_supabase_database(server, name, auto_grant=auto_grant, locale=locale)
+    with psycopg.connect(url) as conn:
         for file in NOVEMBER:
             _run(conn, f"november/{file}")
         if not auto_grant:
             _run(conn, "explicit_grants.sql")
         conn.execute(PUBLICATION)
-    return server.url(name)
+    return url
 
 
 def clone_database(server: Server, template: str, name: str) -> str:
