@@ -1,7 +1,9 @@
 """Another application, adopted by its declarations alone: every capability that it declares, on its own rows."""
 
+import re
+import shutil
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,6 +13,10 @@ import pytest
 
 from lifecycle.archive.text import unpack
 from lifecycle.database import Connection, connect, rows, value
+from lifecycle.declarations.event_tables import EventTable
+from lifecycle.names import QualifiedName
+from lifecycle.partitions.convert import convert_table
+from lifecycle.partitions.tables import monthly_table
 from sandbox.application import clone_database, drop_database
 from sandbox.second.database import DECLARATIONS, create_second_database
 from sandbox.server import Server
@@ -117,12 +123,37 @@ def test_months_of_a_time_without_zone_are_those_of_its_clock(conn: Connection) 
     conn.execute(VIEW, ("/first", None, next_month.replace(minute=30)))
     assert value(conn, PLACE, ("/first",)) == f'event_partitions."shop.PageView_{next_month:%Y_%m}"'
     made = [
-        (done.table, done.partition)
+        (done.table_name, done.partition)
         for done in rotate_all(conn, f"{next_month:%Y-%m-%d} 00:30:00+09")
         if done.partition
     ]
     # Of the till, by UTC, it is still the month before: the month ahead is made for the shop alone.
     assert [table for table, _ in made] == ['shop."PageView"']
+
+
+def test_a_time_that_may_be_null_is_refused_with_what_cures_it(conn: Connection, url: str, tmp_path: Path) -> None:
+    shutil.copytree(DECLARATIONS, tmp_path / "declarations")
+    entry = "telemetry.login: {time: at, keep: 12 months}\n"
+    with (tmp_path / "declarations" / "event_tables.yaml").open("a") as file:
+        file.write(entry)
+    # A key of text, and a time with a precision.
+    conn.execute("alter table telemetry.login alter id drop identity")
+    conn.execute("alter table telemetry.login alter id type text, alter at type timestamptz(3)")
+    refused = call(url, "plan partitions", declarations=tmp_path / "declarations")
+    cure = re.search(r"UPDATE telemetry.login .* IS NULL\)?, then run (ALTER .* SET NOT NULL)", _unbroken(refused))
+    assert cure, refused
+    conn.execute("update telemetry.login set at = now() where at is null")
+    conn.execute(cure[1].encode())
+    call(url, "migrate", declarations=tmp_path / "declarations")
+    before = rows(conn, "select * from telemetry.login order by id")
+    login = monthly_table(QualifiedName("telemetry", "login"), EventTable(time="at", keep="12 months"))
+    convert_table(url, login, now=datetime.now(UTC), progress=lambda _message, _fraction: None)
+    assert rows(conn, "select * from telemetry.login order by id") == before
+
+
+def _unbroken(told: str) -> str:
+    """A cell of a table in one line."""
+    return " ".join(told.replace("│", " ").split())
 
 
 def test_numbers_go_on(conn: Connection) -> None:

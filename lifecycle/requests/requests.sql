@@ -1,6 +1,7 @@
--- Somebody asks to be erased; the id of the request. Asking again while a request is open is that request.
+-- Somebody asks to be erased; the id of the request. Asking again while a request is open is that request. With its owner's
+-- rights: the back end asks, and has none in this schema.
 create or replace function public.request_erasure(person text, reason text default null) returns bigint
-language plpgsql set search_path = ''
+language plpgsql security definer set search_path = ''
 as $$
 #variable_conflict use_variable
 declare
