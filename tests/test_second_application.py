@@ -247,3 +247,8 @@ def test_the_week_is_told_of_what_is_declared(conn: Connection) -> None:
     report = value(conn, "select content from lifecycle.notifications where kind = 'report'")
     assert "PageView" in str(report)
     assert "chat" not in str(report)
+    conn.execute(
+        "update lifecycle.job_history set at = now() - interval '14 months' where subject = 'reconcile_statistics'"
+    )
+    conn.execute("select lifecycle.record_storage()")
+    assert rows(conn, "select from lifecycle.job_history where subject = 'reconcile_statistics'") == []

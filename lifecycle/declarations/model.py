@@ -54,7 +54,7 @@ def _checked_zone(text: str) -> str:
 
 
 # By its name in the database of time zones, which PostgreSQL has, too.
-TimeZone = Annotated[str, AfterValidator(_checked_zone), WithJsonSchema({"type": "string", "examples": ["Asia/Tokyo"]})]
+TimeZone = Annotated[str, AfterValidator(_checked_zone), WithJsonSchema({"type": "string"})]
 # One identifier of a relation as it stands in the catalog, without quotes.
 Column = Annotated[str, StringConstraints(min_length=1, max_length=63)]
 FIXED_UNITS: Final = {"minute": 60, "hour": 3600, "day": 86400, "week": 7 * 86400}

@@ -1,5 +1,6 @@
 -- Measuring takes the weakest lock on one table after the other, so it may stand behind an ALTER TABLE: it gives up
--- rather than waiting for long. Rows of the day are written anew, so that a dropped table leaves none behind.
+-- rather than waiting for long. Rows of the day are written anew, so that a dropped table leaves none behind. Once a day what
+-- is remembered of jobs and runs goes, too, when its time is past.
 create or replace function lifecycle.record_storage() returns table (relation text, bytes bigint, row_estimate bigint)
 language plpgsql
 set search_path = '' set lock_timeout = '2s'
@@ -28,6 +29,8 @@ begin
             or n.nspname in (select s.schema_name from lifecycle.storage_schemas s))
        and c.relkind in ('r', 'p', 'm') and not c.relispartition and c.relpersistence <> 't';
     get diagnostics measured = row_count;
+    delete from lifecycle.job_history h where h.at < now() - interval '13 months';
+    delete from lifecycle.recorded_runs r where r.recorded_at < now() - interval '90 days';
     perform lifecycle.record_outcome('record_storage', 'storage_history', null, jsonb_build_object(
         'rows', measured, 'duration_ms', lifecycle.milliseconds_since(started)));
     return query select h.relation, h.bytes, h.row_estimate from lifecycle.storage_history h
