@@ -5,7 +5,8 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from lifecycle.declarations.model import Column, Declared, DeclaredObject
-from lifecycle.declarations.personal_data import Kind, Replacement, Word
+from lifecycle.declarations.people import Kind
+from lifecycle.declarations.personal_data import Replacement, Word
 from lifecycle.declarations.segments import Sql
 from lifecycle.names import QualifiedName
 

@@ -12,8 +12,8 @@ from psycopg.types.json import Jsonb
 
 from lifecycle.cold.tables import narrow_name
 from lifecycle.declarations.application import Application
+from lifecycle.declarations.people import OUR_REQUEST_TABLE
 from lifecycle.declarations.personal_data import (
-    OUR_REQUEST_TABLE,
     PERSON,
     Key,
     Limit,
