@@ -9,7 +9,7 @@ from typing import Final
 import dagster as dg
 import pytest
 
-from lifecycle.database import connect, rows
+from lifecycle.database import connect, rows, value
 from lifecycle.declarations.loader import load_application
 from orchestration.definitions import build_definitions
 from sandbox.application import clone_database, drop_database
@@ -75,6 +75,21 @@ EACH: Final = (
             'text shop."OrdersOfUser"',
             'trigger on shop."Order"',
             'trigger on shop."PageView"',
+            "function figures_as_of(",
+            "function reconcile_statistics(",
+            "function refresh_",
+        ),
+    ),
+    Alone(
+        # Views that read an archived table stand on both: their functions come along, and nothing of them is shown.
+        "archive",
+        frozenset({"archive", "views"}),
+        "archive",
+        frozenset({"archive_OrderNote"}),
+        (
+            'relation shop."OrderNoteArchive',
+            'policy on shop."OrderNoteArchive"',
+            'trigger on shop."Order"',
             "function figures_as_of(",
             "function reconcile_statistics(",
             "function refresh_",
@@ -149,3 +164,20 @@ def test_nothing_else(alone: Alone, server: Server, plain: str, tmp_path: Path) 
     assert scheduled <= ALWAYS | alone.jobs
     checks = {check.name for key in shown.asset_checks or () for check in key.check_specs}
     assert ("no_overdue_deletions" in checks) == (alone.file == "personal_data")
+
+
+def test_a_function_of_the_application_does_not_give_way(server: Server, plain: str, tmp_path: Path) -> None:
+    shutil.copy(DECLARATIONS / "views.yaml", tmp_path)
+    url = clone_database(server, plain, "alone")
+    theirs = "create function public.figures_as_of(view text) returns timestamptz language sql as 'select now()'"
+    try:
+        with connect(url) as conn:
+            conn.execute(theirs.encode())
+            told = call(url, "migrate", code=1, declarations=tmp_path)
+            assert "function public.figures_as_of(view text) exists and is not of this project" in told
+            assert value(conn, "select prosrc from pg_proc where proname = 'figures_as_of'") == "select now()"
+            conn.execute("alter function public.figures_as_of rename to prices_as_of")
+            call(url, "migrate", declarations=tmp_path)
+            assert value(conn, "select prosrc from pg_proc where proname = 'prices_as_of'") == "select now()"
+    finally:
+        drop_database(server, "alone")

@@ -4,9 +4,12 @@ import re
 
 import psycopg
 import pytest
+from sqlglot import exp
 
 from lifecycle.database import Connection, connect, rows, value
 from lifecycle.declarations.views import KeptView
+from lifecycle.names import QualifiedName
+from lifecycle.views.tree import qualified_tree
 from sandbox.server import SUPERUSER, Server
 from tests.conftest import MakeApplicationDb
 from tests.kept import keep
@@ -152,3 +155,12 @@ def test_a_log_that_somebody_else_looks_at_is_not_waited_for(conn: Connection) -
             conn.execute("set local lock_timeout = '1s'")
             ((mode, _, _),) = rows(conn, KEYED, ("items_by_owner",))
         assert mode == "keyed"
+
+
+def test_names_with_capitals_are_those_of_the_catalog() -> None:
+    """From PostgreSQL 16 on a view of one table is printed without the table's name before its columns."""
+    order = QualifiedName("shop", "Order")
+    tree = qualified_tree(
+        'select "userId", count(*) as n from shop."Order" group by "userId"', {order: {"userId": "text"}}
+    )
+    assert {column.table for column in tree.find_all(exp.Column)} == {"Order"}

@@ -77,7 +77,8 @@ REFUSED = {
         ("event_timestamp is a timestamp without time zone", "zone: UTC"),
     ),
     "time that is a number": (
-        "alter table user_behavior_events alter column event_timestamp type bigint"
+        "alter table user_behavior_events alter column event_timestamp drop default,"
+        " alter column event_timestamp type bigint"
         " using extract(epoch from event_timestamp)",
         ("event_timestamp must be timestamptz, timestamp or date, and is bigint", "TYPE timestamptz USING"),
     ),

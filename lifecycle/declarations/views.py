@@ -64,7 +64,8 @@ class Views(Declared):
     time_zone: str = Field(default="UTC", description="in which a definition reads current_date; the database's own")
     times: dict[QualifiedName, Column] = Field(
         default_factory=dict,
-        description="tables whose new rows carry the present time in this column, with an index on it: only late and "
+        description="tables whose new rows carry the present time in this timestamptz, with an index on it: only late "
+        "and "
         "corrected rows are noted. Of other tables every change is",
     )
     most_share: float = Field(

@@ -41,6 +41,15 @@ RECORDED: Final = "select signature, file, hash from lifecycle.own_functions"
 LIVE: Final = f"""
 select signature, hash from ({FUNCTION}) f where signature = any (%s)
 """  # noqa: S608 - constants only
+# What the application may have made: in our own schema nobody else does.
+OTHERS: Final = f"""
+select f.signature, p.prosrc from ({FUNCTION}) f join pg_proc p on p.oid = f.oid
+ where f.signature !~ '^lifecycle[.]' and f.signature !~ '^(pg_|information_schema[.])'
+   and f.signature not in (select o.signature from lifecycle.own_functions o)
+"""  # noqa: S608 - constants only
+SOURCES: Final = (
+    f"select f.signature, p.prosrc from ({FUNCTION}) f join pg_proc p on p.oid = f.oid where f.oid = any (%s)"  # noqa: S608 - constants only
+)
 GRANTEES: Final = """
 select distinct case when a.grantee = 0 then 'public' else quote_ident(pg_get_userbyid(a.grantee)) end
   from pg_proc p cross join lateral aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a
@@ -74,6 +83,11 @@ class SqlText:
     name: str
     text: str
     executors: Mapping[str, tuple[str, ...]]
+
+    @property
+    def of_the_application(self) -> bool:
+        """Whether the text stands in the folder of declarations."""
+        return self.name.startswith(f"{APPLICATION}/")
 
     def executors_of(self, signature: str) -> tuple[str, ...]:
         """The roles that may execute one of its functions, beside the owner."""
@@ -182,8 +196,10 @@ def _run(
         conn.execute("set local search_path = ''")
         conn.execute(f"set local lock_timeout = '{LOCK_TIMEOUT}'".encode())
         moved = {signature: _take_away(conn, signature) for signature in recorded} if drop_first else {}
+        others = dict(rows(conn, OTHERS)) if not file.of_the_application else {}
         conn.execute(file.text.encode())
         made = {oid: signature for oid, signature, _ in rows(conn, MADE_JUST_NOW)}
+        _refuse_to_replace(conn, made, others)
         known_roles = {role for (role,) in rows(conn, ROLES)}
         for oid, signature in made.items():
             _open_to(conn, oid, signature, [r for r in file.executors_of(signature) if r in known_roles])
@@ -202,6 +218,20 @@ def _run(
         conn.execute(MARK_LEFTOVERS, (file.name, list(made.values())))
         conn.execute(REMEMBER_FILE, (file.name, file.hash))
     return told
+
+
+def _refuse_to_replace(conn: Connection, made: Mapping[int, str], others: Mapping[str, str]) -> None:
+    """RefusedError, in a transaction that is then undone, when a function of the application gave way to one of ours.
+
+    One with the same text is ours, in a database that was restored without our schema.
+    """
+    for signature, source in rows(conn, SOURCES, (list(made),)):
+        if others.get(signature, source) != source:
+            raise RefusedError(
+                f"function {signature} exists and is not of this project, which needs the name for one of its own. "
+                "Nothing of it was changed. Rename it, or drop it if it is left of an older release, then run the "
+                "command again."
+            )
 
 
 def _name(signature: str) -> str:

@@ -4,10 +4,9 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-from psycopg import sql
-
 from lifecycle.database import Connection, value
 from lifecycle.language import Phrase, translatable
+from lifecycle.names import quoted
 from lifecycle.partitions.catalog import Names, TableStructure
 from lifecycle.partitions.dependents import affected_dependents, ambiguous_names, names_kept_by_the_server
 from lifecycle.partitions.phrases import phrases
@@ -171,7 +170,7 @@ def known(conn: Connection, table: MonthlyTable) -> bool:
 
 def refusals(conn: Connection, table: MonthlyTable, old: TableStructure) -> list[Phrase]:
     """Reasons to refuse, each with what to do about it; empty when the table can be converted."""
-    found = [*_of_the_table(old), *_of_the_time_column(conn, table, old)]
+    found = [*_of_the_table(old), *_of_the_time_column(table, old)]
     if old.force_row_security and not value(conn, BYPASSES_ROW_SECURITY):
         found.append(
             Phrase("FORCE ROW LEVEL SECURITY hides its rows from its owner; convert it as a role with BYPASSRLS")
@@ -224,7 +223,7 @@ def _of_the_table(old: TableStructure) -> Iterator[Phrase]:
         yield Phrase("it has no primary key, so changes made during the copy could not be replayed")
 
 
-def _of_the_time_column(conn: Connection, table: MonthlyTable, old: TableStructure) -> Iterator[Phrase]:
+def _of_the_time_column(table: MonthlyTable, old: TableStructure) -> Iterator[Phrase]:
     name = table.time_column
     column = next((column for column in old.columns if column.name == name), None)
     if column is None:
@@ -238,7 +237,7 @@ def _of_the_time_column(conn: Connection, table: MonthlyTable, old: TableStructu
             " SET NOT NULL",
             column=name,
             table=table.qualified_name,
-            quoted=sql.Identifier(name).as_string(conn),
+            quoted=quoted(name),
         )
     elif column.generated:
         yield Phrase("column {column} is generated, which a partition key cannot be", column=name)

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from sqlglot import exp
 from sqlglot.optimizer.qualify import qualify
 from sqlglot.optimizer.scope import Scope, build_scope
+from sqlglot.schema import MappingSchema
 
 from lifecycle.errors import RefusedError
 from lifecycle.language import Phrase
@@ -20,7 +21,8 @@ def qualified_tree(definition: str, columns: Columns) -> exp.Query:
     tables: dict[str, dict[str, dict[str, str]]] = {}
     for name, held in columns.items():
         tables.setdefault(name.schema, {})[name.name] = dict(held)
-    schema: dict[str, object] = dict(tables)
+    # Names as the catalog has them: made lower case, as sqlglot would, they would not be found.
+    schema = MappingSchema(dict(tables), dialect=DIALECT, normalize=False)
     try:
         tree = qualify(
             parse_definition(definition), schema=schema, dialect=DIALECT, expand_stars=False, quote_identifiers=False

@@ -6,7 +6,7 @@ fires a trigger. Of a table without such a column every change is noted. A trigg
 others.
 """
 
-from collections.abc import Container, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Final
 
 from psycopg import sql
@@ -21,7 +21,8 @@ LOCK_TIMEOUT: Final = "set local lock_timeout = '500ms'"
 NO_MOVE: Final = "pg_catalog.current_setting('lifecycle.moves_rows', true) is distinct from 'yes'"
 WATCHED: Final = "select source_schema, source_name, column_names, made_by from lifecycle.watched_tables"
 COLUMNS: Final = """
-select attname::text from pg_attribute where attrelid = to_regclass(%s) and attnum > 0 and not attisdropped
+select attname::text, format_type(atttypid, null) from pg_attribute
+ where attrelid = to_regclass(%s) and attnum > 0 and not attisdropped
 """
 TRIGGERS: Final = """
 select count(*) from pg_trigger
@@ -54,8 +55,8 @@ def watch_tables(
         if not value(conn, "select to_regclass(%s) is not null", (str(table),)):
             continue
         # The application may have renamed one since.
-        there = {column for (column,) in rows(conn, COLUMNS, (str(table),))}
-        columns, time = tuple(sorted({*watched.get(table, ()), *noted} & there)), times_of(times, table, there)
+        there = dict(rows(conn, COLUMNS, (str(table),)))
+        columns, time = tuple(sorted({*watched.get(table, ()), *noted} & set(there))), times_of(times, table, there)
         statements = sql.SQL("; ").join(trigger_statements(table, columns, time)).as_string(conn)
         if statements == made_by and value(conn, TRIGGERS, (str(table),)) == len(NAMES):
             continue
@@ -66,10 +67,14 @@ def watch_tables(
         yield f"table {table}: changed rows are noted"
 
 
-def times_of(times: Mapping[QualifiedName, str], table: QualifiedName, columns: Container[str]) -> str | None:
-    """The declared time column of a table that has it; without it every change of the table is noted."""
+def times_of(times: Mapping[QualifiedName, str], table: QualifiedName, columns: Mapping[str, str]) -> str | None:
+    """The declared time column of a table that has it as a timestamptz; without it every change of the table is noted.
+
+    Any other type is compared with the present by the zone of whoever writes.
+    """
     declared = times.get(table)
-    return declared if declared is not None and declared in columns else None
+    known = declared is not None and columns.get(declared, "").endswith(" with time zone")
+    return declared if known else None
 
 
 def trigger_statements(table: QualifiedName, columns: Sequence[str], time: str | None) -> Iterator[sql.Composed]:

@@ -20,6 +20,7 @@ from lifecycle.expiry.plan import RetentionPlan, plan_retention
 from lifecycle.language import Phrase, _, translatable
 from lifecycle.migrating.capabilities import CAPABILITIES
 from lifecycle.migrating.state import installed
+from lifecycle.names import QualifiedName
 from lifecycle.partitions.facts import DatabaseFacts, probe_database
 from lifecycle.partitions.plan import ConversionPlan, RotationPlan, plan_conversion, plan_rotation
 from lifecycle.partitions.tables import monthly_tables
@@ -49,6 +50,11 @@ class Views:
     kept: tuple[KeptPlan, ...]
     refreshes: tuple[RefreshPlan, ...]
     functions: Mapping[str, tuple[str, ...]]
+
+    @property
+    def come_along(self) -> bool:
+        """Whether nothing is declared of them: an archive or cold months brought them along."""
+        return not (self.kept or self.refreshes or self.functions)
 
 
 @dataclass(frozen=True)
@@ -124,7 +130,7 @@ def _indexes(conn: Connection, application: Application, _now: datetime) -> tupl
     return tuple(
         name
         for name, index in application.indexes.indexes.items()
-        if not value(conn, BY_NAME, (f'{index.table.schema}."{name}"',))
+        if not value(conn, BY_NAME, (str(QualifiedName(index.table.schema, name)),))
     )
 
 
@@ -159,13 +165,14 @@ def collect_plan(conn: Connection, application: Application, now: datetime, capa
     facts = probe_database(conn, application)
     with without_statement_timeout(conn):
         conn.execute(READ_ONLY)
+        parts = {name: COLLECT[name](conn, application, now) for name in wanted}
         return Plan(
             database=facts,
             migration=tuple(
                 Phrase("{object}: {told}", object=found.object, told=found.told)
                 for found in not_migrated(conn, application)
             ),
-            parts={name: COLLECT[name](conn, application, now) for name in wanted},
+            parts={name: part for name, part in parts.items() if not (isinstance(part, Views) and part.come_along)},
         )
 
 
