@@ -77,9 +77,8 @@ REFUSED = {
         ("event_timestamp is a timestamp without time zone", "zone: UTC"),
     ),
     "time that is a number": (
-        "alter table user_behavior_events alter column event_timestamp drop default,"
-        " alter column event_timestamp type bigint"
-        " using extract(epoch from event_timestamp)",
+        "drop table user_behavior_events cascade;"
+        "create table user_behavior_events (id uuid primary key, event_timestamp bigint not null)",
         ("event_timestamp must be timestamptz, timestamp or date, and is bigint", "TYPE timestamptz USING"),
     ),
     "nullable time": (
