@@ -101,12 +101,14 @@ def revisions_sql(capabilities: Sequence[Capability]) -> dict[str, str]:
     branches = _branches()
     wanted = {capability.name for capability in capabilities if capability.name in branches}
     revisions = list(ScriptDirectory.from_config(config).walk_revisions())
-    # Alembic takes a branch along where another one depends on it, and refuses to be told so.
+    # Alembic takes a branch along where another one depends on its newest revision, and refuses to be told so.
+    newest = {revision.revision for revision in revisions if revision.is_head}
     taken_along = {
         name.rpartition("_")[0]
         for revision in revisions
         if wanted & revision.branch_labels
         for name in ([revision.dependencies] if isinstance(revision.dependencies, str) else revision.dependencies or ())
+        if name in newest
     }
     heads = tuple(sorted(f"{name}@head" for name in wanted - taken_along))
     command.upgrade(config, heads, sql=True)  # type: ignore[arg-type]
