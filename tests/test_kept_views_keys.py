@@ -158,7 +158,8 @@ def test_a_log_that_somebody_else_looks_at_is_not_waited_for(conn: Connection) -
 
 
 def test_names_with_capitals_are_those_of_the_catalog() -> None:
-    """From PostgreSQL 16 on a view of one table is printed without the table's name before its columns."""
+    """Before PostgreSQL 16 a view of one table is printed with its name before its columns, since then without."""
     columns = {QualifiedName("shop", "Order"): {"userId": "text"}}
-    tree = qualified_tree('select "userId", count(*) from shop."Order" group by "userId"', columns)
-    assert all(column.table for column in tree.find_all(exp.Column))
+    for place in ("", '"Order".'):
+        tree = qualified_tree(f'select {place}"userId", count(*) from shop."Order" group by {place}"userId"', columns)
+        assert {column.table for column in tree.find_all(exp.Column)} == {"Order"}

@@ -516,12 +516,16 @@ as $$
         select s.refreshed_at from lifecycle.refresh_states s where s.name = view or s.name = 'public.' || view) found
 $$;
 
--- Whether a person could stand in a row of a kept view: it has columns of ids or text. Others hold figures.
+-- Whether a person could stand in a row of a kept view: it has columns of ids or text, or a number by which a person's rows are
+-- found elsewhere. Others hold figures.
 create or replace function lifecycle.may_name_people(view lifecycle.kept_views) returns boolean
 language sql stable set search_path = ''
 as $$
     select exists (select from lifecycle.searched_columns(to_regclass(format('lifecycle.%I', view.kept_table))) s
                     where s.column_name <> 'lifecycle_hash')
+        or exists (select from pg_attribute a join lifecycle.erasure_steps s on s.key_kind = 'person' and s.key_column = a.attname
+                    where a.attrelid = to_regclass(format('lifecycle.%I', view.kept_table))
+                      and a.atttypid = any ('{int2,int4,int8}'::regtype[]))
 $$;
 
 -- Whether a kept view reads another one that waits to be computed whole: what it says now will be another then.

@@ -25,13 +25,25 @@ def qualified_tree(definition: str, columns: Columns) -> exp.Query:
     schema = MappingSchema(dict(tables), dialect=DIALECT, normalize=False)
     try:
         tree = qualify(
-            parse_definition(definition), schema=schema, dialect=DIALECT, expand_stars=False, quote_identifiers=False
+            _with_aliases(parse_definition(definition)),
+            schema=schema,
+            dialect=DIALECT,
+            expand_stars=False,
+            quote_identifiers=False,
         )
     except Exception as error:  # sqlglot raises several kinds, all of them about this text
         why = str(error).splitlines()[0]
         raise RefusedError(Phrase("its columns cannot be traced: {error}", error=why)) from None
     if not isinstance(tree, exp.Query):
         raise RefusedError(Phrase("the definition is no query"))
+    return tree
+
+
+def _with_aliases(tree: exp.Query) -> exp.Query:
+    """Each table under its own name where it has no other: sqlglot would give it one in lower case."""
+    for table in tree.find_all(exp.Table):
+        if not table.alias and table.name and not is_function(table):
+            table.set("alias", exp.TableAlias(this=exp.to_identifier(table.name, quoted=True)))
     return tree
 
 
