@@ -9,7 +9,24 @@ from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
-PLAIN: Final = re.compile(r"[a-z_][a-z0-9_$]*")
+PLAIN: Final = re.compile(r"[a-z_][a-z0-9_]*")
+# Words that PostgreSQL quotes as names, in every version from 15 on: pg_get_keywords(). Users, orders and groups are
+# often tables.
+KEYWORDS: Final = frozenset(
+    """
+    all analyse analyze and any array as asc asymmetric authorization between bigint binary bit boolean both case
+    cast char character check coalesce collate collation column concurrently constraint create cross current_catalog
+    current_date current_role current_schema current_time current_timestamp current_user dec decimal default
+    deferrable desc distinct do else end except exists extract false fetch float for foreign freeze from full grant
+    greatest group grouping having ilike in initially inner inout int integer intersect interval into is isnull join
+    lateral leading least left like limit localtime localtimestamp national natural nchar none normalize not notnull
+    null nullif numeric offset on only or order out outer overlaps overlay placing position precision primary real
+    references returning right row select session_user setof similar smallint some substring symmetric table
+    tablesample then time timestamp to trailing treat trim true union unique user using values varchar variadic
+    verbose when where window with xmlattributes xmlconcat xmlelement xmlexists xmlforest xmlnamespaces xmlparse
+    xmlpi xmlroot xmlserialize xmltable
+    """.split()  # noqa: SIM905 - a line a word would be half of the file
+)
 PART: Final = r'(?:[a-z_][a-z0-9_$]*|"(?:[^"]|"")+")'
 QUALIFIED: Final = re.compile(rf"({PART})\.({PART})")
 # PostgreSQL cuts longer ones without a word.
@@ -18,7 +35,8 @@ LONGEST: Final = 63
 
 def quoted(name: str) -> str:
     """One identifier as PostgreSQL would need it: plain where it can be, else in double quotes."""
-    return name if PLAIN.fullmatch(name) else '"' + name.replace('"', '""') + '"'
+    plain = PLAIN.fullmatch(name) and name not in KEYWORDS
+    return name if plain else '"' + name.replace('"', '""') + '"'
 
 
 def _unquoted(part: str) -> str:

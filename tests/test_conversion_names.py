@@ -13,7 +13,7 @@ from lifecycle.declarations.application import Application
 from lifecycle.declarations.loader import load_application
 from lifecycle.errors import RefusedError
 from lifecycle.migrating.migrate import upgrade
-from lifecycle.names import QualifiedName
+from lifecycle.names import KEYWORDS, QualifiedName, quoted
 from lifecycle.partitions.convert import convert_table
 from lifecycle.partitions.plan import plan_conversion, plan_rotation
 from lifecycle.partitions.rotate import rotate
@@ -202,3 +202,16 @@ def test_two_builders_that_would_give_an_index_the_same_name(url: str) -> None:
             first.execute("commit")
             built.result(30)
         assert value(first, "select tablename from pg_indexes where indexname = 'alike'") == "one"
+
+
+def test_names_are_quoted_as_the_server_quotes_them(empty_application_db: str) -> None:
+    names = [*sorted(KEYWORDS), "orders", "a1_", "a$b", "1a", "Order", 'say "hi"', "ログ"]
+    with connect(empty_application_db) as conn:
+        assert [quoted(name) for name in names] == value(
+            conn,
+            "select array_agg(quote_ident(n) order by o) from unnest(%s::text[]) with ordinality u(n, o)",
+            (names,),
+        )
+        words = {word for (word,) in rows(conn, "select word::text from pg_get_keywords() where catcode <> 'U'")}
+    # Those that came with later versions are not quoted by all of them.
+    assert all(word.startswith(("json", "merge", "system")) for word in words - KEYWORDS)

@@ -19,7 +19,7 @@ CLUB: Final = """
 create table members (id bigint generated always as identity primary key, email text not null unique, name text);
 create table logins (member_id bigint not null references members,
                      login uuid not null references auth.users on delete cascade);
-create table visits (id bigserial primary key, member_id bigint references members, remark text);
+create table "order" (id bigserial primary key, member_id bigint references members, remark text);
 create table payments (id bigserial primary key, member_id bigint references members, yen int not null);
 insert into auth.users (id, email, email_confirmed_at)
 select format('00000000-0000-4000-8000-00000000000%s', n)::uuid, format('login%s@example.com', n), now()
@@ -27,7 +27,7 @@ select format('00000000-0000-4000-8000-00000000000%s', n)::uuid, format('login%s
 insert into members (email, name) values ('aoi@example.com', 'Aoi'), ('ren@example.com', 'Ren');
 insert into logins select case n when 3 then 2 else 1 end, format('00000000-0000-4000-8000-00000000000%s', n)::uuid
   from generate_series(1, 3) n;
-insert into visits (member_id, remark)
+insert into "order" (member_id, remark)
 values (1, 'came with login1@example.com'), (2, 'met login2@example.com'), (2, null);
 insert into payments (member_id, yen) values (1, 700), (2, 800);
 """
@@ -42,7 +42,7 @@ keys:
   login: {search: true, from: [{table: public.logins, by: member_id, key: person, take: login}]}
   email: {form: address, search: true, from: [{table: auth.users, by: id, key: login, take: email}]}
 tables:
-  public.visits: {why: visits, steps: [{by: member_id, key: person}], redacted: [remark]}
+  public.order: {why: a word of SQL, steps: [{by: member_id, key: person}], redacted: [remark]}
   public.logins: {why: who signs in, steps: [{by: member_id, key: person}]}
   public.members:
     why: payments name the row
@@ -111,7 +111,7 @@ def test_a_number_with_several_logins(url: str, declared: Path, as_role: AsRole)
         assert "public.payments.member_id" not in told("erasure receipt 1")
         assert rows(conn, "select email from auth.users") == [("login3@example.com",)]
         assert rows(conn, "select name from members order by id") == [(None,), ("Ren",)]
-        assert rows(conn, "select member_id, remark from visits order by id") == [(2, "met erased"), (2, None)]
+        assert rows(conn, 'select member_id, remark from "order" order by id') == [(2, "met erased"), (2, None)]
         assert rows(conn, "select member_id, login::text from logins") == [(2, "00000000-0000-4000-8000-000000000003")]
         asked = "select status, reason, completed_at is not null from lifecycle.deletion_requests"
         assert rows(conn, asked) == [("completed", None, True)]

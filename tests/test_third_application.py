@@ -195,7 +195,8 @@ def test_a_first_day(drawn: list[Table], person: str, server: Server, tmp_path_f
         others = content(conn, drawn, but=erased)
         assert request(conn, application, erased) == 1
         conn.execute("call public.process_deletion_jobs()")
-        assert rows(conn, "select state, last_error from lifecycle.deletion_jobs") == [("verified", None)]
+        ended = rows(conn, "select state, last_error from lifecycle.deletion_jobs")
+        assert ended == [("verified", None)], ended
         assert content(conn, drawn, but=erased) == others
         # Nobody is left of theirs, in a view that is kept neither.
         assert not any(set(now) - set(kept) for now, kept in zip(content(conn, drawn), others, strict=True))
