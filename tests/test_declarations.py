@@ -43,6 +43,13 @@ def test_an_empty_folder_declares_nothing(tmp_path: Path) -> None:
     assert load_application(tmp_path) == Application()
 
 
+def test_a_section_whose_lines_are_comments_declares_nothing(tmp_path: Path) -> None:
+    folder = folder_with(tmp_path, views="kept:\n#  public.a: {}\ntime_zone: Asia/Tokyo\n", archive="# nothing yet\n")
+    assert load_application(folder).views.kept == {}
+    assert load_application(folder).views.time_zone == "Asia/Tokyo"
+    assert "event_tables.yaml:1: public.a: " in told(folder_with(tmp_path, event_tables="public.a:\n"))
+
+
 def test_the_shipped_folder_is_found_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert load_application(DEFAULT_FOLDER).event_tables

@@ -51,7 +51,8 @@ class _Lines:
             return found
         if isinstance(node, yaml.SequenceNode):
             return [self._read(item, (*place, number), path) for number, item in enumerate(node.value)]
-        return yaml.safe_load(yaml.serialize(node))
+        # An empty one cannot be written again alone.
+        return None if node.tag == "tag:yaml.org,2002:null" else yaml.safe_load(yaml.serialize(node))
 
     def line_of(self, place: Place) -> tuple[int, Place]:
         """The line of the innermost key on the way to `place`, and the keys up to there."""
@@ -84,13 +85,20 @@ def load_application(folder: Path) -> Application:
     functions = tuple(
         SqlFile(name=path.name, text=path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.sql"))
     )
-    declared = {name: lines.value for name, lines in read.items() if lines.value is not None}
+    declared = {name: _said(name, lines.value) for name, lines in read.items() if lines.value is not None}
     try:
         return Application.model_validate({**declared, "functions": functions, "relations": _relations(folder)})
     except ValidationError as error:
         told = list(_told(error, folder, read))
         more = [f"and {len(told) - MOST_TOLD} more"] if len(told) > MOST_TOLD else []
         raise DeclarationError("\n".join([*told[:MOST_TOLD], *more])) from None
+
+
+def _said(file: str, value: Any) -> Any:
+    """The file without keys of its own under which nothing stands, as where all of a section is commented out."""
+    if not isinstance(value, dict) or "root" in getattr(FILES[file], "model_fields", {}):
+        return value
+    return {key: held for key, held in value.items() if held is not None}
 
 
 def _relations(folder: Path) -> list[Any]:
