@@ -123,7 +123,15 @@ COMMANDS = {
 DAEMON_RUN = "dagster-daemon run"
 OPTION = re.compile(r"(?<![^ ])--?[a-z][a-z-]*")
 GENERATED = pages(APPLICATION, typer.main.get_group(app))
-PLAIN = ("export ", "mkdir ", "cp dagster.yaml ", ". .venv/bin/activate", "pytest", "LIFECYCLE_TEST_SERVERS=")
+PLAIN = (
+    "export ",
+    "sed -i.bak ",
+    "mkdir ",
+    "cp dagster.yaml ",
+    ". .venv/bin/activate",
+    "pytest",
+    "LIFECYCLE_TEST_SERVERS=",
+)
 # Run by tests/test_application_dumps.py and tests/test_schema_comparison.py; those of Supabase need Docker.
 RUN_ELSEWHERE = ("pg_dump --", 'pg_dump "', "pg_dumpall ", "psql --quiet ", "migra ", "diff local.sql ", "supabase db ")
 TOOLS = ("ruff format .", "mypy", "lint-imports", "pre-commit install", '.venv/bin/alembic -x url="')

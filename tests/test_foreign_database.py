@@ -61,6 +61,8 @@ ARGUMENTS = {
 }
 # They ask no database of the user's.
 WITHOUT_DATABASE = {"docs", "demo"}
+# Any database will do; tests/test_init.py.
+OF_ANY_DATABASE = {"init"}
 # Before a migration these work, and say what would be.
 BEFORE_MIGRATING = {"migrate", "undo", "plan", "check", "schema", "access matrix", "index"}
 CLASS_NAMES = ("Error", "Exception", "Traceback", "LINE 1", "psycopg", "sqlalchemy")
@@ -99,7 +101,7 @@ def elsewhere(server: Server, request: pytest.FixtureRequest) -> str:
 
 
 def test_every_command_is_called_here() -> None:
-    assert set(commands(typer.main.get_command(app))) == {*ARGUMENTS, *WITHOUT_DATABASE}
+    assert set(commands(typer.main.get_command(app))) == {*ARGUMENTS, *WITHOUT_DATABASE, *OF_ANY_DATABASE}
 
 
 @pytest.mark.every_version
@@ -142,6 +144,6 @@ def test_before_the_migration_the_next_step_is_told(
 
 
 def test_each_command_says_when_one_would_run_it() -> None:
-    for command in (*ARGUMENTS, *WITHOUT_DATABASE):
+    for command in (*ARGUMENTS, *WITHOUT_DATABASE, *OF_ANY_DATABASE):
         told = " ".join(RUNNER.invoke(app, [*command.split(), "--help"]).stdout.split())
         assert " When: " in told, command

@@ -1,6 +1,7 @@
 """Declarations against the catalog: what the API reaches and nobody declared, and what is declared and not there."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -69,16 +70,19 @@ class AccessFinding:
     line: str = ""
 
 
-def undeclared_objects(conn: Connection, application: Application) -> tuple[AccessFinding, ...]:
+def undeclared_objects(
+    conn: Connection, application: Application, also: Sequence[str] = ()
+) -> tuple[AccessFinding, ...]:
     """Tables, views and definer functions that the API's roles reach and access.yaml does not name. Changes nothing.
 
-    The line proposed for a table or view that is guarded takes it as it is; for any other it closes it.
+    `also` are schemas to look into beside those of declared objects. The line proposed for a table or view that
+    is guarded takes it as it is; for any other it closes it.
     """
     declared = declared_access(application)
     own = [signature for (signature,) in rows(conn, OWN)] if value(conn, KNOWS_OWN) else []
     params = {
         "api": list(API_ROLES),
-        "exposed": declared.exposed_schemas,
+        "exposed": [*declared.exposed_schemas, *also],
         "relations": [str(name) for name in application.access.relations],
         "routines": [str(routine.name) for routine in declared.routines],
         "own": own,

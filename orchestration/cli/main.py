@@ -14,6 +14,7 @@ from orchestration.cli.demo import demo
 from orchestration.cli.docs import docs
 from orchestration.cli.erasure import erasure
 from orchestration.cli.index import index
+from orchestration.cli.init import init
 from orchestration.cli.migrate import migrate, undo
 from orchestration.cli.person import person
 from orchestration.cli.plan import plan
@@ -46,7 +47,7 @@ def options(
     speak_the_language_that_is_set()
 
 
-for command in (migrate, undo, plan, check, index, schema, demo, docs):
+for command in (init, migrate, undo, plan, check, index, schema, demo, docs):
     app.command()(command)
 app.add_typer(access, name="access")
 app.add_typer(chat, name="chat")
