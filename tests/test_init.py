@@ -232,7 +232,8 @@ def test_a_strange_application_is_drafted_whole(
     events = " ".join(files["event_tables.yaml"].replace("\n## ", " ").split())
     assert "about 30,000 rows" in events
     assert "click_comments points at it; drop that constraint or point it elsewhere" in events
-    assert "is timestamp without time zone" in events
+    assert "createdAt has no time zone" in events
+    assert "{time: createdAt, zone: UTC, keep: 24 months}" in events
 
     proposed = load_application(uncommented(tmp_path / "draft", tmp_path / "all"))
     assert [str(name) for name in proposed.event_tables] == ['"Shop"."page, views"', "public.click_events"]
@@ -258,7 +259,11 @@ def test_a_strange_application_is_drafted_whole(
     with connect(url) as conn:
         conn.execute('drop table "Shop"."DataRequests"')
     lifecycle(url, "init", tmp_path / "without", "--seconds", 0)
-    assert 'create table "Shop".deletion_requests' in texts(tmp_path / "without")["personal_data.yaml"]
+    ours = load_application(uncommented(tmp_path / "without", tmp_path / "ours"))
+    assert ours.personal_data is not None
+    assert ours.personal_data.requests.are_ours
+    assert " (erasures): " not in lifecycle(url, "check", folder=tmp_path / "ours", code=1)
+    assert "Nothing was changed." in lifecycle(url, "plan", folder=tmp_path / "ours")
     assert proposed.access.routines.keys() == {name for name in proposed.access.routines if name.name == "my_id"}
     assert "Nothing was changed." in lifecycle(url, "plan", folder=tmp_path / "draft")
     lifecycle(url, "check", folder=tmp_path / "all", code=1)
@@ -277,6 +282,8 @@ def test_where_accounts_are_teams_the_sign_in_is_the_person(
     data = load_application(uncommented(tmp_path / "draft", tmp_path / "all")).personal_data
     assert data is not None
     assert (str(data.person.table), data.person.key) == ("auth.users", "id")
+    assert data.person.sign_in is not None
+    assert data.person.sign_in.key == "person"
     steps = {str(name): [(step.by, step.key) for step in table.steps] for name, table in data.tables.items()}
     assert steps == {"public.members": [("who", "person")], "public.accounts": [], "public.projects": []}
 

@@ -7,10 +7,10 @@ from lifecycle.database import Connection
 from lifecycle.drafting.entry import Entry, Remark
 from lifecycle.drafting.people import singular
 from lifecycle.drafting.survey import Column, Relation, Survey, words
-from lifecycle.drafting.times import arrival, is_rewritten, size_of
+from lifecycle.drafting.times import MOMENT, arrival, is_rewritten, size_of
 from lifecycle.partitions.catalog import table_structure
 from lifecycle.partitions.refusals import refusals
-from lifecycle.partitions.tables import MonthlyTable
+from lifecycle.partitions.tables import UTC_ZONE, MonthlyTable
 
 FILE: Final = "event_tables"
 ABOUT: Final = (
@@ -53,9 +53,13 @@ def _is_event_like(table: Relation, time: Column) -> bool:
 
 def _entry(conn: Connection, table: Relation, time: Column) -> Entry:
     structure = table_structure(conn, str(table.name))
-    reasons = refusals(conn, MonthlyTable(table.name, time.name, KEEP), structure) if structure else []
+    zone = UTC_ZONE if MOMENT.match(time.type) is None and time.type != "date" else None
+    reasons = refusals(conn, MonthlyTable(table.name, time.name, KEEP, zone=zone), structure) if structure else []
     remarks = [f"{table.name}: {size_of(table, time)}."]
     remarks += [f"Refused as it is: {reason}." for reason in reasons[:MOST_REASONS]]
     if len(reasons) > MOST_REASONS:
         remarks.append(f"And {len(reasons) - MOST_REASONS} more reasons: `lifecycle plan partitions`.")
-    return Entry(FILE, "", str(table.name), {"time": time.name, "keep": KEEP}, tuple(remarks))
+    if zone:
+        remarks.append(f"{time.name} has no time zone: `zone` is that of the clock that writes it, UTC is a guess.")
+    value = {"time": time.name} | ({"zone": zone} if zone else {}) | {"keep": KEEP}
+    return Entry(FILE, "", str(table.name), value, tuple(remarks))

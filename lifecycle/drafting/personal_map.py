@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from lifecycle.database import Connection, rows
+from lifecycle.declarations.personal_data import PERSON
 from lifecycle.drafting.entry import Entry, Remark
 from lifecycle.drafting.people import SIGN_IN_ID, Person, find_person
 from lifecycle.drafting.requests import requests_of
@@ -46,16 +47,17 @@ def personal_data(conn: Connection, found: Survey) -> Iterator[Entry | Remark]:
     yield Entry(FILE, "", "requests", requests, remarks)
     for kind, key in ways.keys.items():
         yield Entry(FILE, "keys", kind, key)
-    if SIGN_IN in ways.keys and rows(conn, CONFIRMED)[0][0]:
+    signs_in = SIGN_IN if SIGN_IN in ways.keys else PERSON if person.table == SIGN_INS else None
+    if signs_in and rows(conn, CONFIRMED)[0][0]:
         source = {
             "table": str(SIGN_INS),
             "by": SIGN_IN_ID,
-            "key": SIGN_IN,
+            "key": signs_in,
             "take": EMAIL,
             "given": "email_confirmed_at",
         }
         yield Entry(FILE, "keys", EMAIL, {"form": "address", "search": True, "from": [source]})
-    yield from _tables(conn, found, person, ways, QualifiedName.parse(requests["table"]))
+    yield from _tables(conn, found, person, ways, requests.get("table"))
 
 
 def _person(found: Survey, person: Person) -> Entry:
@@ -63,6 +65,8 @@ def _person(found: Survey, person: Person) -> Entry:
     if person.sign_in is not None:
         used = [str(person.sign_in.table), person.sign_in.column]
         value["sign_in"] = {"table": str(SIGN_INS), "id": SIGN_IN_ID, "key": SIGN_IN, "still_used": used}
+    elif person.table == SIGN_INS:
+        value["sign_in"] = {"table": str(SIGN_INS), "id": SIGN_IN_ID, "key": PERSON}
     table = found.relations.get(person.table)
     remarks = []
     if person.others:
@@ -73,16 +77,17 @@ def _person(found: Survey, person: Person) -> Entry:
 
 
 def _tables(
-    conn: Connection, found: Survey, person: Person, ways: Ways, requests: QualifiedName
+    conn: Connection, found: Survey, person: Person, ways: Ways, asked_in: str | None
 ) -> Iterator[Entry | Remark]:
     columns: dict[QualifiedName, list[tuple[str, str]]] = defaultdict(list)
     for schema, name, column, type_name, _ in rows(conn, COLUMNS, ([*OURS, *found.managed], TYPES, TYPES)):
         if (table := QualifiedName(schema, name)) in found.relations:
             columns[table].append((column, type_name))
+    requests = None if asked_in is None else QualifiedName.parse(asked_in)
     leading = {name for name in (*ways.steps, *ways.kept) if name != requests}
     for name in children_first(found, dict.fromkeys(leading)):
         yield _led_to(found.relations[name], columns[name], ways)
-    if requests in found.relations:
+    if requests is not None:
         yield _requests(found.relations[requests], columns[requests], ways)
     if person.table in found.relations:
         yield _person_table(found.relations[person.table], columns[person.table], person)
@@ -117,7 +122,9 @@ def _others(
     typed = [name for name, kind in rest if kind in FREE_FORM and name not in leading]
     value: dict[str, Any] = {"redacted": typed} if typed else {}
     if stays:
+        there = {name for name, _ in columns}
         clean = [name for name, kind in rest if kind not in FREE_FORM or name in leading]
+        clean += sorted(leading - there)
         value |= {"clean": clean} if clean else {}
     return value
 

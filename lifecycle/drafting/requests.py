@@ -1,11 +1,10 @@
-"""Where people ask to be erased: the application's table, or one to be made."""
+"""Where people ask to be erased: the application's table, or one of ours."""
 
 from typing import Any, Final
 
 from lifecycle.database import Connection, rows
 from lifecycle.drafting.people import Person
-from lifecycle.drafting.survey import SIGN_INS, Relation, Survey, words
-from lifecycle.names import QualifiedName
+from lifecycle.drafting.survey import Relation, Survey, words
 
 ERASURE: Final = {"deletion", "deletions", "delete", "erasure", "erasures", "gdpr", "dsr", "removal", "forget"}
 # Names that are as clear only as a whole.
@@ -38,12 +37,10 @@ TEXTS: Final = {
     "notes": (("notes",), ("note",)),
     "reason": (("reason",), ("request", "reason"), ("deletion", "reason")),
 }
-# Without one of the application's own, declared requests need a table like this.
-RECIPE: Final = (
-    "No table of deletion requests was found. What stands under `requests` names one that a migration of yours would "
-    "make: create table {table} (id uuid primary key default gen_random_uuid(), person {type} not null, status text "
-    "not null default 'pending', requested_at timestamptz not null default now()); alter table {table} enable row "
-    "level security;"
+DEADLINE: Final = {"deadline": "1 month"}
+OURS: Final = (
+    "No table of deletion requests was found, so they stand in one of ours, which `lifecycle erasure request` and the "
+    "function request_erasure() write."
 )
 
 
@@ -54,10 +51,7 @@ def requests_of(conn: Connection, found: Survey, person: Person) -> tuple[dict[s
         called = bool(said & ERASURE) or any(meant <= said for meant in ASKING)
         if called and (declared := _declared(found, table, person)):
             return declared | _status_words(conn, table, declared["status"]), ()
-    schema = person.table.schema if person.table != SIGN_INS else "public"
-    name = str(QualifiedName(schema, "deletion_requests"))
-    value = {"table": name, "id": "id", "person": "person", "status": "status", "requested_at": "requested_at"}
-    return {**value, "deadline": "1 month"}, (RECIPE.format(table=name, type=person.type),)
+    return dict(DEADLINE), (OURS,)
 
 
 def _status_words(conn: Connection, table: Relation, status: str) -> dict[str, Any]:
@@ -89,4 +83,4 @@ def _declared(found: Survey, table: Relation, person: Person) -> dict[str, Any] 
     if value["id"] is None or any(value[key] is None for key in NEEDED):
         return None
     order = ("table", "id", "person", "status", "requested_at", "processed_at", "completed_at", "processed_by", "notes")
-    return {key: value[key] for key in (*order, "reason") if value[key] is not None} | {"deadline": "1 month"}
+    return {key: value[key] for key in (*order, "reason") if value[key] is not None} | DEADLINE

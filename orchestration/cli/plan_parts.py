@@ -117,7 +117,11 @@ def _segments(conn: Connection, _application: Application, _now: datetime) -> Wa
     return Waiting(value(conn, WAITING_SEGMENTS) if "segments" in installed(conn) else None)
 
 
-def _erasures(conn: Connection, application: Application, _now: datetime) -> QueueStatus:
+def _erasures(conn: Connection, application: Application, _now: datetime) -> QueueStatus | Waiting:
+    data = application.personal_data
+    # The table of ours that requests stand in comes with the first migration.
+    if data is not None and data.requests.are_ours and "erasures" not in installed(conn):
+        return Waiting(None)
     return queue_status(conn, application)
 
 
