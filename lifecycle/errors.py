@@ -52,7 +52,7 @@ class ColdStorageError(LifecycleError):
 
 
 class SandboxError(LifecycleError):
-    """The throwaway PostgreSQL could not be found, started or filled."""
+    """A program that we start ourselves, the throwaway PostgreSQL or Dagster's, was not found, started or filled."""
 
 
 class NotDeliveredError(LifecycleError):

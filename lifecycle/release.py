@@ -1,4 +1,4 @@
-"""Which release this is; a test compares it with pyproject.toml.
+"""Which release this is, the one place that says so: pyproject.toml reads it here when the wheel is built.
 
 Not asked of the installed package: a clone that was updated in place would tell the release it was installed with.
 """

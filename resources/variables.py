@@ -6,6 +6,10 @@ from lifecycle.language import _
 
 URL_VARIABLE: Final = "LIFECYCLE_DATABASE_URL"
 URL_EXAMPLE: Final = "postgresql://postgres:password@db.example.com:5432/postgres"
+HOME_VARIABLE: Final = "DAGSTER_HOME"
+HOME_EXAMPLE: Final = "$HOME/dagster_home"
+STORAGE_VARIABLE: Final = "DAGSTER_PG_URL"
+STORAGE_EXAMPLE: Final = "postgresql+psycopg2://dagster:password@db.example.com:5432/dagster"
 APPLICATION_VARIABLE: Final = "LIFECYCLE_APPLICATION"
 BINARIES_VARIABLE: Final = "LIFECYCLE_PG_BIN"
 TOKEN_VARIABLE: Final = "SLACK_BOT_TOKEN"  # noqa: S105 - its name
@@ -38,3 +42,19 @@ def missing_cold_url() -> str:
         "{variable} is not set. It says where months go that leave the database: a bucket or a folder. Set it where "
         "the command or the run starts, for example: export {variable}={example}"
     ).format(variable=COLD_URL_VARIABLE, example=COLD_URL_EXAMPLE)
+
+
+def missing_home() -> str:
+    """What to set, with an example, where nobody said where Dagster's settings are."""
+    return _(
+        "{variable} is not set to a whole path. It says which folder holds Dagster's settings and logs. Set it where "
+        "the command starts, for example: export {variable}={example}"
+    ).format(variable=HOME_VARIABLE, example=HOME_EXAMPLE)
+
+
+def missing_storage() -> str:
+    """What to set, with an example, where nobody said which database is Dagster's own."""
+    return _(
+        "{variable} is not set. It says which database keeps Dagster's runs; not the application's. Set it where "
+        "the command starts, for example: export {variable}={example}"
+    ).format(variable=STORAGE_VARIABLE, example=STORAGE_EXAMPLE)

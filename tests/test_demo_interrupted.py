@@ -7,7 +7,7 @@ import signal
 import dagster as dg
 import pytest
 
-from orchestration.demo.run import ended_by_signals
+from orchestration.dagster_processes import ended_by_signals
 from orchestration.demo.runs import interrupted
 
 

@@ -4,7 +4,7 @@ import sys
 import time
 from pathlib import Path
 
-from orchestration.demo.logs import rotate_logs
+from orchestration.logs import rotate_logs
 from sandbox.supervise import supervised
 
 WRITES = "import time\nfor n in range(10**6):\n    print(f'line {n}', flush=True)\n    time.sleep(0.001)"

@@ -17,7 +17,7 @@ import dagster as dg
 import pytest
 from websockets.exceptions import InvalidStatus
 
-from orchestration.demo.services import HOST
+from orchestration.dagster_processes import HOST
 from tests.webserver import (
     DATABASE_URL,
     NAME,

@@ -22,7 +22,8 @@ import dagster as dg
 import pytest
 from websockets.sync.client import connect
 
-from orchestration.demo.services import HOST, PROJECT, WORKSPACE
+from orchestration.dagster_processes import HOST
+from orchestration.shipped import PROJECT, WORKSPACE
 from resources.variables import TOKEN_VARIABLE, URL_VARIABLE
 from sandbox.supervise import SupervisedProcess, supervised
 

@@ -16,7 +16,7 @@ from lifecycle.errors import DeclarationError
 Place = tuple[str | int, ...]
 UNKNOWN_KEY: Final = "extra_forbidden"
 MOST_TOLD: Final = 20
-# The declarations of this project's own application, when nobody names another folder.
+# The declarations of this project's own application, when nobody names another folder. An installed package has none.
 DEFAULT_FOLDER: Final = Path(__file__).parents[2] / "application"
 RELATIONS_FILE: Final = "schema.json"
 
@@ -71,8 +71,8 @@ def load_application(folder: Path) -> Application:
     """
     if not folder.is_dir():
         raise DeclarationError(
-            f"{folder}: there is no such folder of declarations. LIFECYCLE_APPLICATION names it; it holds files such "
-            "as event_tables.yaml"
+            f"{folder}: there is no such folder of declarations. Name yours, which holds files such as "
+            "event_tables.yaml, for example: export LIFECYCLE_APPLICATION=$PWD/application"
         )
     unknown = sorted(path.name for path in folder.glob("*.y*ml") if path.suffix != ".yaml" or path.stem not in FILES)
     if unknown:

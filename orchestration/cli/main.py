@@ -18,6 +18,7 @@ from orchestration.cli.init import init
 from orchestration.cli.migrate import migrate, undo
 from orchestration.cli.person import person
 from orchestration.cli.plan import plan
+from orchestration.cli.serve import home, serve
 from orchestration.cli.session import speak_the_language_that_is_set
 from orchestration.cli.views import views
 
@@ -47,7 +48,7 @@ def options(
     speak_the_language_that_is_set()
 
 
-for command in (init, migrate, undo, plan, check, index, schema, demo, docs):
+for command in (init, migrate, undo, plan, check, index, schema, home, serve, demo, docs):
     app.command()(command)
 app.add_typer(access, name="access")
 app.add_typer(chat, name="chat")

@@ -25,12 +25,16 @@ from resources.variables import (
     BINARIES_VARIABLE,
     COLD_URL_VARIABLE,
     ENDPOINT_VARIABLES,
+    HOME_VARIABLE,
     LANGUAGE_VARIABLE,
     REGION_VARIABLE,
     SECRET_KEY_VARIABLE,
     SESSION_TOKEN_VARIABLE,
+    STORAGE_VARIABLE,
     URL_VARIABLE,
     missing_cold_url,
+    missing_home,
+    missing_storage,
     missing_url,
 )
 
@@ -57,6 +61,29 @@ def required_url() -> str:
         errors.print(missing_url(), highlight=False, soft_wrap=True)
         raise typer.Exit(2)
     return url
+
+
+def required_home() -> Path:
+    """The folder of Dagster's settings; ends with exit code 2 when none is named by a whole path, as Dagster asks."""
+    folder = Path(os.environ.get(HOME_VARIABLE, ""))
+    if not folder.is_absolute():
+        errors.print(missing_home(), highlight=False, soft_wrap=True)
+        raise typer.Exit(2)
+    return folder
+
+
+def required_storage() -> str:
+    """Dagster's own database; ends with exit code 2 when the variable is not set."""
+    url = os.environ.get(STORAGE_VARIABLE, "")
+    if not url:
+        errors.print(missing_storage(), highlight=False, soft_wrap=True)
+        raise typer.Exit(2)
+    return url
+
+
+def passed_on() -> dict[str, str]:
+    """The environment for processes that work in another folder: a folder named from here stays the same one."""
+    return {**os.environ, APPLICATION_VARIABLE: str(application_folder().absolute())}
 
 
 def cold_settings() -> "ColdSettings":

@@ -18,7 +18,7 @@ from sqlalchemy import make_url
 from lifecycle.database import connect, value
 from lifecycle.declarations.application import Application
 from orchestration.demo.progress import Step, step
-from orchestration.demo.services import PROJECT
+from orchestration.shipped import DAGSTER_YAML
 from sandbox.application import create_application_database
 from sandbox.generate import generate
 from sandbox.real_data import load
@@ -49,7 +49,7 @@ def dagster_home(folder: Path, variables: Mapping[str, str], console: Console) -
     """A fresh DAGSTER_HOME with the project's dagster.yaml, and its instance in this process."""
     home = folder / "dagster_home"
     home.mkdir(exist_ok=True)
-    shutil.copy(PROJECT / "dagster.yaml", home)
+    shutil.copyfile(DAGSTER_YAML, home / DAGSTER_YAML.name)
     before = dict(os.environ)
     os.environ.update(variables)
     try:

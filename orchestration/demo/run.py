@@ -1,7 +1,6 @@
 """The demo from beginning to end."""
 
 import shlex
-import signal
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,11 +12,12 @@ from rich.console import Console
 
 from lifecycle.database import connect
 from lifecycle.declarations.application import Application
-from lifecycle.declarations.loader import DEFAULT_FOLDER, load_application
+from lifecycle.declarations.loader import load_application
 from lifecycle.errors import SandboxError
 from lifecycle.migrating.migrate import upgrade
 from orchestration.cli.plan_parts import collect_plan
 from orchestration.cli.plan_report import print_plan
+from orchestration.dagster_processes import HOST, ended_by_signals, require_free_port
 from orchestration.definitions import build_definitions
 from orchestration.demo.broken_view import play
 from orchestration.demo.channel import read_channel
@@ -36,8 +36,9 @@ from orchestration.demo.person import serve_somebody
 from orchestration.demo.progress import step
 from orchestration.demo.report import print_report
 from orchestration.demo.runs import Runner, past_ticks
-from orchestration.demo.services import HOST, PROJECT, require_free_port, running_slack, serve
-from resources.variables import UI_URL_VARIABLE, URL_VARIABLE
+from orchestration.demo.services import running_slack, serve
+from orchestration.shipped import SANDBOX_APPLICATION
+from resources.variables import APPLICATION_VARIABLE, UI_URL_VARIABLE, URL_VARIABLE
 from sandbox.past_weeks import make_up_past_weeks
 from sandbox.play import ASK, somebody_to_erase
 from sandbox.server import Server
@@ -77,21 +78,9 @@ class Demo:
     environment: Mapping[str, str]
 
 
-@contextmanager
-def ended_by_signals() -> Iterator[None]:
-    """Let SIGTERM and a closed terminal end the demo as Ctrl-C does: everything it started is stopped."""
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.signal(number, signal.default_int_handler) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
 def demo_application() -> Application:
     """The shipped declarations, whatever the environment names: the sandbox holds their application."""
-    return load_application(DEFAULT_FOLDER)
+    return load_application(SANDBOX_APPLICATION)
 
 
 def work(url: str, folder: Path, variables: Mapping[str, str], console: Console) -> DemoReport:
@@ -156,6 +145,7 @@ def demonstrate(settings: Demo, folder: Path, server: Server, console: Console) 
     ):
         variables = {
             URL_VARIABLE: url,
+            APPLICATION_VARIABLE: str(SANDBOX_APPLICATION),
             UI_URL_VARIABLE: f"http://{HOST}:{settings.port}",
             "DAGSTER_HOME": str(folder / "dagster_home"),
             "DAGSTER_PG_URL": create_dagster_database(server),
@@ -192,8 +182,6 @@ def run_demo(settings: Demo, console: Console) -> int:
 
     Raises SandboxError when the server, the port or the data cannot be had.
     """
-    if not (PROJECT / "dagster.yaml").exists():
-        raise SandboxError(f"no dagster.yaml in {PROJECT}: the demo runs from a clone of the repository")
     if settings.data is not None and not settings.data.is_dir():
         raise SandboxError(f"no folder {settings.data}; name the one that holds the data sets with --data")
     if not settings.once:

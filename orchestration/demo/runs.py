@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import takewhile
-from pathlib import Path
 from typing import Final
 
 import dagster as dg
@@ -14,11 +13,11 @@ from lifecycle.declarations.application import Application
 from orchestration.definitions import build_definitions
 from orchestration.demo.progress import progress_logger, step
 from orchestration.schedules import build_schedules
+from orchestration.shipped import WORKSPACE
 from resources.dagster_private import RemoteRepositoryOrigin, WorkspaceFileTarget, schedule_execution_time_iterator
 from sensors.notifications import notifications
 from sensors.run_outcomes import run_outcomes
 
-WORKSPACE: Final = Path(__file__).resolve().parents[2] / "workspace.yaml"
 # As Dagster marks a run that its UI or daemon launched.
 REPOSITORY_TAG: Final = ".dagster/repository"
 LOCATION_TAG: Final = "dagster/code_location"

@@ -14,8 +14,8 @@ from orchestration.docs.database_page import database_page
 from orchestration.docs.declarations_page import declarations_page
 from orchestration.docs.partitioned_page import partitioned_page
 from orchestration.docs.retention_page import retention_page
+from orchestration.shipped import PROJECT
 
-ROOT: Final = Path(__file__).parents[2]
 REFERENCE: Final = "docs/reference"
 
 
@@ -45,7 +45,7 @@ def _of_capabilities(application: Application) -> dict[str, str]:
     return found
 
 
-def write_pages(application: Application, commands: Any, root: Path = ROOT) -> list[str]:
+def write_pages(application: Application, commands: Any, root: Path = PROJECT) -> list[str]:
     """Write those that differ; a line per page that was written."""
     changed = []
     for name, text in pages(application, commands).items():

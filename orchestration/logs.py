@@ -1,4 +1,4 @@
-"""The logs of the demo's programs, which may run for days."""
+"""The logs of programs that we start, which may run for days."""
 
 import os
 import shutil
