@@ -9,12 +9,13 @@ RUN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 WORKERS ?= 2
 
-.PHONY: help demo test test-all check catalogue pytest debian linter schema-tools spark install clean
+.PHONY: help demo test test-all check catalogue pytest debian linter schema-tools spark install release clean
 
 help:
 	@echo 'make demo   a throwaway database, partitioned before your eyes, then the UI (ARGS=--once: without UI)'
 	@echo 'make test   everything a change must pass: format, lint, types, import contract, tests'
 	@echo 'make test-all  what takes longer: every PostgreSQL that is here, and the demo from end to end'
+	@echo 'make release  dist/: the wheel, and the versions of all packages that it was tested with'
 	@echo 'make clean  removes .venv and caches'
 
 $(STAMP): pyproject.toml uv.lock
@@ -57,7 +58,7 @@ pytest: $(STAMP)
 		$(RUN)/pytest --numprocesses $(WORKERS) --dist worksteal -m 'not every_version' $(ARGS)
 
 # Tests that need them fail without. Only root can install them; others ask their administrator.
-DEBIAN := pgbouncer libfaketime nginx openssl default-jre-headless
+DEBIAN := pgbouncer libfaketime nginx openssl default-jre-headless systemd
 debian:
 	@dpkg -s $(DEBIAN) >/dev/null 2>&1 || [ "$$(id -u)" != 0 ] || { apt-get update -qq && apt-get install -qq -y $(DEBIAN) >/dev/null; }
 
@@ -91,6 +92,12 @@ test-all: $(STAMP) debian $(LINTER) $(SCHEMA_TOOLS)/.installed $(SPARK)
 	LIFECYCLE_TEST_SERVERS=$${LIFECYCLE_TEST_SERVERS-others} \
 		$(RUN)/pytest --numprocesses $(WORKERS) --dist worksteal -m 'not every_version and not one_server' $(ARGS)
 	$(RUN)/pytest --numprocesses $(WORKERS) --dist worksteal -m every_version $(ARGS)
+
+# What an adopter installs: the wheel, and the versions of all packages that the tests ran with.
+release: $(STAMP)
+	@rm -rf dist
+	@$(RUN)/python -m hatchling build -t wheel -d dist
+	@$(RUN)/uv export --quiet --frozen --no-dev --all-extras --no-emit-project --no-hashes --no-annotate --no-header -o dist/constraints.txt
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

@@ -56,14 +56,17 @@ from resources.variables import (
     TOKEN_VARIABLE,
     UI_URL_VARIABLE,
     URL_VARIABLE,
+    WATCHDOG_VARIABLE,
     WEBHOOK_VARIABLE,
 )
+from resources.watchdog import Watchdog
 from sensors.database_outages import database_outages
 from sensors.dead_runs import dead_runs
 from sensors.deletion_requests import deletion_requests_sensor
 from sensors.freshness import freshness
 from sensors.notifications import notifications
 from sensors.run_outcomes import run_outcomes
+from sensors.watchdog import watchdog
 
 # What each capability shows, by the name of its folder in lifecycle/.
 BUNDLES: Final[Mapping[str, Callable[[Application], Bundle]]] = {
@@ -142,6 +145,7 @@ def build_definitions(
             base_url=environment_variable(BASE_URL_VARIABLE) or BASE_URL,
             ui_url=environment_variable(UI_URL_VARIABLE) or UI_URL,
         ),
+        "watchdog": Watchdog(url=environment_variable(WATCHDOG_VARIABLE)),
         "io_manager": dg.FilesystemIOManager(),
     } | resource_overrides
     assets = [asset for bundle in bundles.values() for asset in bundle.assets]
@@ -163,6 +167,7 @@ def build_definitions(
             *([deletion_requests_sensor(application)] if "erasures" in bundles else []),
             dead_runs,
             database_outages,
+            watchdog,
         ],
         resources={name: closed(resource) for name, resource in resources.items()},
         executor=living_in_process_executor,

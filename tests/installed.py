@@ -77,11 +77,8 @@ def install(folder: Path, *extras: str) -> Installed:
     wheel = build_wheel(folder / "dist")
     chosen = [word for extra in extras for word in ("--extra", extra)]
     run(UV, "venv", "--quiet", "--python", sys.executable, environment, cwd=folder)
-    run(
-        *(UV, "sync", "--quiet", "--frozen", "--no-dev", "--no-install-project", *chosen),
-        cwd=PROJECT,
-        env=os.environ | {"UV_PROJECT_ENVIRONMENT": str(environment)},
-    )
+    sync = ("sync", "--quiet", "--frozen", "--no-dev", "--no-install-project")
+    run(UV, *sync, *chosen, cwd=PROJECT, env=os.environ | {"UV_PROJECT_ENVIRONMENT": str(environment)})
     into = ("--quiet", "--python", str(environment / "bin/python"))
     run(UV, "pip", "install", *into, "--no-deps", "--offline", wheel, cwd=folder)
     # What the wheel says that it needs is there, and nothing contradicts it.

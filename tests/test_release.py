@@ -1,26 +1,23 @@
 """The wheel works outside of the repository: installed, from an empty folder, on a database that is new to us."""
 
-import json
 import os
 import re
 import shutil
-import signal
 import subprocess
 import time
 import tomllib
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import psycopg
 import pytest
 from psycopg import sql
 
-from lifecycle.database import connect, rows, value
+from lifecycle.database import connect, value
 from lifecycle.release import release
 from orchestration.shipped import PROJECT
 from sandbox.server import SUPERUSER, Server
+from sandbox.supervise import SupervisedProcess, supervised
 from tests.conftest import MakeApplicationDb
 from tests.declared import APPLICATION_FOLDER, EVENT_TABLES
 from tests.installed import Installed, build_wheel, install, names_in
@@ -33,8 +30,7 @@ PACKAGES = {"orchestration", "assets", "resources", "sensors", "lifecycle", "mig
 # What a package reads beside its code.
 CARRIED = (".sql", ".po", ".mako")
 PARTITIONED = "select count(*) from pg_class where relkind = 'p' and relnamespace = 'public'::regnamespace"
-ASKED = """{ instance { daemonHealth { allDaemonStatuses { daemonType required healthy } } }
- workspaceOrError { ... on Workspace { locationEntries { name loadStatus locationOrLoadError { __typename } } } } }"""
+REFRESHED = "select count(*) from lifecycle.kept_views where refreshed_at > now() - interval '10 minutes'"
 
 
 @pytest.fixture(scope="module")
@@ -79,39 +75,23 @@ def test_the_version_stands_in_one_place() -> None:
     assert headings[0] == release()
 
 
-def asked(port: int, query: str) -> Any:
-    body = json.dumps({"query": query}).encode()
-    request = urllib.request.Request(
-        f"http://127.0.0.1:{port}/graphql", body, {"Content-Type": "application/json"}
-    )
-    with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
-        return json.load(answer)["data"]
-
-
-def wait_until_everything_works(port: int, serving: subprocess.Popen[str]) -> None:
-    """The definitions are loaded and every daemon that Dagster wants has said so."""
-    deadline, told = time.monotonic() + 250, "nothing"
-    while time.monotonic() < deadline:
-        assert serving.poll() is None, serving.communicate()[0]
-        try:
-            found = asked(port, ASKED)
-        except OSError:
-            time.sleep(1)
-            continue
-        told = json.dumps(found)
-        daemons = [one for one in found["instance"]["daemonHealth"]["allDaemonStatuses"] if one["required"]]
-        (location,) = found["workspaceOrError"]["locationEntries"]
-        assert location["locationOrLoadError"]["__typename"] == "RepositoryLocation", told
-        if len(daemons) >= 3 and all(one["healthy"] for one in daemons):
-            return
-        time.sleep(1)
-    pytest.fail(f"daemons and definitions: {told}")
+def wait_until_all_is_well(installed: Installed, ui: str, variables: dict[str, str], serving: SupervisedProcess) -> str:
+    """What `lifecycle health` says once daemon, sensors, UI and both databases work."""
+    deadline = time.monotonic() + 250
+    while (asked := installed.try_("lifecycle", "health", "--ui", ui, **variables)).returncode:
+        told = asked.stdout + asked.stderr + serving.log.read_text()
+        assert asked.returncode == 1, told
+        assert serving.poll() is None, told
+        assert time.monotonic() < deadline, told
+        time.sleep(3)
+    return asked.stdout
 
 
 @pytest.mark.every_version
 @pytest.mark.timeout(900)
-def test_from_an_empty_folder_to_a_running_dagster(installed: Installed, variables: dict[str, str]) -> None:
-    lifecycle = installed.program("lifecycle")
+def test_from_an_empty_folder_to_a_running_dagster(
+    installed: Installed, variables: dict[str, str], tmp_path: Path
+) -> None:
     assert installed.run("lifecycle", "--version") == f"lifecycle {release()}\n"
     url = variables["LIFECYCLE_DATABASE_URL"]
     before = installed.try_("lifecycle", "check", **variables)
@@ -125,25 +105,22 @@ def test_from_an_empty_folder_to_a_running_dagster(installed: Installed, variabl
         installed.run("dg", "launch", "-m", "orchestration.definitions", "--job", job, **variables)
     with connect(url) as conn:
         assert value(conn, PARTITIONED) == len(EVENT_TABLES)
-        assert rows(conn, "select 1 from lifecycle.view_refreshes limit 1")
-    port = free_port()
-    serving = subprocess.Popen(
-        [lifecycle, "serve", "--port", str(port)],
-        cwd=installed.folder,
+        assert value(conn, REFRESHED) > 0
+    ui = f"http://127.0.0.1:{free_port()}"
+    serving = supervised(
+        [str(installed.program("lifecycle")), "serve", "--port", ui.rpartition(":")[2]],
         env=installed.environment | variables,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
+        cwd=installed.folder,
+        log=tmp_path / "serve.log",
     )
     try:
-        wait_until_everything_works(port, serving)
+        assert "ILL" not in wait_until_all_is_well(installed, ui, variables, serving)
     finally:
-        serving.send_signal(signal.SIGTERM)
-        printed, _ = serving.communicate(timeout=120)
-    assert f"Dagster's UI is at http://127.0.0.1:{port}" in printed
-    assert serving.returncode == 0, printed
-    with pytest.raises(OSError, match="refused"):
-        asked(port, ASKED)
+        ended = serving.stop()
+    assert f"Dagster's UI is at {ui}" in serving.log.read_text()
+    assert ended == 0, serving.log.read_text()
+    after = installed.try_("lifecycle", "health", "--ui", ui, **variables)
+    assert (after.returncode, f"ILL  web server: {ui}" in after.stdout) == (1, True), after.stdout
     assert os.listdir(installed.folder) == []
 
 

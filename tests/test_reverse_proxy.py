@@ -238,6 +238,7 @@ def test_the_webserver_shows_no_secret(site: Site) -> None:
         "io_manager",
         "slack",
         "timetable",
+        "watchdog",
     }
     assert all(row["configuredValues"] == [] for row in found)
     for secret in (DATABASE_URL, SLACK_TOKEN):

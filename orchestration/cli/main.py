@@ -13,6 +13,7 @@ from orchestration.cli.consent import consent
 from orchestration.cli.demo import demo
 from orchestration.cli.docs import docs
 from orchestration.cli.erasure import erasure
+from orchestration.cli.health import health
 from orchestration.cli.index import index
 from orchestration.cli.init import init
 from orchestration.cli.migrate import migrate, undo
@@ -48,7 +49,7 @@ def options(
     speak_the_language_that_is_set()
 
 
-for command in (init, migrate, undo, plan, check, index, schema, home, serve, demo, docs):
+for command in (init, migrate, undo, plan, check, index, schema, home, serve, health, demo, docs):
     app.command()(command)
 app.add_typer(access, name="access")
 app.add_typer(chat, name="chat")
