@@ -94,10 +94,12 @@ test-all: $(STAMP) debian $(LINTER) $(SCHEMA_TOOLS)/.installed $(SPARK)
 	$(RUN)/pytest --numprocesses $(WORKERS) --dist worksteal -m every_version $(ARGS)
 
 # What an adopter installs: the wheel, and the versions of all packages that the tests ran with.
+DIST ?= dist
 release: $(STAMP)
-	@rm -rf dist
-	@$(RUN)/python -m hatchling build -t wheel -d dist
-	@$(RUN)/uv export --quiet --frozen --no-dev --all-extras --no-emit-project --no-hashes --no-annotate --no-header -o dist/constraints.txt
+	@rm -rf '$(DIST)'
+	@$(RUN)/python -m hatchling build -t wheel -d '$(DIST)'
+	@$(RUN)/uv export --quiet --frozen --no-dev --all-extras --no-emit-project --no-hashes --no-annotate --no-header \
+		-o '$(DIST)/constraints.txt'
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

@@ -2,8 +2,6 @@
 
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,7 +9,6 @@ from typing import Final
 
 import dagster as dg
 import psycopg
-from sqlalchemy.exc import DBAPIError
 
 from lifecycle.database import connect, value
 from lifecycle.errors import LifecycleError
@@ -19,6 +16,7 @@ from lifecycle.migrating.state import RELEASE, is_migrated
 from lifecycle.release import release
 from lifecycle.server_errors import told
 
+NAME: Final = "lifecycle health"
 # This sensor looks twice a minute; it needs the definitions, the daemon and both databases. The daemon's threads give
 # a sign twice a minute, too. Dagster itself calls a daemon dead after half an hour.
 BUSY_SENSOR: Final = "run_outcomes"
@@ -34,32 +32,33 @@ class Part:
     told: str
 
 
+def why_silent(error: psycopg.Error | LifecycleError) -> str:
+    """What a database that does not answer says."""
+    return told(error) if isinstance(error, psycopg.Error) else str(error)
+
+
 def application_database(url: str) -> Part:
     """Whether the application's database answers and was migrated by this release."""
     try:
-        with connect(url, application_name="lifecycle health") as conn:
+        with connect(url, application_name=NAME) as conn:
             there = value(conn, RELEASE) if is_migrated(conn) else None
-    except psycopg.Error as error:
-        return Part("database", False, told(error))
-    except LifecycleError as error:
-        return Part("database", False, str(error))
+    except (psycopg.Error, LifecycleError) as error:
+        return Part("database", False, why_silent(error))
     if there != release():
         state = f"was migrated by release {there}" if there else "is not prepared"
         return Part("database", False, f"{state}, this is {release()}: run `lifecycle migrate`")
     return Part("database", True, f"answers, migrated by release {there}")
 
 
-@contextmanager
-def dagster_instance(home: Path) -> Iterator[dg.DagsterInstance]:
-    """The instance of the folder; LifecycleError where there is none or its database does not answer."""
+def dagster_database(url: str, home: Path) -> Part:
+    """Whether Dagster's settings are there and its own database answers."""
     if not (home / "dagster.yaml").is_file():
-        raise LifecycleError(f"{home} has no dagster.yaml: run `lifecycle home`")
+        return Part("Dagster's database", False, f"{home} has no dagster.yaml: run `lifecycle home`")
     try:
-        with dg.DagsterInstance.from_config(str(home)) as instance:
-            yield instance
-    except DBAPIError as error:
-        cause = str(error.orig or error).strip().splitlines()[0]
-        raise LifecycleError(f"Dagster's database does not answer: {cause}") from None
+        with connect(url, application_name=NAME):
+            return Part("Dagster's database", True, "answers")
+    except (psycopg.Error, LifecycleError) as error:
+        return Part("Dagster's database", False, why_silent(error))
 
 
 def daemon(instance: dg.DagsterInstance, now: datetime) -> Part:
@@ -101,12 +100,10 @@ def web_server(url: str) -> Part:
         return Part("web server", False, f"{url} does not answer: {reason}")
 
 
-def look(url: str, home: Path, ui: str, now: datetime) -> list[Part]:
+def look(url: str, storage: str, home: Path, ui: str, now: datetime) -> list[Part]:
     """Each part, in the order in which one needs the other. Changes nothing."""
-    parts = [application_database(url)]
-    try:
-        with dagster_instance(home) as instance:
+    parts = [application_database(url), dagster_database(storage, home)]
+    if parts[-1].healthy:
+        with dg.DagsterInstance.from_config(str(home)) as instance:
             parts += [daemon(instance, now), sensors(instance, now)]
-    except LifecycleError as error:
-        parts.append(Part("daemon", False, str(error)))
     return [*parts, web_server(ui)] if ui else parts

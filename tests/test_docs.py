@@ -62,7 +62,7 @@ def test_links_and_named_files_exist(page: Path) -> None:
 
 def test_pictures_are_small() -> None:
     for picture in ROOT.glob("docs/images/*"):
-        assert picture.suffix == ".png"
+        assert picture.suffix in (".png", ".svg")
         assert picture.stat().st_size < 300_000
 
 

@@ -29,7 +29,8 @@ pytestmark = [pytest.mark.one_server, pytest.mark.every_version]
 
 FOLDER = PROJECT / "deploy/systemd"
 CODE, DAEMON, WEBSERVER = "lifecycle-code", "lifecycle-daemon", "lifecycle-webserver"
-UNITS = (CODE, DAEMON, WEBSERVER)
+SUPPRESSIONS = "lifecycle-suppressions"
+UNITS = (CODE, DAEMON, WEBSERVER, SUPPRESSIONS)
 BINARIES = "/opt/lifecycle/current/bin"
 DAGSTER = "dagster_of_units"
 # Of 100; what systemd calls "ok" and better.
@@ -55,15 +56,17 @@ def test_systemd_takes_the_unit_and_finds_it_closed(analyze: str, name: str, tmp
         # systemd looks whether the programs are there.
         text = unit(other).replace(BINARIES, str(Path(sys.executable).parent))
         (tmp_path / f"{other}.service").write_text(text)
+    shutil.copy(FOLDER / f"{SUPPRESSIONS}.timer", tmp_path)
     file = tmp_path / f"{name}.service"
-    for command in (["verify"], ["security", "--offline=true", f"--threshold={MOST_EXPOSED}", "--no-pager"]):
+    timers = [str(path) for path in tmp_path.glob(f"{name}.timer")]
+    for command in (["verify", *timers], ["security", "--offline=true", f"--threshold={MOST_EXPOSED}", "--no-pager"]):
         done = subprocess.run([analyze, *command, file], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
         assert done.stderr == ""
 
 
 def test_the_units_may_the_same() -> None:
-    closed = {unit(name).partition("# What it may not")[2] for name in UNITS}
+    closed = {unit(name).partition("# What it may not")[2].partition("[Install]")[0].strip() for name in UNITS}
     assert len(closed) == 1
     assert all("User=lifecycle" in unit(name) for name in UNITS)
 
@@ -82,6 +85,7 @@ class Machine:
             BINARIES: str(Path(sys.executable).parent),
             "/run/lifecycle-code": str(self.folder),
             "/etc/lifecycle": str(self.folder),
+            "/var/lib/lifecycle": str(self.folder),
             "-p 3000": f"-p {self.port}",
         }.items():
             command = command.replace(shipped, ours)
@@ -95,6 +99,7 @@ class Machine:
     def health(self, later: timedelta = timedelta()) -> list[Part]:
         return look(
             self.variables["LIFECYCLE_DATABASE_URL"],
+            self.variables["DAGSTER_PG_URL"],
             self.folder,
             f"http://127.0.0.1:{self.port}",
             datetime.now(UTC) + later,
@@ -148,6 +153,8 @@ def test_what_the_units_start_works_together_and_goes_on_without_the_code_server
         code = start(CODE)
         machine.wait_until_well(webserver, daemon, code)
         assert datetime.now(UTC) - started < timedelta(minutes=4)
+        assert start(SUPPRESSIONS).supervisor.wait(60) == 0
+        assert (machine.folder / "suppressions.jsonl").read_text().count("\n") == 1
         webserver.stop()
         ill = {part.name for part in machine.health(later=timedelta(minutes=6)) if not part.healthy}
         assert ill == {"daemon", "sensors", "web server"}

@@ -18,11 +18,10 @@ def health(
 
     When: from a monitor, as the health check of a container, after an update.
     """
-    url, home = required_url(), required_home()
-    required_storage()
+    url, storage, home = required_url(), required_storage(), required_home()
     from orchestration.health import look
 
-    parts = look(url, home, ui, datetime.now(UTC))
+    parts = look(url, storage, home, ui, datetime.now(UTC))
     if as_json:
         typer.echo(json.dumps([asdict(part) for part in parts], indent=2))
     else:
