@@ -132,8 +132,17 @@ PLAIN = (
     "pytest",
     "LIFECYCLE_TEST_SERVERS=",
 )
-# Run by tests/test_application_dumps.py and tests/test_schema_comparison.py; those of Supabase need Docker.
-RUN_ELSEWHERE = ("pg_dump --", 'pg_dump "', "pg_dumpall ", "psql --quiet ", "migra ", "diff local.sql ", "supabase db ")
+# Run by test_application_dumps.py, test_schema_comparison.py and test_backup.py; those of Supabase need Docker.
+RUN_ELSEWHERE = (
+    "pg_restore --",
+    "pg_dump --",
+    'pg_dump "',
+    "pg_dumpall ",
+    "psql --quiet ",
+    "migra ",
+    "diff local.sql ",
+    "supabase db ",
+)
 TOOLS = ("ruff format .", "mypy", "lint-imports", "pre-commit install", '.venv/bin/alembic -x url="')
 
 

@@ -112,6 +112,8 @@ def test_from_an_empty_folder_to_a_running_dagster(
         env=installed.environment | variables,
         cwd=installed.folder,
         log=tmp_path / "serve.log",
+        # It stops two processes, each of which has twenty seconds.
+        grace=120.0,
     )
     try:
         assert "ILL" not in wait_until_all_is_well(installed, ui, variables, serving)
