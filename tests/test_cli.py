@@ -13,7 +13,7 @@ from orchestration.cli.main import app
 from orchestration.cli.plan_parts import COLLECT
 from resources.variables import APPLICATION_VARIABLE, BINARIES_VARIABLE, URL_VARIABLE
 from tests.conftest import MakeApplicationDb
-from tests.declared import EVENT_TABLES
+from tests.declared import APPLICATION_FOLDER, EVENT_TABLES
 
 pytestmark = pytest.mark.one_server
 
@@ -27,6 +27,8 @@ OBJECTS = (
 def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(URL_VARIABLE, raising=False)
     monkeypatch.delenv(BINARIES_VARIABLE, raising=False)
+    # `demo` names its own.
+    monkeypatch.setenv(APPLICATION_VARIABLE, str(APPLICATION_FOLDER))
     monkeypatch.setenv("COLUMNS", "200")
 
 

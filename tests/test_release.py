@@ -140,5 +140,8 @@ def test_what_an_installed_package_lacks_is_told(installed: Installed, variables
         assert "Traceback" not in done.stderr
     done = installed.try_("lifecycle", "serve", **variables)
     assert "run `lifecycle migrate`" in done.stderr
+    # The demo brings its own declarations; all of it runs in tests/test_demo.py.
+    done = installed.try_("lifecycle", "demo", "--once", "--data", "absent")
+    assert "no folder absent" in done.stderr, done.stderr
     done = installed.try_("lifecycle", "docs", **variables)
     assert "Run it in a clone" in done.stderr

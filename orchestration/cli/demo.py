@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from orchestration.cli.session import binaries_folder, errors_as_messages
+from orchestration.cli.session import binaries_folder, errors_as_messages, name_application
+from orchestration.shipped import SANDBOX_APPLICATION
 
 
 class Scale(StrEnum):
@@ -31,6 +32,8 @@ def demo(
 
     When: to see everything before you connect a database of your own.
     """
+    # The sandbox holds their application, whatever else the environment names.
+    name_application(SANDBOX_APPLICATION)
     from orchestration.demo.run import Demo, run_demo
 
     settings = Demo(

@@ -122,6 +122,11 @@ def application_folder() -> Path:
     return Path(os.environ.get(APPLICATION_VARIABLE) or DEFAULT_FOLDER)
 
 
+def name_application(folder: Path) -> None:
+    """From here on, in this process and those that it starts, the declarations are those of `folder`."""
+    os.environ[APPLICATION_VARIABLE] = str(folder)
+
+
 def binaries_folder() -> Path | None:
     """Where the throwaway server's programs are, when somebody says so."""
     named = os.environ.get(BINARIES_VARIABLE)

@@ -38,7 +38,7 @@ from orchestration.demo.report import print_report
 from orchestration.demo.runs import Runner, past_ticks
 from orchestration.demo.services import running_slack, serve
 from orchestration.shipped import SANDBOX_APPLICATION
-from resources.variables import APPLICATION_VARIABLE, UI_URL_VARIABLE, URL_VARIABLE
+from resources.variables import UI_URL_VARIABLE, URL_VARIABLE
 from sandbox.past_weeks import make_up_past_weeks
 from sandbox.play import ASK, somebody_to_erase
 from sandbox.server import Server
@@ -145,7 +145,6 @@ def demonstrate(settings: Demo, folder: Path, server: Server, console: Console) 
     ):
         variables = {
             URL_VARIABLE: url,
-            APPLICATION_VARIABLE: str(SANDBOX_APPLICATION),
             UI_URL_VARIABLE: f"http://{HOST}:{settings.port}",
             "DAGSTER_HOME": str(folder / "dagster_home"),
             "DAGSTER_PG_URL": create_dagster_database(server),
