@@ -4,7 +4,6 @@ import ast
 import re
 import subprocess
 import sys
-import tomllib
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -12,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from lifecycle.migrating.capabilities import CAPABILITIES
-from lifecycle.release import release
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("orchestration", "assets", "resources", "sensors", "lifecycle", "migrations", "sandbox")
@@ -172,11 +170,6 @@ def test_revisions_hold_no_functions_and_functions_stand_once() -> None:
             overloaded = made.get(name, relative(path)) == relative(path)
             assert overloaded, f"{name} stands in {made[name]} and in {relative(path)}"
             made[name] = relative(path)
-
-
-def test_the_release_is_that_of_the_package() -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    assert project["version"] == release()
 
 
 def test_no_circle_of_imports() -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 
@@ -98,6 +99,10 @@ def test_what_could_not_be_told_is_told_at_the_next_look(
     url = make_application_db(rows=False, migrated=True)
     job = build_definitions(APPLICATION, database=ApplicationDatabase(url=url)).resolve_job_def("run_daily_maintenance")
     assert job.execute_in_process(instance=instance).success
+    with pytest.MonkeyPatch.context() as later:
+        # A day later it says nothing of today.
+        later.setattr("sensors.watchdog.RECENT", timedelta())
+        assert "no success" in look(instance, outside.url, None)[1]
     with listening() as gone:
         """Its port is free afterwards."""
     assert "ConnectionRefused" in look(instance, gone.url, None)[1]
