@@ -4,6 +4,7 @@ import re
 from typing import Final
 
 from lifecycle.language import Phrase
+from lifecycle.names import quoted
 from lifecycle.partitions.tables import UTC_ZONE, MonthlyTable
 
 WITH_ZONE: Final = "timestamp with time zone"
@@ -26,10 +27,11 @@ def unfit_type(table: MonthlyTable, found: str) -> Phrase | None:
     if kind not in TIME_TYPES:
         return Phrase(
             "column {column} must be timestamptz, timestamp or date, and is {type}; name another one in"
-            " event_tables.yaml, or change its type (ALTER TABLE {table} ALTER COLUMN ... TYPE timestamptz USING ...)",
+            " event_tables.yaml, or change its type (ALTER TABLE {table} ALTER COLUMN {quoted} TYPE timestamptz ...)",
             column=table.time_column,
             type=found,
             table=table.qualified_name,
+            quoted=quoted(table.time_column),
         )
     if lacks_a_zone(table, found):
         return Phrase(
