@@ -79,7 +79,10 @@ REFUSED = {
     "time that is a number": (
         "drop table user_behavior_events cascade;"
         "create table user_behavior_events (id uuid primary key, event_timestamp bigint not null)",
-        ("event_timestamp must be timestamptz, timestamp or date, and is bigint", "ALTER COLUMN event_timestamp TYPE timestamptz"),
+        (
+            "event_timestamp must be timestamptz, timestamp or date, and is bigint",
+            "ALTER COLUMN event_timestamp TYPE timestamptz",
+        ),
     ),
     "nullable time": (
         "alter table user_behavior_events alter column event_timestamp drop not null",
