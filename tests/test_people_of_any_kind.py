@@ -89,7 +89,7 @@ def test_a_number_with_several_logins(url: str, declared: Path, as_role: AsRole)
         conn.execute(CLUB.encode())
         map_file = declared / "personal_data.yaml"
         map_file.write_text(MEMBERS)
-        assert "erasures nothing" in told("plan")
+        assert "erasures run `lifecycle migrate`" in told("plan")
         told("migrate")
         # No text stands beside this number, and it is a person's all the same.
         assert "is on no map of personal data (public.payments.member_id" in told("check", 1)
