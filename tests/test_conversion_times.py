@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from psycopg import sql
 
 from lifecycle.database import connect, rows, value
+from lifecycle.partitions.capture import Target
 from lifecycle.partitions.months import add_months, before_name, month_range, month_start, partition_name
 from lifecycle.partitions.tables import MonthlyTable
 from tests.conversion_load import (
@@ -183,3 +184,11 @@ def test_moved_rows_follow_their_month(make_application_db: MakeDb, now: datetim
         moved = rows(conn, "select distinct tableoid::regclass::text from user_behavior_events where session_id = 's1'")
     assert moved == [(f"event_partitions.{partition_name(BEHAVIOUR.name, month_start(now))}",)]
     assert fingerprint(url, BEHAVIOUR)[0] == count
+
+
+def test_a_bound_takes_the_type_of_its_column() -> None:
+    """A cast would keep PostgreSQL from proving a CHECK by it: it would read each month under the lock of ATTACH."""
+    month = Target("visits_2026_11", "month", datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 12, 1, tzinfo=UTC))
+    for told in (month.condition(sql.Identifier("at"), []), month.for_values()):
+        assert "2026-11-01" in told.as_string(None)
+        assert "::" not in told.as_string(None)
