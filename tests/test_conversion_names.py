@@ -182,7 +182,7 @@ def test_a_bare_name_means_one_table(tmp_path: Path) -> None:
     assert named_table(tables, "app.visits").schema == "app"
     with pytest.raises(KeyError, match="can be any of several"):
         named_table(tables, "visits")
-    with pytest.raises(KeyError, match="no event table named 'orders'"):
+    with pytest.raises(KeyError, match=r"no event table named .*orders"):
         named_table(tables, "orders")
 
 
