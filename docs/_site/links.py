@@ -21,7 +21,8 @@ BESIDE: Final = {
 }
 HOME: Final = {site: name for name, site in BESIDE.items()}
 LINK: Final = re.compile(r"(?<!!)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^)\s]+)\)")
-PICTURE: Final = re.compile(r'(src="|!\[[^\]]*\]\()([^")\s]+)')
+PICTURE: Final = re.compile(r"(!\[[^\]]*\]\()([^)\s]+)")
+TAG: Final = re.compile(r'(<img [^>]*?src=")([^"]+)')
 
 
 def in_repository(page: str) -> str:
@@ -33,18 +34,19 @@ def in_site(name: str) -> str | None:
     """Where a file of the repository is in the site; None where it is not."""
     if name in BESIDE:
         return BESIDE[name]
-    inside = name.startswith("docs/") and (ROOT / name).is_file()
+    # A page that does not exist, too: the build says so. A folder is no page.
+    inside = name.startswith("docs/") and PurePosixPath(name).suffix
     return name.removeprefix("docs/") if inside else None
 
 
-def rewritten(target: str, page: str) -> str | None:
-    """A link's target as the site has it; None where it leads out of the site."""
+def rewritten(target: str, page: str, base: str | None = None) -> str | None:
+    """A link's target as the site has it, from `base`, else the page's folder; None where it leads out of the site."""
     if re.match(r"[a-z]+:|#", target):
         return target
     name, hash_, anchor = target.partition("#")
     here = PurePosixPath(in_repository(page)).parent
     there = in_site(normpath(str(here / name)))
-    return there and relpath(there, str(PurePosixPath(page).parent)) + hash_ + anchor
+    return there and relpath(there, base or str(PurePosixPath(page).parent)) + hash_ + anchor
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
@@ -55,7 +57,10 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
         target = rewritten(found[2], where)
         return f"[{found[1]}]({target})" if target else found[1]
 
-    text = PICTURE.sub(lambda found: found[1] + (rewritten(found[2], where) or found[2]), markdown)
+    # MkDocs leaves tags as they are: what they name is read from the page's address, which is a folder.
+    address = page.url.rstrip("/") or "."
+    text = TAG.sub(lambda found: found[1] + (rewritten(found[2], where, address) or found[2]), markdown)
+    text = PICTURE.sub(lambda found: found[1] + (rewritten(found[2], where) or found[2]), text)
     return LINK.sub(link, text)
 
 
