@@ -94,6 +94,10 @@ def test_from_an_empty_folder_to_a_running_dagster(
 ) -> None:
     assert installed.run("lifecycle", "--version") == f"lifecycle {release()}\n"
     url = variables["LIFECYCLE_DATABASE_URL"]
+    drafted = {"LIFECYCLE_APPLICATION": str(tmp_path / "drafted")}
+    installed.run("lifecycle", "init", "--seconds", "0", drafted["LIFECYCLE_APPLICATION"], **variables)
+    assert "event_tables.yaml" in os.listdir(drafted["LIFECYCLE_APPLICATION"])
+    assert "event_tables" not in installed.try_("lifecycle", "check", **{**variables, **drafted}).stderr
     before = installed.try_("lifecycle", "check", **variables)
     assert (before.returncode, before.stderr) == (1, "")
     assert "has nothing of the declared: run `lifecycle migrate`" in before.stdout
