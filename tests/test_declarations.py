@@ -102,7 +102,7 @@ def test_a_file_that_is_none_of_ours_is_named(tmp_path: Path) -> None:
 
 
 def test_a_missing_folder_and_a_broken_snapshot_say_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(DeclarationError, match=r"no such folder of declarations\. LIFECYCLE_APPLICATION names it"):
+    with pytest.raises(DeclarationError, match=r"no such folder of declarations\. Name yours.*LIFECYCLE_APPLICATION="):
         load_application(tmp_path / "absent")
     (tmp_path / "schema.json").write_text("[")
     assert "schema.json: cannot be read" in told(tmp_path)

@@ -63,6 +63,8 @@ ARGUMENTS = {
 WITHOUT_DATABASE = {"docs", "demo"}
 # Any database will do; tests/test_init.py.
 OF_ANY_DATABASE = {"init"}
+# They ask for Dagster's database as well; tests/test_release.py and test_health.py.
+OF_DAGSTER = {"home", "serve", "health"}
 # Before a migration these work, and say what would be.
 BEFORE_MIGRATING = {"migrate", "undo", "plan", "check", "schema", "access matrix", "index"}
 CLASS_NAMES = ("Error", "Exception", "Traceback", "LINE 1", "psycopg", "sqlalchemy")
@@ -101,7 +103,7 @@ def elsewhere(server: Server, request: pytest.FixtureRequest) -> str:
 
 
 def test_every_command_is_called_here() -> None:
-    assert set(commands(typer.main.get_command(app))) == {*ARGUMENTS, *WITHOUT_DATABASE, *OF_ANY_DATABASE}
+    assert set(commands(typer.main.get_command(app))) == {*ARGUMENTS, *WITHOUT_DATABASE, *OF_ANY_DATABASE, *OF_DAGSTER}
 
 
 @pytest.mark.every_version
@@ -144,6 +146,6 @@ def test_before_the_migration_the_next_step_is_told(
 
 
 def test_each_command_says_when_one_would_run_it() -> None:
-    for command in (*ARGUMENTS, *WITHOUT_DATABASE, *OF_ANY_DATABASE):
+    for command in (*ARGUMENTS, *WITHOUT_DATABASE, *OF_ANY_DATABASE, *OF_DAGSTER):
         told = " ".join(RUNNER.invoke(app, [*command.split(), "--help"]).stdout.split())
         assert " When: " in told, command
