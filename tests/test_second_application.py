@@ -5,13 +5,12 @@ import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import dagster as dg
 import psycopg
 import pytest
 
-from lifecycle.archive.text import unpack
 from lifecycle.database import Connection, connect, rows, value
 from lifecycle.declarations.event_tables import EventTable
 from lifecycle.names import QualifiedName
@@ -21,7 +20,7 @@ from sandbox.application import clone_database, drop_database
 from sandbox.second.database import DECLARATIONS, create_second_database
 from sandbox.server import Server
 from tests.partitioned import rotate_all
-from tests.second import call, run_jobs
+from tests.second import call, everything_moved, run_jobs
 from tests.templates import close_to_sessions
 
 pytestmark = pytest.mark.one_server
@@ -37,15 +36,6 @@ FIRST_DAY: Final = (
     "compare_access",
     "weekly_job_review",
 )
-# What no declaration lets go. Readings are kept for the shortest time.
-THIS_MONTH: Final = "date_trunc('month', now())"
-MOVED: Final = {
-    "views": f'select v::text from shop."PageView" v where "viewedAt" >= {THIS_MONTH} - interval \'2 months\'',
-    "till": 'select v::text from telemetry."PageView" v',
-    "readings": f"select r::text from telemetry.reading r where day >= {THIS_MONTH} - interval '1 month'",
-    "notes": 'select "id", "orderId", "writtenAt", "body" from shop."OrderNote"',
-}
-ARCHIVED: Final = 'select "id", "orderId", "writtenAt", "body", "body_gzip", "body_sha256" from shop."OrderNoteArchive"'
 # The others are no business of the declarations.
 PRIVILEGES: Final = "select oid::regclass::text, relacl::text from pg_class where oid = any (%s::regclass[]) order by 1"
 FOREIGN: Final = ["public.audit_events", "public.data_deletion_requests", 'shop."User"', "telemetry.login"]
@@ -91,15 +81,6 @@ def adopted(server: Server) -> Iterator[str]:
 def url(server: Server, adopted: str) -> Iterator[str]:
     yield clone_database(server, adopted, "second_copy")
     drop_database(server, "second_copy")
-
-
-def everything_moved(conn: Connection) -> dict[str, list[Any]]:
-    """Every row of what is partitioned or archived, whole, wherever it stands."""
-    conn.execute("set timezone = 'UTC'")
-    found = {name: list(rows(conn, query)) for name, query in MOVED.items()}
-    if value(conn, "select to_regclass('shop.\"OrderNoteArchive\"')"):
-        found["notes"] += [(*row[:3], unpack(*row[3:])) for row in rows(conn, ARCHIVED)]
-    return {name: sorted(each) for name, each in found.items()}
 
 
 def test_it_is_adopted_by_few_lines() -> None:
