@@ -1,6 +1,6 @@
 """What must hold for the erasure of people: nothing left, a whole map, whole receipts, no sign-in users.
 
-That it happens in time is looked at by `no_overdue_deletions` (assets/weekly_review.py).
+That it happens in time is looked at by `no_overdue_deletions` (assets/review.py).
 """
 
 from collections.abc import Callable, Sequence

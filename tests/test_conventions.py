@@ -17,6 +17,8 @@ FOLDERS = ("orchestration", "assets", "resources", "sensors", "lifecycle", "migr
 DAGSTER_FOLDERS = ("orchestration", "assets", "resources", "sensors")
 ENVIRONMENT_READERS = {"orchestration/definitions.py", "orchestration/cli/session.py"}
 LONGEST_FILE = 300
+LONGEST_FUNCTION = 80
+NAMED_FILE = re.compile(r"(?<![\w./*-])[\w-][\w/.-]*\.(?:py|sql|md|yaml|toml)\b")
 FUNCTION = re.compile(r"create (?:or replace )?(?:function|procedure) ([\w.]+)", re.IGNORECASE)
 SQL_BODY = re.compile(r"\bbegin atomic\b", re.IGNORECASE)
 
@@ -140,6 +142,23 @@ def test_what_counts_as_reading_the_environment() -> None:
 def test_files_stay_short() -> None:
     for path in modules(*FOLDERS):
         assert len(path.read_text(encoding="utf-8").splitlines()) <= LONGEST_FILE, relative(path)
+
+
+def test_functions_stay_short() -> None:
+    for path in modules(*FOLDERS):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef):
+                lines = (node.end_lineno or 0) - node.lineno + 1
+                assert lines <= LONGEST_FUNCTION, f"{relative(path)}: {node.name} has {lines} lines"
+
+
+def test_files_that_docstrings_name_are_there() -> None:
+    files = [f"/{relative(path)}" for path in tracked_files()]
+    for path in modules(*FOLDERS, "tests", "benchmarks"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+                for name in NAMED_FILE.findall(ast.get_docstring(node) or ""):
+                    assert any(file.endswith(f"/{name}") for file in files), f"{relative(path)} names {name}"
 
 
 def test_an_asset_file_has_its_logic_under_the_same_stem() -> None:
