@@ -16,6 +16,8 @@ from tests.conversion_load import BEHAVIOUR, FEW_MONTHS, at_step, convert, fill,
 
 MakeDb = Callable[..., str]
 
+ODD_DAYS = '"Odd Schema"."Odd days"'
+
 DEPENDENTS = """
 create schema reports;
 create schema "Odd Schema";
@@ -147,7 +149,7 @@ def test_definitions_options_grants_and_comments_stay(url: str, now: datetime, s
         assert rows(conn, STALE, (BEHAVIOUR.qualified_name,)) == []
         assert partition_status(conn, BEHAVIOUR, now).stale_dependents == ()
     switched = set(result.dependents_switched)
-    assert {"public.visits", "public.daily", "reports.monthly", "Odd Schema.Odd days", "public.never"} <= switched
+    assert {"public.visits", "public.daily", "reports.monthly", ODD_DAYS, "public.never"} <= switched
     assert "public.visits_of_visits" in switched
     assert "public.by_function" not in switched
     if split_now:
@@ -223,7 +225,7 @@ def test_dependents_are_ordered_by_depth(url: str) -> None:
         oid = value(conn, "select 'user_behavior_events'::regclass::oid::int8")
         names = [dependent.qualified_name for dependent in affected_dependents(conn, oid)]
     assert len(names) == len(set(names))
-    assert names.index("public.daily") < names.index("reports.monthly") < names.index("Odd Schema.Odd days")
+    assert names.index("public.daily") < names.index("reports.monthly") < names.index(ODD_DAYS)
 
 
 def test_application_functions_and_views_go_on(make_application_db: MakeDb, now: datetime) -> None:
