@@ -87,11 +87,12 @@ $(SPARK): $(STAMP)
 		echo 'make: PySpark was not installed: tests/test_cold_reading_spark.py will fail' >&2
 spark: $(SPARK)
 
-# What `make test` leaves out: the same tests on the other versions, and the heavy ones on all.
+# What `make test` leaves out: the same tests on the other versions, and the heavy ones on all. Of these many wait for daemons,
+# so one more at a time.
 test-all: $(STAMP) debian $(LINTER) $(SCHEMA_TOOLS)/.installed $(SPARK)
 	LIFECYCLE_TEST_SERVERS=$${LIFECYCLE_TEST_SERVERS-others} \
 		$(RUN)/pytest --numprocesses $(WORKERS) --dist worksteal -m 'not every_version and not one_server' $(ARGS)
-	$(RUN)/pytest --numprocesses $(WORKERS) --dist worksteal -m every_version $(ARGS)
+	$(RUN)/pytest --numprocesses $$(($(WORKERS) + 1)) --dist worksteal -m every_version $(ARGS)
 
 # What an adopter installs: the wheel, and the versions of all packages that the tests ran with.
 DIST ?= dist

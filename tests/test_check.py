@@ -52,6 +52,7 @@ def test_the_shipped_declarations_fit_both_states(make_application_db: MakeAppli
     assert check(url, APPLICATION) == ()
 
 
+@pytest.mark.every_version
 def test_december_is_named_and_the_lines_cure_it(make_application_db: MakeApplicationDb, tmp_path: Path) -> None:
     url = make_application_db(rows=False)
     folder = november(tmp_path)

@@ -41,6 +41,7 @@ def plan_of(conn: Connection, query: str) -> str:
     return "\n".join(line for (line,) in rows(conn, f"explain (analyze, costs off) {query}"))
 
 
+@pytest.mark.every_version
 def test_no_figure_changes_while_months_leave_are_erased_from_and_come_back(twins: Twins) -> None:
     before = twins.figures()
     with connect(twins.url) as conn, connect(twins.plain) as plain:

@@ -93,6 +93,7 @@ def test_killed_at_every_step(make_application_db: MakeDb, server: Server, now: 
     drop_database(server, f"{template}_counted")
 
 
+@pytest.mark.every_version
 @pytest.mark.timeout(120)
 def test_killed_in_the_middle_of_transactions(make_application_db: MakeDb, now: datetime) -> None:
     """SIGKILL at arbitrary moments, again and again on the same table: each run goes on from the one before."""

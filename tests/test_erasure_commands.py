@@ -117,6 +117,7 @@ def test_a_run_reads_compressed_text_and_ends_with_1_when_a_request_fails(conn: 
     assert account not in failed.output
 
 
+@pytest.mark.every_version
 def test_a_list_kept_outside_finds_everybody_again_after_a_restore(
     conn: Connection,
     erasure: Command,

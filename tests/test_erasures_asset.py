@@ -130,6 +130,7 @@ def test_a_run_without_requests_succeeds_and_looks_for_what_came_back(url: str, 
     assert value(conn, "select count(*) from search_queries where account_id = %s", (account,)) == 0
 
 
+@pytest.mark.every_version
 def test_compressed_text_that_names_the_person_fails_the_job_with_its_column(url: str, conn: Connection) -> None:
     account = ordinary_accounts(conn)[0]
     request = request_deletion(conn, account)

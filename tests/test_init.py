@@ -94,6 +94,7 @@ def uncommented(folder: Path, to: Path) -> Path:
     return to
 
 
+@pytest.mark.every_version
 def test_the_shipped_application_is_found_again(
     make_application_db: MakeApplicationDb, lifecycle: Command, tmp_path: Path
 ) -> None:
@@ -155,6 +156,7 @@ def test_the_shipped_application_is_found_again(
     assert "would be kept by" in lifecycle(url, "plan", folder=tmp_path / "all")
 
 
+@pytest.mark.every_version
 def test_what_a_person_wrote_stays_and_what_is_new_is_added(
     make_application_db: MakeApplicationDb, lifecycle: Command, tmp_path: Path
 ) -> None:

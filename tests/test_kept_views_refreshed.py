@@ -104,6 +104,7 @@ def steps(conn: Connection) -> Iterator[str]:
     yield "conversations emptied"
 
 
+@pytest.mark.every_version
 def test_kept_equals_definition_after_every_kind_of_change(url: str) -> None:
     with connect(url) as conn:
         refresh(conn)

@@ -122,6 +122,7 @@ def test_repeating_restores_the_policy_tables(make_application_db: MakeApplicati
         assert rows(conn, kept) == before
 
 
+@pytest.mark.every_version
 def test_what_is_declared_no_more_is_never_acted_on(make_application_db: MakeApplicationDb) -> None:
     url = make_application_db(rows=False, migrated=True)
     with session(url) as conn:
@@ -215,6 +216,7 @@ def test_what_cannot_move_is_refused_and_nothing_changes(make_application_db: Ma
         assert before - catalog_snapshot(conn) == {line for line in before if "public.asked" in line}
 
 
+@pytest.mark.every_version
 def test_the_printed_script_makes_the_same_tables_and_functions(make_application_db: MakeApplicationDb) -> None:
     printed, migrated = make_application_db(rows=False), make_application_db(rows=False, migrated=True)
     script = migration_script(APPLICATION)
@@ -254,6 +256,7 @@ def test_an_open_transaction_is_waited_for(make_application_db: MakeApplicationD
         assert function_drift(conn) == []
 
 
+@pytest.mark.every_version
 def test_locks_that_stay_taken_end_in_a_busy_error(
     make_application_db: MakeApplicationDb, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -26,7 +26,7 @@ from tests.cold import COLD, EVENTS, MakeColdDb, cold_ids, hot_ids, local_storag
 from tests.exporting import AKI, BEN, export, exported
 from tests.people import Person, add_account, add_catalogue, browser_session, insert
 
-pytestmark = pytest.mark.one_server
+pytestmark = [pytest.mark.one_server, pytest.mark.every_version]
 pytest_plugins = ("tests.cold_fixtures",)
 
 CHO = Person("cho")

@@ -23,7 +23,7 @@ from tests.partitioned import rotate_all
 from tests.second import call, everything_moved, run_jobs
 from tests.templates import close_to_sessions
 
-pytestmark = pytest.mark.one_server
+pytestmark = [pytest.mark.one_server, pytest.mark.every_version]
 
 MOST_LINES: Final = 60
 FIRST_DAY: Final = (
