@@ -15,7 +15,7 @@ from lifecycle.declarations.loader import load_application
 from lifecycle.errors import AlreadyRunningError, BusyError, RefusedError
 from lifecycle.migrating import migrate as migrating
 from lifecycle.migrating import state
-from lifecycle.migrating.capabilities import CAPABILITIES
+from lifecycle.migrating.capabilities import CAPABILITIES, declared_capabilities
 from lifecycle.migrating.functions import (
     SqlText,
     apply_functions,
@@ -316,7 +316,7 @@ def test_one_capability_goes_and_comes_back(make_application_db: MakeApplication
     url = make_application_db(rows=False, migrated=True)
     with session(url) as conn:
         before = catalog_snapshot(conn)
-        for capability in CAPABILITIES[2:]:
+        for capability in declared_capabilities(APPLICATION)[2:]:
             if capability.name == "partitions":
                 with pytest.raises(RefusedError, match="cold need partitions"):
                     undo(url, APPLICATION, capability.name)
