@@ -7,6 +7,7 @@ import psycopg
 import pytest
 
 from lifecycle.cold import export, manifest
+from lifecycle.cold.plan import plan_cold_months
 from lifecycle.cold.refreeze import refreeze
 from lifecycle.cold.restore import restore_month
 from lifecycle.cold.storage import ColdStorage
@@ -15,6 +16,7 @@ from lifecycle.cold.thaw import thaw
 from lifecycle.cold.undo import take_cold_months_back
 from lifecycle.database import Connection, connect, rows, value
 from lifecycle.errors import RefusedError, VerificationError
+from lifecycle.migrating.migrate import upgrade
 from tests.cold import COLD, EVENTS, Interfering, MakeColdDb, cold_ids, hot_ids, local_storage, month, move_all, now
 from tests.cold_views import NARROW, THAWED
 from tests.partitioned import BEHAVIOR, insert_events, months
@@ -124,3 +126,13 @@ def test_nothing_is_taken_back_while_a_row_or_an_object_is_in_the_store(
     with pytest.raises(RefusedError, match="3 files wait to be removed"):
         list(take_cold_months_back(conn, COLD))
     assert min(months(conn, BEHAVIOR)) == month(2)
+
+
+def test_a_temporary_view_is_its_sessions_own(url: str, conn: Connection, storage: ColdStorage) -> None:
+    with connect(url) as somebody:
+        somebody.execute("create temp view mine as select count(*) from user_behavior_events")
+        assert upgrade(url, COLD).changes == ()
+        assert not plan_cold_months(conn, COLD, now())[0].refused
+        assert move_all(url, storage)
+        # It reads what it names, as any query of its session.
+        assert value(somebody, "select * from mine") == len(hot_ids(conn))

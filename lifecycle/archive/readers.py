@@ -33,6 +33,7 @@ with recursive passed_by(oid) as (
 )
 select case c.relkind when 'm' then 'materialized view' else 'view' end, format('%%I.%%I', n.nspname, c.relname), ''
   from reads v join pg_class c on c.oid = v.oid join pg_namespace n on n.oid = c.relnamespace
+ where c.relpersistence <> 't'  -- its session's own, and gone when that says so
  union all
 select 'function', p.oid::regprocedure::text, ''
   from pg_proc p join pg_namespace n on n.oid = p.pronamespace

@@ -26,12 +26,13 @@ from lifecycle.views.rebuild import rebuild, require_rebuildable
 from lifecycle.views.seam import Both, Elsewhere, inner_definition, over_both, own_definition, read_both
 
 LOCK_TIMEOUT: Final = "set local lock_timeout = '500ms'"
+# A temporary view is its session's own, and gone when that says so.
 READERS: Final = """
 select distinct n.nspname::text, c.relname::text
   from pg_depend d join pg_rewrite w on d.classid = 'pg_rewrite'::regclass and w.oid = d.objid
   join pg_class c on c.oid = w.ev_class join pg_namespace n on n.oid = c.relnamespace
  where d.refclassid = 'pg_class'::regclass and d.refobjid = to_regclass(%s) and c.oid <> d.refobjid
-   and c.oid is distinct from to_regclass(%s) order by 1, 2
+   and c.oid is distinct from to_regclass(%s) and c.relpersistence <> 't' order by 1, 2
 """
 
 
