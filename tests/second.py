@@ -23,6 +23,16 @@ SECOND: Final = load_application(DECLARATIONS)
 RUNNER: Final = CliRunner()
 QUIET: Final = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
+FIRST_DAY: Final = (
+    "convert_event_tables",
+    "rotate_event_partitions",
+    "refresh_derived_statistics",
+    "refresh_analytics_hourly",
+    "reconcile_statistics",
+    "archive_OrderNote",
+    "compare_access",
+    "weekly_job_review",
+)
 # What no declaration lets go. Readings are kept for the shortest time.
 THIS_MONTH: Final = "date_trunc('month', now())"
 MOVED: Final = {
@@ -31,7 +41,8 @@ MOVED: Final = {
     "readings": f"select r::text from telemetry.reading r where day >= {THIS_MONTH} - interval '1 month'",
     "notes": 'select "id", "orderId", "writtenAt", "body" from shop."OrderNote"',
 }
-ARCHIVED: Final = 'select "id", "orderId", "writtenAt", "body", "body_gzip", "body_sha256" from shop."OrderNoteArchive"'
+ARCHIVE: Final = 'shop."OrderNoteArchive"'
+ARCHIVED: Final = 'select "id", "orderId", "writtenAt", "body", "body_gzip", "body_sha256" from {}'
 
 
 @contextmanager
@@ -64,10 +75,10 @@ def run_jobs(url: str, instance: dg.DagsterInstance, *jobs: str, declared: Appli
         assert [check.check_name for check in checks if not check.passed] == [], job
 
 
-def everything_moved(conn: Connection) -> dict[str, list[Any]]:
+def everything_moved(conn: Connection, archive: str = ARCHIVE) -> dict[str, list[Any]]:
     """Every row of what is partitioned or archived, whole, wherever it stands."""
     conn.execute("set timezone = 'UTC'")
     found = {name: list(rows(conn, query)) for name, query in MOVED.items()}
-    if value(conn, "select to_regclass('shop.\"OrderNoteArchive\"')"):
-        found["notes"] += [(*row[:3], unpack(*row[3:])) for row in rows(conn, ARCHIVED)]
+    if value(conn, "select to_regclass(%s)", (archive,)):
+        found["notes"] += [(*row[:3], unpack(*row[3:])) for row in rows(conn, ARCHIVED.format(archive))]
     return {name: sorted(each) for name, each in found.items()}

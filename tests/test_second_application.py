@@ -20,22 +20,12 @@ from sandbox.application import clone_database, drop_database
 from sandbox.second.database import DECLARATIONS, create_second_database
 from sandbox.server import Server
 from tests.partitioned import rotate_all
-from tests.second import call, everything_moved, run_jobs
+from tests.second import FIRST_DAY, call, everything_moved, run_jobs
 from tests.templates import close_to_sessions
 
 pytestmark = [pytest.mark.one_server, pytest.mark.every_version]
 
 MOST_LINES: Final = 60
-FIRST_DAY: Final = (
-    "convert_event_tables",
-    "rotate_event_partitions",
-    "refresh_derived_statistics",
-    "refresh_analytics_hourly",
-    "reconcile_statistics",
-    "archive_OrderNote",
-    "compare_access",
-    "weekly_job_review",
-)
 # The others are no business of the declarations.
 PRIVILEGES: Final = "select oid::regclass::text, relacl::text from pg_class where oid = any (%s::regclass[]) order by 1"
 FOREIGN: Final = ["public.audit_events", "public.data_deletion_requests", 'shop."User"', "telemetry.login"]

@@ -12,18 +12,10 @@ from lifecycle.declarations.loader import load_application
 from sandbox.application import drop_database
 from sandbox.second.database import create_second_database
 from sandbox.server import Server
-from tests.second import call, everything_moved, run_jobs
+from tests.second import FIRST_DAY, call, everything_moved, run_jobs
 
 pytestmark = [pytest.mark.one_server, pytest.mark.every_version]
 
-FIRST_DAY: Final = (
-    "convert_event_tables",
-    "rotate_event_partitions",
-    "refresh_derived_statistics",
-    "refresh_analytics_hourly",
-    "reconcile_statistics",
-    "weekly_job_review",
-)
 PARTITIONED: Final = """
 select c.oid::regclass::text from pg_class c
  where c.relkind = 'p' and c.relnamespace = any ('{shop, telemetry}'::regnamespace[]) order by 1
@@ -51,11 +43,14 @@ def test_a_draft_in_force_leads_to_a_green_first_day(server: Server, tmp_path: P
             before = everything_moved(conn)
         call(url, "migrate", declarations=folder)
         assert "agree" in call(url, "check", declarations=folder)
+        declared = load_application(folder)
+        (archived,) = declared.archived_tables.values()
         with dg.DagsterInstance.ephemeral() as instance:
-            run_jobs(url, instance, *FIRST_DAY, declared=load_application(folder))
+            run_jobs(url, instance, *FIRST_DAY, declared=declared)
         with connect(url) as conn:
             assert [name for (name,) in rows(conn, PARTITIONED)] == EVENT_TABLES
-            assert everything_moved(conn) == before
+            assert value(conn, f"select count(*) from {archived.archive}") > 0
+            assert everything_moved(conn, str(archived.archive)) == before
             assert value(conn, "select count(*) from lifecycle.notifications where kind = 'report'") == 1
             person = value(conn, 'select "id" from shop."User" order by 1 limit 1')
             asked = value(conn, 'insert into shop."DataRequest" ("userId") values (%s) returning "id"', (person,))

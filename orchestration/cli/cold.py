@@ -15,6 +15,7 @@ from orchestration.cli.session import (
     command_session,
     declared_application,
     errors_as_messages,
+    require_prepared_database,
     required_cold_storage,
     required_url,
 )
@@ -92,8 +93,7 @@ def query(
     from lifecycle.cold.connect import connect
 
     targets = [path for path in (csv, parquet) if path]
-    with command_session(GROUP):
-        pass  # a database that is not the application's, or not prepared, says so
+    require_prepared_database(GROUP)
     with errors_as_messages():
         storage = required_cold_storage()
         for path in targets:
@@ -129,8 +129,7 @@ def restore(
     from lifecycle.cold.tables import chosen_cold_tables, chosen_month
 
     console = Console()
-    with command_session(GROUP):
-        pass  # a database that is not the application's, or not prepared, says so
+    require_prepared_database(GROUP)
     with errors_as_messages():
         storage = required_cold_storage()
         (chosen,) = chosen_cold_tables(declared_application(), table, only_one=True)

@@ -7,10 +7,10 @@ import typer
 from rich.console import Console
 
 from orchestration.cli.session import (
-    command_session,
     declared_application,
     errors_as_messages,
     passed_on,
+    require_prepared_database,
     required_home,
     required_storage,
 )
@@ -58,8 +58,7 @@ def serve(
     # Whatever a run would find missing is told before anything starts.
     with errors_as_messages():
         declared_application()
-    with command_session("serve"):
-        pass
+    require_prepared_database("serve")
     from orchestration.dagster_processes import ended_by_signals, running_dagster, watch
 
     console, logs = Console(highlight=False, soft_wrap=True), folder / LOGS

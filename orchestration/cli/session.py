@@ -1,7 +1,7 @@
 """What every command starts from: the environment, the declarations, a connection, errors told as messages."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -56,11 +56,14 @@ def speak_the_language_that_is_set() -> None:
 
 def required_url() -> str:
     """The application's database; ends with exit code 2 when the variable is not set."""
-    url = os.environ.get(URL_VARIABLE, "")
-    if not url:
-        errors.print(missing_url(), highlight=False, soft_wrap=True)
+    return _required(os.environ.get(URL_VARIABLE, ""), missing_url)
+
+
+def _required(setting: str, missing: Callable[[], str]) -> str:
+    if not setting:
+        errors.print(missing(), highlight=False, soft_wrap=True)
         raise typer.Exit(2)
-    return url
+    return setting
 
 
 def required_home() -> Path:
@@ -74,11 +77,7 @@ def required_home() -> Path:
 
 def required_storage() -> str:
     """Dagster's own database; ends with exit code 2 when the variable is not set."""
-    url = os.environ.get(STORAGE_VARIABLE, "")
-    if not url:
-        errors.print(missing_storage(), highlight=False, soft_wrap=True)
-        raise typer.Exit(2)
-    return url
+    return _required(os.environ.get(STORAGE_VARIABLE, ""), missing_storage)
 
 
 def passed_on() -> dict[str, str]:
@@ -188,3 +187,9 @@ def command_session(group: str, *, migrated: bool = True) -> Iterator[Connection
                 not_prepared = _("database {database} is not prepared: run `lifecycle migrate`, then this again")
                 raise RefusedError(not_prepared.format(database=conn.info.dbname))
         yield conn
+
+
+def require_prepared_database(group: str) -> None:
+    """End as `command_session` does where the database is not the application's or was not migrated."""
+    with command_session(group):
+        pass
