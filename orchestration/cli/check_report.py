@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from lifecycle.checking.mismatch import Mismatch
-from lifecycle.language import _
+from lifecycle.language import _, numbered
 
 
 def lines_to_paste(findings: Sequence[Mismatch]) -> Iterator[tuple[str, str]]:
@@ -35,4 +35,7 @@ def print_findings(findings: Sequence[Mismatch], console: Console) -> None:
         heading = _("To add to {file}").format(file=file)
         console.print(f"\n[bold]{heading}[/]")
         console.print(escape(lines))
-    console.print("\n" + _("{count} differences. Nothing was changed.").format(count=len(findings)))
+    told = numbered(
+        "{count} difference. Nothing was changed.", "{count} differences. Nothing was changed.", len(findings)
+    )
+    console.print("\n" + told.format(count=len(findings)))
