@@ -67,8 +67,11 @@ def test_writers_go_on_and_months_that_come_meanwhile_have_it(partitioned_db: st
 
 def test_goes_on_after_a_kill_in_the_middle_of_a_build(partitioned_db: str) -> None:
     """Ended by the server while it waits for a writer: what it leaves is invalid, and nobody else had to wait."""
-    # For the writer, not for autovacuum, which may hold a partition before its index is there.
-    waits = "select pid from pg_stat_activity where query like 'create%%concurrently%%' and wait_event = 'virtualxid'"
+    # For the writer, not for autovacuum, which may hold up any partition.
+    waits = """
+    select pid from pg_stat_activity
+     where query like 'create%%concurrently%%' and wait_event = 'virtualxid' and %s = any (pg_blocking_pids(pid))
+    """
     unique = Wanted(BEHAVIOR.relation, ("id", "event_timestamp"), unique=True, name="twice", where="page_url <> ''")
     with connect(partitioned_db) as conn, connect(partitioned_db) as writer, ThreadPoolExecutor(1) as pool:
         now = server_clock(conn)
@@ -77,7 +80,7 @@ def test_goes_on_after_a_kill_in_the_middle_of_a_build(partitioned_db: str) -> N
         run_on(writer, "insert into {} (session_id, page_url) values ('open', '/')", newest)
         run = pool.submit(build_index, partitioned_db, unique, silent)
         deadline = time.monotonic() + 60
-        while not (waiting := value(conn, waits, ())):
+        while not (waiting := value(conn, waits, (writer.info.backend_pid,))):
             assert time.monotonic() < deadline
             time.sleep(0.02)
         conn.execute("set lock_timeout = '1s'")
