@@ -290,7 +290,13 @@ def test_cold_months_are_told_with_what_they_cost(make_cold_db: MakeColdDb, tmp_
         )
         (line,) = cold_lines(review)
         assert line.startswith("Cold months of public.user_behavior_events: ")
-        assert f"; a month costs {cost.hot:.2f} USD in the database and {cost.cold:.2f} in files" in line
+        assert line.endswith("; a month costs less than 0.01 USD")
+        dear = prices.model_copy(update={"database": 20_000.0, "cold": 10_000.0})
+        priced = COLD.model_copy(update={"operations": COLD.operations.model_copy(update={"prices": dear})})
+        (line,) = cold_lines(review_priced := weekly_review(conn, priced, now))
+        hot, cold = found.database_bytes * 2e-5, found.cold_bytes * 1e-5
+        assert 1 > cold > 0.01
+        assert f"; a month costs {hot:.2f} USD in the database and {cold:.2f} in files" in line
         assert review_metadata(review)["cold_months"].records[0].data["months"] == len(objects(folder)) == 3
         # Without prices the bytes alone; without cold months nothing; before the migration that makes them neither.
         unpriced = COLD.model_copy(update={"operations": COLD.operations.model_copy(update={"prices": None})})
@@ -304,7 +310,8 @@ def test_cold_months_are_told_with_what_they_cost(make_cold_db: MakeColdDb, tmp_
         assert not cold_lines(each)
         assert "cold_months" not in review_metadata(each)
     set_language("ja")
-    (line,) = cold_lines(review)
+    told = [*cold_lines(review), *cold_lines(review_priced)]
     set_language("")
-    assert "1 か月の料金：データベース" in line
-    assert not english_in(line)
+    assert "1 か月の料金：0.01 USD 未満" in told[0]
+    assert "1 か月の料金：データベース" in told[1]
+    assert not any(map(english_in, told))

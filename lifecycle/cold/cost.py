@@ -8,6 +8,8 @@ from lifecycle.declarations.operations import StoragePrices
 from lifecycle.language import Phrase
 
 GIGABYTE: Final = 1e9
+# Of whatever currency.
+LEAST_TOLD: Final = 0.01
 
 
 @dataclass(frozen=True)
@@ -21,7 +23,9 @@ class MonthlyCost:
 
     @property
     def told(self) -> Phrase:
-        """One line for people."""
+        """One line for people; what is little is not told as nothing."""
+        if max(self.hot, self.cold, self.had_they_stayed) < LEAST_TOLD:
+            return Phrase("less than {least} {currency}", least=LEAST_TOLD, currency=self.currency)
         return Phrase(
             "{hot:,.2f} {currency} in the database and {cold:,.2f} in files, whose rows would cost "
             "{had_they_stayed:,.2f} in the database",
